@@ -1,0 +1,64 @@
+"""The whole method, picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ovsr_gpu.config import Config
+from ovsr_gpu.models.clip import ClipModel
+from reference.arrays import Array
+from reference.clustering import cluster_count, cut, merge_tree
+from reference.crops import region_crops
+from reference.features import pixel_features, svd_latents
+from reference.recognition import embed_images, embed_texts, name_regions
+from reference.regions import PictureRegions, localise
+
+
+class ReferenceResult(NamedTuple):
+    """What comes out for one picture: maps `[H, W]`, probabilities `[n, L+1]`, embeddings `[n, E]`."""
+
+    regions: PictureRegions
+    cluster_count: int
+    class_map: Array
+    class_index: Array
+    probabilities: Array
+    embeddings: Array
+
+
+class ReferencePipeline:
+    """Segments and names pictures with networks that are handed in; see `ovsr_gpu.Segmenter` for both."""
+
+    def __init__(self, backbone: nn.Sequential, clip: ClipModel, config: Config, device: torch.device) -> None:
+        self.backbone = backbone
+        self.clip = clip
+        self.config = config
+        self.device = device
+
+    def embed_texts(self, classes: Sequence[Sequence[str]]) -> Array:
+        """Unit embeddings `[L+1, E]`, to be made once for all pictures."""
+        return embed_texts(self.clip, classes, self.config.recognition)
+
+    @torch.no_grad()
+    def __call__(self, picture: Array, texts: Array) -> ReferenceResult:
+        """Both stages for one picture `[H, W, 3]` uint8."""
+        count, regions = self.segment(picture)
+        embeddings = embed_images(self.clip, region_crops(picture, regions, self.clip, self.config.regions))
+        class_index, probabilities = name_regions(embeddings, texts, self.clip.logit_scale, self.config.recognition)
+        class_map = class_index[regions.region_map]
+        return ReferenceResult(regions, count, class_map, class_index, probabilities, embeddings)
+
+    @torch.no_grad()
+    def segment(self, picture: Array) -> tuple[int, PictureRegions]:
+        """Stage 1 for one picture: the number of clusters and the regions."""
+        config = self.config
+        features = pixel_features(self.backbone, picture, config.features, self.device)
+        height, width, channels = features.shape
+        components, singular_values = svd_latents(features, config.latents)
+        children, heights = merge_tree(components, (height, width), config.clustering)
+        count = cluster_count(singular_values, heights, (height * width, channels), config.clustering)
+        labels = cut(children, count).reshape(height, width)
+        return count, localise(labels, picture.shape[:2], config.regions)

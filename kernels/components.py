@@ -1,0 +1,65 @@
+"""Connected components of label grids and absorption of small ones, all images at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ovsr_gpu.kernels.linkage import grid_edges
+from ovsr_gpu.kernels.trees import number_by_first, roots
+
+
+def connected_components(labels: Tensor) -> Tensor:
+    """Components of equal labels that touch by a side.
+
+    labels: `[B, h, w]` int64. Returns `[B, h, w]` int64, 0, 1, ... in each image in the order of the components' first
+    cells.
+    """
+    images, height, width = labels.shape
+    edges = grid_edges(height, width, "4", labels.device)
+    flat = labels.flatten(1)
+    ends = edges.T.reshape(1, -1).expand(images, -1)  # [B, 2 * edges]: both directions of every edge
+    others = edges.flip(1).T.reshape(1, -1).expand(images, -1)
+    same = flat.gather(1, ends) == flat.gather(1, others)
+    first = torch.arange(height * width, device=labels.device).repeat(images, 1)
+    while True:
+        offer = torch.where(same, first.gather(1, others), height * width)
+        lower = roots(first.scatter_reduce(1, ends, offer, "amin"))
+        if torch.equal(lower, first):
+            return number_by_first(first).view_as(labels)
+        first = lower
+
+
+def absorb_small(components: Tensor, least: float) -> Tensor:
+    """Give every component of fewer than `least` cells to the neighbour with which it shares the longest border.
+
+    Smallest first (of equals the lowest number), until none is left or the image is one component; of equal borders the
+    neighbour with the lowest number wins.
+
+    components: `[B, h, w]` int64 in [0, h * w), each connected. Returns `[B, h, w]` int64, numbered by first cell.
+    """
+    images, height, width = components.shape
+    cells = height * width
+    device = components.device
+    own = (components.flatten(1) + cells * torch.arange(images, device=device)[:, None]).flatten()  # unique in the batch
+    first_cell = cells * torch.arange(images, device=device)[:, None, None]
+    left, right = (grid_edges(height, width, "4", device)[None] + first_cell).flatten(0, 1).unbind(1)
+    ids = torch.arange(images * cells, device=device)
+    while True:
+        area = torch.bincount(own, minlength=images * cells)
+        a, b = own[left], own[right]
+        between = a != b
+        a, b = torch.cat([a[between], b[between]]), torch.cat([b[between], a[between]])
+        # A small component goes once all its neighbours come later, so those that go together never touch.
+        rank = area * (images * cells) + ids
+        lowest = torch.full_like(rank, torch.iinfo(torch.int64).max).scatter_reduce_(0, a, rank[b], "amin")
+        goes = (area > 0) & (area < least) & (rank < lowest) & (lowest < torch.iinfo(torch.int64).max)
+        leaving = goes[a]
+        if not bool(leaving.any()):
+            return number_by_first((own.view(images, cells) % cells)).view_as(components)
+        pair, border = torch.unique(a[leaving] * (images * cells) + b[leaving], return_counts=True)
+        source, target = pair // (images * cells), pair % (images * cells)
+        preference = border * (images * cells) + (images * cells - 1 - target)
+        best = torch.zeros_like(ids).scatter_reduce_(0, source, preference, "amax")
+        into = torch.where(goes, images * cells - 1 - best % (images * cells), ids)
+        own = into[own]

@@ -1,0 +1,60 @@
+"""Training-free open-vocabulary image segmentation and recognition as tensors that stay on the device."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ovsr_gpu.config import (
+        ClusteringConfig,
+        Config,
+        FeatureConfig,
+        LatentConfig,
+        ModelConfig,
+        RecognitionConfig,
+        RegionConfig,
+    )
+    from ovsr_gpu.errors import ModelError, OvsrError, PictureError, VocabularyError
+    from ovsr_gpu.pipeline import Segmenter
+    from ovsr_gpu.stages.vocabulary import Vocabulary
+    from ovsr_gpu.structures import LabelledRegions, Prediction, Regions, Segmentation
+
+__version__ = "0.1.0"
+
+_PACKAGE = Path(__file__).resolve().parent
+if not (_PACKAGE / "kernels").is_dir():
+    # In a checkout the kernels lie beside this folder; an installation has them inside it (see pyproject.toml).
+    __path__.append(str(_PACKAGE.parent))
+
+_HOME = {
+    "Segmenter": "pipeline",
+    "Config": "config",
+    "FeatureConfig": "config",
+    "LatentConfig": "config",
+    "ClusteringConfig": "config",
+    "RegionConfig": "config",
+    "RecognitionConfig": "config",
+    "ModelConfig": "config",
+    "Vocabulary": "stages.vocabulary",
+    "Segmentation": "structures",
+    "Prediction": "structures",
+    "Regions": "structures",
+    "LabelledRegions": "structures",
+    "OvsrError": "errors",
+    "PictureError": "errors",
+    "VocabularyError": "errors",
+    "ModelError": "errors",
+}
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ovsr_gpu' has no attribute {name!r}")
+    return getattr(import_module(f"ovsr_gpu.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,256 @@
+"""The command line: `ovsr label` and `ovsr info`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import progress
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from ovsr_gpu import __version__
+from ovsr_gpu.errors import OvsrError
+
+# What takes long to import is imported by the commands, so that --help answers at once.
+if TYPE_CHECKING:
+    import torch
+
+    from ovsr_gpu.labelling import RunSummary
+
+SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
+MOST_SHARES = 20
+WEIGHT_SUFFIXES = {".pth", ".pt", ".safetensors", ".bin"}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exit status: 0 all done, 1 some pictures could not be labelled, 2 could not run, 130 interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name the terminal cannot show must not end the run
+            stream.reconfigure(errors="backslashreplace")
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ovsr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def ovsr(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Cut pictures into regions and name them out of a vocabulary given in plain words."""
+
+
+@app.command()
+def label(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCES...", help="Picture files, folders (searched recursively) or globs.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    classes: Annotated[str | None, typer.Option(help='Class names with synonyms: "dog; grass, lawn; sky".')] = None,
+    classes_file: Annotated[
+        Path | None, typer.Option(help="UTF-8 text file: a class a line, commas between synonyms.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Settings of the method: default or paper.")] = "default",
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="EfficientNet-B0: a torchvision tag or a checkpoint file.")
+    ] = None,
+    clip: Annotated[str | None, typer.Option(help="CLIP: an open_clip model name or local-dir:PATH.")] = None,
+    clip_weights: Annotated[str | None, typer.Option(help="A pretrained tag of that model or a file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Most pictures that go through the networks together.")] = 8,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")] = False,
+) -> None:
+    """Label pictures and write label maps, overlays and annotations.
+
+    Pictures that cannot be read are listed in errors.jsonl and make the exit status 1.
+    """
+    with _plain_errors():
+        import torch
+        from PIL import Image
+
+        from ovsr_gpu.config import Config
+        from ovsr_gpu.labelling import label_pictures, prepare_output
+        from ovsr_gpu.models.device import choose_device
+        from ovsr_gpu.sources.files import find_pictures
+        from ovsr_gpu.stages.vocabulary import Vocabulary, read_classes_file
+
+        # All arguments are looked at before the models are loaded.
+        if (classes is None) == (classes_file is None):
+            raise ValueError("give the class names either by --classes or by --classes-file")
+        if batch_size < 1:
+            raise ValueError(f"--batch-size must be at least 1; got {batch_size}")
+        config = Config(preset=preset)  # type: ignore[arg-type]  # checked by Config
+        vocabulary = read_classes_file(classes_file) if classes_file is not None else Vocabulary.parse(classes or "")
+        where = choose_device(device)
+        pictures = find_pictures(sources, outside=out)
+        prepare_output(out, overwrite)
+
+        say = _console(stderr=True)
+        say.print(f"Running on {where} ({_describe_device(where)})")
+        say.print("Loading the models")
+        from ovsr_gpu.pipeline import Segmenter
+
+        segmenter = Segmenter.from_pretrained(
+            config, backbone_weights=backbone_weights, clip=clip, clip_weights=clip_weights, device=where
+        )
+        say.print(f"Encoding {len(vocabulary)} class names")
+        # A blank picture takes the names through the text encoder, and shows here what would fail for every picture.
+        segmenter([torch.zeros(3, 32, 32, dtype=torch.uint8)], vocabulary)
+        say.print(f"Labelling {len(pictures)} pictures")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
+        try:
+            with _progress(say, len(pictures)) as show:
+                summary = label_pictures(
+                    segmenter, pictures, vocabulary, out, batch_size=batch_size, overwrite=overwrite, progress=show
+                )
+        except KeyboardInterrupt:
+            say.print(f"Interrupted; the pictures finished before are complete in {out}")
+            raise typer.Exit(INTERRUPTED) from None
+        _print_summary(summary, out)
+        if summary.failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def info() -> None:
+    """Show versions, devices, backends and cached weights."""
+    with _plain_errors():
+        from ovsr_gpu.labelling import versions
+
+        page = _console()
+        _print_section(page, "Versions", list(versions().items()))
+        _print_section(page, "Devices", _devices())
+        _print_section(page, "Backends", _backends())
+        page.print("  The clustering and the crops of this release run on torch, on every device;")
+        page.print("  triton and cupy are looked up for the kernels of later releases.\n")
+        _print_section(page, "Cached weights", _cached_weights() or [("none", "they are downloaded on first use")])
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Turn the errors a user can cause into one sentence and an exit status."""
+    try:
+        yield
+    except (OvsrError, ValueError) as error:
+        typer.echo(f"ovsr: {error}", err=True)
+        raise typer.Exit(COULD_NOT_RUN) from error
+    except KeyboardInterrupt:
+        typer.echo("Interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _console(stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, if there is a terminal to draw it on, and the function that moves it."""
+
+    class Speed(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.1f} pictures/s")
+
+    columns = (progress.BarColumn(), progress.MofNCompleteColumn(), Speed(), progress.TimeRemainingColumn())
+    with progress.Progress(
+        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=120
+    ) as display:
+        task = display.add_task("Labelling", total=total)
+        yield lambda done, _: display.update(task, completed=done)
+
+
+def _print_summary(summary: RunSummary, out: Path) -> None:
+    page = _console()
+    page.print(
+        f"{summary.labelled} of {summary.pictures} pictures labelled, {summary.regions} regions, "
+        f"{summary.pictures_per_second:.2f} pictures/s; results in {out}"
+    )
+    if summary.failed:
+        page.print(f"{summary.failed} failed, all listed in {out / 'errors.jsonl'}:")
+        for failure in summary.failures:
+            page.print(f"  {failure.reason}")
+    shares = sorted(((share, name) for name, share in summary.area_shares.items() if share), key=lambda row: -row[0])
+    shown = [(name, f"{share:.1%}") for share, name in shares[:MOST_SHARES]]
+    if left := shares[MOST_SHARES:]:
+        shown.append((f"{len(left)} more", f"{sum(share for share, _ in left):.1%}"))
+    if shown:
+        _print_section(page, "Share of area", shown)
+
+
+def _print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    page.print(title)
+    width = max(cell_len(name) for name, _ in rows)
+    for name, value in rows:
+        page.print(f"  {name}{' ' * (width - cell_len(name))}  {value}")
+    page.print()
+
+
+def _describe_device(device: torch.device) -> str:
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} threads" if device.type == "cpu" else "Apple GPU"
+
+
+def _devices() -> list[tuple[str, str]]:
+    import torch
+
+    names = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+    names += ["mps"] * torch.backends.mps.is_available()
+    return [(name, _describe_device(torch.device(name))) for name in names]
+
+
+def _backends() -> list[tuple[str, str]]:
+    """Each backend with "can run", or the reason why it cannot."""
+    import torch
+
+    if torch.cuda.is_available():
+        no_cuda = ""
+    elif torch.version.cuda is None and torch.version.hip is None:
+        no_cuda = "this build of torch is without CUDA"
+    else:
+        no_cuda = "torch finds no CUDA device or driver"
+    mps = torch.backends.mps
+    no_mps = "" if mps.is_available() else "no Apple GPU" if mps.is_built() else "this build of torch is without MPS"
+    missing = {
+        "torch cpu": "",
+        "torch cuda": no_cuda,
+        "torch mps": no_mps,
+        "triton kernels": no_cuda if find_spec("triton") else "triton is not installed",
+        "cupy kernels": no_cuda if find_spec("cupy") else "cupy is not installed (pip install 'ovsr-gpu[cuda]')",
+    }
+    return [(name, f"cannot run: {reason}" if reason else "can run") for name, reason in missing.items()]
+
+
+def _cached_weights() -> list[tuple[str, str]]:
+    """Weight files in the caches of torch hub and Hugging Face, with their size and folder."""
+    import torch
+    from huggingface_hub import constants
+
+    hub = Path(torch.hub.get_dir(), "checkpoints").glob("*")
+    hugging_face = Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/*")
+    files = [file for file in [*sorted(hub), *sorted(hugging_face)] if file.suffix in WEIGHT_SUFFIXES]
+    return [(file.name, f"{file.stat().st_size / 1e6:.1f} MB in {file.parent}") for file in files]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Every setting of the method and its default, as frozen, validated dataclasses.
+
+The paper (arXiv 2510.19333) fixes the stages; the numbers below are this package's declared choices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+Linkage = Literal["ward", "complete", "average", "single"]
+Connectivity = Literal["4", "8", "full"]
+CountRule = Literal[
+    "merge_cost", "effective_rank", "energy", "ratio_gap", "participation_ratio", "hard_threshold", "elbow", "fixed"
+]
+BoxMode = Literal["squash", "square", "open_clip"]
+Background = Literal["keep", "blur", "mean"]
+Preset = Literal["default", "paper"]
+
+COUNT_PARAMETERS: dict[str, float] = {
+    "merge_cost": 0.035,
+    "effective_rank": 0.03,
+    "energy": 0.2,
+    "ratio_gap": 1.0,
+    "participation_ratio": 0.15,
+    "hard_threshold": 0.05,
+    "elbow": 0.1,
+    "fixed": 3.0,
+}
+"""What `ClusteringConfig.count_parameter` is for each rule when it is left at None; see `stages.clustering`."""
+
+
+def _check_choice(name: str, value: object, choices: object) -> None:
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def _check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}]; got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Pixel features: EfficientNet-B0 levels brought to one grid.
+
+    `levels` are indices into torchvision's `efficientnet_b0().features`; each picture is squashed to `input_size`
+    pixels a side, and the levels are resized to a `grid_size` x `grid_size` grid.
+    """
+
+    levels: tuple[int, ...] = (3, 5)
+    input_size: int = 448
+    grid_size: int = 40
+
+    def __post_init__(self) -> None:
+        if not self.levels or any(not 0 <= level <= 8 for level in self.levels):
+            raise ValueError(f"features.levels must be indices from 0 to 8, at least one; got {self.levels!r}")
+        _check_range("features.input_size", self.input_size, 32, 4096)
+        _check_range("features.grid_size", self.grid_size, 1, 181)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentConfig:
+    """SVD latents: the first `rank` components, scaled by their singular values unless `scaled` is False."""
+
+    rank: int = 16
+    scaled: bool = True
+
+    def __post_init__(self) -> None:
+        _check_range("latents.rank", self.rank, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusteringConfig:
+    """Agglomerative clustering of the latents and the rule that chooses the number of clusters.
+
+    `connectivity` "full" compares every pair of grid cells; "4" and "8" merge only clusters that touch.
+    `count_parameter` None takes the rule's value in `COUNT_PARAMETERS`.
+    """
+
+    linkage: Linkage = "ward"
+    connectivity: Connectivity = "4"
+    count_rule: CountRule = "merge_cost"
+    count_parameter: float | None = None
+    max_clusters: int = 32
+
+    def __post_init__(self) -> None:
+        _check_choice("clustering.linkage", self.linkage, Linkage)
+        _check_choice("clustering.connectivity", self.connectivity, Connectivity)
+        _check_choice("clustering.count_rule", self.count_rule, CountRule)
+        _check_range("clustering.max_clusters", self.max_clusters, 1)
+        if self.count_parameter is not None:
+            _check_range("clustering.count_parameter", self.count_parameter, 0)
+        if self.connectivity != "full" and self.linkage != "ward":
+            raise ValueError(
+                f"clustering.linkage {self.linkage!r} needs clustering.connectivity 'full'; the pixel graph "
+                f"(connectivity {self.connectivity!r}) offers 'ward'"
+            )
+
+    @property
+    def count_value(self) -> float:
+        """The rule's parameter, with the default filled in."""
+        return COUNT_PARAMETERS[self.count_rule] if self.count_parameter is None else self.count_parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionConfig:
+    """Regions and their crops.
+
+    Components smaller than the share `min_area` of the picture are absorbed by the neighbour with the longest common
+    border. Each box is grown by the share `context` of its sides on every side, then handled as `box` says;
+    what lies outside the region's mask is treated as `background` says.
+    """
+
+    min_area: float = 0.005
+    context: float = 0.15
+    box: BoxMode = "squash"
+    background: Background = "mean"
+
+    def __post_init__(self) -> None:
+        _check_range("regions.min_area", self.min_area, 0, 1)
+        _check_range("regions.context", self.context, 0, 10)
+        _check_choice("regions.box", self.box, BoxMode)
+        _check_choice("regions.background", self.background, Background)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognitionConfig:
+    """Naming the regions.
+
+    `templates` "imagenet" is the 80-template ensemble that open_clip ships; otherwise a tuple of strings with one
+    `{}` each. `shared_rank` None leaves CLIP's space as it is; a number projects the regions and texts of each
+    picture on that many singular directions, after centring them if `shared_centred`. A region whose best class has a
+    probability below `threshold` becomes "something else" as well. `crop_batch` crops go through CLIP at a time.
+    """
+
+    templates: Literal["imagenet"] | tuple[str, ...] = "imagenet"
+    something_else: tuple[str, ...] = ("something else",)
+    shared_rank: int | None = None
+    shared_centred: bool = False
+    threshold: float | None = None
+    crop_batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.templates != "imagenet" and (
+            isinstance(self.templates, str) or not self.templates or any("{}" not in t for t in self.templates)
+        ):
+            raise ValueError(
+                "recognition.templates must be 'imagenet' or a tuple of strings that each contain '{}'; "
+                f"got {self.templates!r}"
+            )
+        if isinstance(self.something_else, str) or not self.something_else:
+            raise ValueError(
+                f"recognition.something_else must be a tuple of at least one prompt; got {self.something_else!r}"
+            )
+        if self.shared_rank is not None:
+            _check_range("recognition.shared_rank", self.shared_rank, 1)
+        if self.threshold is not None:
+            _check_range("recognition.threshold", self.threshold, 0, 1)
+        _check_range("recognition.crop_batch", self.crop_batch, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The two networks: a torchvision EfficientNet-B0 tag or checkpoint, an open_clip model and its tag or checkpoint."""
+
+    backbone_weights: str = "IMAGENET1K_V1"
+    clip: str = "ViT-B-16"
+    clip_weights: str = "datacomp_xl_s13b_b90k"
+
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "default": {
+        "clustering": ClusteringConfig(),
+        "recognition": RecognitionConfig(),
+    },
+    "paper": {
+        "clustering": ClusteringConfig(count_rule="effective_rank"),
+        "recognition": RecognitionConfig(shared_rank=16),
+    },
+}
+_BY_PRESET: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of the method.
+
+    `preset` fills every group that is not given: "default" is what measures best, "paper" switches on everything that
+    the paper's abstract fixes (the number of clusters read off the singular values alone, the shared space by SVD).
+
+    Raises ValueError, naming the field, where a value is out of range.
+    """
+
+    preset: Preset = "default"
+    features: FeatureConfig = FeatureConfig()
+    latents: LatentConfig = LatentConfig()
+    clustering: ClusteringConfig = _BY_PRESET
+    regions: RegionConfig = RegionConfig()
+    recognition: RecognitionConfig = _BY_PRESET
+    models: ModelConfig = ModelConfig()
+
+    def __post_init__(self) -> None:
+        _check_choice("preset", self.preset, Preset)
+        for group, settings in _PRESETS[self.preset].items():
+            if getattr(self, group) is _BY_PRESET:
+                object.__setattr__(self, group, settings)

@@ -1,0 +1,38 @@
+"""Whole files that are either complete or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of `path` when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON in UTF-8."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with replacing(path) as file:
+        # Half a surrogate pair, as Python makes of a badly encoded file name, becomes its JSON escape.
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def json_line(content: Any) -> bytes:
+    """One line of JSON in ASCII, so that no reader sees a line break in a name."""
+    return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"

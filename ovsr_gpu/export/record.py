@@ -1,0 +1,70 @@
+"""What every format is written from, and the protocol that all formats follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.structures import Prediction
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """One finished picture on the host, with its n regions in the order of their numbers.
+
+    pixels: `[H, W, 3]` uint8. class_map, region_map: `[H, W]` int32. boxes: `[n, 4]` int64, (x0, y0, x1, y1), x1 and
+    y1 exclusive. areas: `[n]` int64, pixels. class_index: `[n]` int64, L for "something else". scores: `[n]` float32.
+    probabilities: `[n, L+1]` float32.
+    """
+
+    picture: Picture
+    pixels: Array
+    class_map: Array
+    region_map: Array
+    boxes: Array
+    areas: Array
+    class_index: Array
+    scores: Array
+    probabilities: Array
+
+
+class Writer(Protocol):
+    """One output format of a run.
+
+    `write` takes one finished picture. A writer that is `ordered` gets the pictures one after another in the order of
+    the sources, each after the unordered writers are done with it; the others are called from several threads at
+    once. `close` completes the output; it is called once, also after an interrupted or failed run.
+    """
+
+    ordered: bool
+
+    def write(self, record: LabelledPicture) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def split_prediction(
+    prediction: Prediction, pictures: Sequence[Picture], pixels: Sequence[Tensor]
+) -> list[LabelledPicture]:
+    """Copy a prediction for a list of B pictures to the host, as one record a picture.
+
+    pixels: the B `[3, H, W]` uint8 pictures that the prediction was made for.
+    """
+    regions = prediction.regions
+    bounds = np.cumsum(regions.counts(len(pictures)).cpu().numpy())[:-1]
+    columns = [regions.boxes, regions.areas, regions.class_index, regions.score, regions.probabilities]
+    by_column = [np.split(column.cpu().numpy(), bounds) for column in columns]
+    maps = zip(prediction.class_map, prediction.region_map, strict=True)
+    return [
+        LabelledPicture(
+            picture, rgb.permute(1, 2, 0).cpu().numpy(), class_map.cpu().numpy(), region_map.cpu().numpy(), *own
+        )
+        for picture, rgb, (class_map, region_map), *own in zip(pictures, pixels, maps, *by_column, strict=True)
+    ]

@@ -1,0 +1,234 @@
+"""A labelling run: pictures in, label maps, overlays and annotations out, bad pictures told apart."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from ovsr_gpu import __version__
+from ovsr_gpu.errors import ModelError, OvsrError, VocabularyError
+from ovsr_gpu.export.atomic import write_json
+from ovsr_gpu.export.jsonl import LineFile
+from ovsr_gpu.export.record import Array, LabelledPicture, split_prediction
+from ovsr_gpu.export.results import Results, open_writers
+from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.sources.loading import LoadedPicture, load_batches
+from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE, Vocabulary
+
+if TYPE_CHECKING:
+    from ovsr_gpu.pipeline import Segmenter
+
+RESULT_FOLDERS = ("labels", "overlays")
+RESULT_FILES = ("classes.json", "regions.jsonl", "coco.json", "errors.jsonl", "summary.json")
+SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be labelled; `stage` is "decode" or "segment"."""
+
+    path: Path
+    stage: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to.
+
+    pictures: how many were to be labelled; fewer are `labelled` or `failed` where the run was `interrupted`.
+    seconds: wall time without loading the models. area_shares: share of all labelled pixels, by class name.
+    failures: the first few.
+    """
+
+    pictures: int
+    labelled: int
+    failed: int
+    regions: int
+    seconds: float
+    pictures_per_second: float
+    area_shares: dict[str, float]
+    failures: tuple[Failure, ...]
+    interrupted: bool
+
+
+def label_pictures(
+    segmenter: Segmenter,
+    pictures: Sequence[Picture],
+    vocabulary: Vocabulary,
+    out: Path,
+    *,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> RunSummary:
+    """Label pictures and write all results into the folder `out`.
+
+    A picture that cannot be read or segmented goes to `errors.jsonl` and the run goes on. Ctrl-C ends it with
+    KeyboardInterrupt after everything finished so far is written. `progress` is called with the number of pictures
+    done and of all pictures.
+
+    Raises ValueError where `out` holds the results of an earlier run and `overwrite` is not set, OvsrError where
+    results cannot be written (those written before stay), ModelError and VocabularyError as the segmenter does.
+    """
+    prepare_output(out, overwrite)
+    for name in RESULT_FILES:
+        (out / name).unlink(missing_ok=True)
+    tally = _Tally(len(pictures), np.zeros(len(vocabulary.names) + 1, np.int64))
+    try:
+        try:
+            _run(segmenter, pictures, vocabulary, out, batch_size, tally, progress)
+        except KeyboardInterrupt:
+            _write_summary(out, tally.summary(vocabulary, interrupted=True), segmenter)
+            raise
+        summary = tally.summary(vocabulary, interrupted=False)
+        _write_summary(out, summary, segmenter)
+    except OSError as error:  # reading and segmenting handle their own
+        raise OvsrError(
+            f"the results cannot be written to {str(out)!r} ({error.strerror or error}); "
+            "what was written before stays, make room and label the rest into another folder"
+        ) from error
+    return summary
+
+
+def prepare_output(out: Path, overwrite: bool) -> None:
+    """Make the folder `out` and see that results can be written there; see `label_pictures` for the errors."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"the output {str(out)!r} is a file; name a folder")
+    held = [name for name in RESULT_FILES if (out / name).exists()]
+    held += [f"{name}/" for name in RESULT_FOLDERS if (out / name).is_dir() and any((out / name).iterdir())]
+    if held and not overwrite:
+        raise ValueError(
+            f"the output folder {str(out)!r} already holds {', '.join(held)}; name another folder, or pass --overwrite "
+            "(overwrite=True) to replace the results of an earlier run"
+        )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=out).close()
+    except OSError as error:
+        raise OvsrError(f"the output folder {str(out)!r} cannot be written to ({error.strerror})") from error
+
+
+def _run(
+    segmenter: Segmenter,
+    pictures: Sequence[Picture],
+    vocabulary: Vocabulary,
+    out: Path,
+    batch_size: int,
+    tally: _Tally,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    errors = LineFile(out / "errors.jsonl")
+    try:
+        with closing(load_batches(pictures, batch_size)) as batches, Results(open_writers(out, vocabulary)) as results:
+            for batch in batches:
+                for outcome in _label_batch(segmenter, batch, vocabulary):
+                    if isinstance(outcome, Failure):
+                        errors.append([{**asdict(outcome), "path": str(outcome.path)}])
+                    else:
+                        results.write(outcome)
+                    tally.add(outcome)
+                if progress is not None:
+                    progress(tally.labelled + tally.failed, tally.pictures)
+    finally:
+        errors.close()
+
+
+def _label_batch(
+    segmenter: Segmenter, batch: Sequence[LoadedPicture], vocabulary: Vocabulary
+) -> list[LabelledPicture | Failure]:
+    """One outcome a picture, in the order of the batch."""
+    readable = [loaded for loaded in batch if isinstance(loaded.pixels, Tensor)]
+    segmented = iter(_segment(segmenter, readable, vocabulary))
+    return [
+        Failure(loaded.picture.path, "decode", str(loaded.pixels))
+        if isinstance(loaded.pixels, Exception)
+        else next(segmented)
+        for loaded in batch
+    ]
+
+
+def _segment(
+    segmenter: Segmenter, group: Sequence[LoadedPicture], vocabulary: Vocabulary
+) -> list[LabelledPicture | Failure]:
+    """Segment pictures together, or one by one where that fails."""
+    if not group:
+        return []
+    pixels = [loaded.pixels for loaded in group if isinstance(loaded.pixels, Tensor)]
+    try:
+        return list(split_prediction(segmenter(pixels, vocabulary), [loaded.picture for loaded in group], pixels))
+    except (ModelError, VocabularyError):
+        raise  # would fail for every picture
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    # Outside of the handler: the traceback, and the device memory that its frames hold, is gone by now.
+    if len(group) > 1:
+        return [outcome for loaded in group for outcome in _segment(segmenter, [loaded], vocabulary)]
+    path = group[0].picture.path
+    return [Failure(path, "segment", f"cannot segment {str(path)!r}: {reason}")]
+
+
+@dataclass
+class _Tally:
+    """The running counts of a run."""
+
+    pictures: int
+    areas: Array
+    labelled: int = 0
+    failed: int = 0
+    regions: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    start: float = field(default_factory=time.perf_counter)
+
+    def add(self, outcome: LabelledPicture | Failure) -> None:
+        if isinstance(outcome, Failure):
+            self.failed += 1
+            if len(self.failures) < SHOWN_FAILURES:
+                self.failures.append(outcome)
+        else:
+            self.labelled += 1
+            self.regions += len(outcome.areas)
+            np.add.at(self.areas, outcome.class_index, outcome.areas)
+
+    def summary(self, vocabulary: Vocabulary, *, interrupted: bool) -> RunSummary:
+        seconds = time.perf_counter() - self.start
+        shares = self.areas / max(self.areas.sum(), 1)
+        names = [*vocabulary.names, SOMETHING_ELSE]
+        return RunSummary(
+            pictures=self.pictures,
+            labelled=self.labelled,
+            failed=self.failed,
+            regions=self.regions,
+            seconds=round(seconds, 3),
+            pictures_per_second=round(self.labelled / seconds, 3),
+            area_shares={name: round(share, 6) for name, share in zip(names, shares.tolist(), strict=True)},
+            failures=tuple(self.failures),
+            interrupted=interrupted,
+        )
+
+
+def _write_summary(out: Path, summary: RunSummary, segmenter: Segmenter) -> None:
+    content = {name: value for name, value in asdict(summary).items() if name != "failures"}
+    content |= {"device": str(segmenter.device), "versions": versions(), "config": asdict(segmenter.config)}
+    write_json(out / "summary.json", content)
+
+
+def versions() -> dict[str, str]:
+    """The versions of this package and of what its results depend on."""
+    found = {"ovsr-gpu": __version__, "python": platform.python_version()}
+    for name in ("torch", "torchvision", "open_clip_torch", "triton", "cupy-cuda13x", "numpy", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found

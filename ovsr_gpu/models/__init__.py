@@ -1,0 +1,1 @@
+"""Loading the two networks, and the disk cache of text embeddings."""

@@ -1,0 +1,243 @@
+"""CLIP by open_clip: loading it, and what the stages need of it."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ovsr_gpu.errors import ModelError
+from ovsr_gpu.models.checkpoints import explained
+from ovsr_gpu.models.downloads import fetch
+
+TEXT_BATCH = 256
+
+_LOCAL_DIR = "local-dir:"
+_LOCAL = (
+    "a folder with the model's open_clip_config.json and weights goes in with clip='local-dir:DIR' or "
+    "--clip local-dir:DIR, a weights file alone with clip_weights=PATH or --clip-weights PATH"
+)
+
+
+class ClipModel:
+    """A CLIP in eval mode, float32, without gradients; safe to call from several threads.
+
+    name: as given to `load_clip`. device: where it runs.
+    image_size: side of the square input in pixels. mean, std: of its normalisation, RGB in [0, 1].
+    resize_mode: "shortest", "longest" or "squash", the model's own preprocessing. fill_color: 0..255, of its padding.
+    logit_scale: the factor of the cosines, already out of its logarithm. context_length: tokens of a prompt at most.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: Any,  # open_clip's model classes have no common type beyond nn.Module
+        tokenizer: Any,
+        device: torch.device,
+        text_settings: Mapping[str, Any],
+    ) -> None:
+        preprocess = module.visual.preprocess_cfg
+        height, width = _pair(preprocess["size"])
+        if height != width:
+            raise ModelError(f"CLIP {name!r} takes pictures of {height}x{width}; only square models can be used")
+        self.name = name
+        self.device = device
+        self.image_size: int = height
+        self.mean: tuple[float, float, float] = tuple(preprocess["mean"])
+        self.std: tuple[float, float, float] = tuple(preprocess["std"])
+        self.resize_mode: str = preprocess["resize_mode"]
+        self.fill_color: int = preprocess["fill_color"]
+        self._module = module.eval().requires_grad_(False).to(device)
+        self.logit_scale = float(module.logit_scale.exp())
+        self.context_length: int = tokenizer.context_length
+        self._tokenizer = tokenizer
+        self._text_settings = text_settings
+        self._fingerprint = ""
+        self._fingerprint_lock = Lock()
+
+    @torch.no_grad()
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """Embeddings `[N, E]` float32, of any length, of `pixels` `[N, 3, S, S]` float32, normalised, on `device`."""
+        return self._module.encode_image(pixels).float()
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[str]) -> Tensor:
+        """Embeddings `[T, E]` float32, of any length, on `device`; a prompt that is `too_long` is cut off."""
+        batches = (self._tokenizer(list(batch)).to(self.device) for batch in _batches(prompts))
+        return torch.cat([self._module.encode_text(tokens).float() for tokens in batches])
+
+    def too_long(self, prompts: Sequence[str]) -> list[bool]:
+        """Which prompts need more than `context_length` tokens."""
+        tokens = self._tokenizer(list(prompts))
+        roomy = self._tokenizer(list(prompts), context_length=4 * self.context_length)
+        return (tokens != roomy[:, : self.context_length]).any(1).tolist()
+
+    @property
+    def text_fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of what text embeddings depend on: the weights, the tokenizer and its settings."""
+        with self._fingerprint_lock:
+            if not self._fingerprint:
+                self._fingerprint = self._hash_text_side()
+            return self._fingerprint
+
+    def _hash_text_side(self) -> str:
+        digest = hashlib.sha256(json.dumps(self._text_settings, sort_keys=True).encode())
+        for key, tensor in sorted(self._module.state_dict().items()):
+            if not key.startswith("visual."):
+                digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+                digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def load_clip(name: str, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
+    """Load a CLIP.
+
+    `name` is an open_clip model name, whose `weights` are a pretrained tag of that model or the path of a checkpoint
+    (.safetensors, or one that `torch.load(weights_only=True)` reads); or `local-dir:DIR`, a folder that holds
+    open_clip_config.json and the weights, beside which a tag is not looked at.
+
+    Raises ModelError where the model or the tag is unknown, or the weights cannot be found, read or fitted.
+    """
+    if name == "embedded":
+        raise ModelError(f"this release carries no embedded CLIP; name a model of open_clip and a tag, or: {_LOCAL}")
+    if name.startswith(_LOCAL_DIR):
+        return _load_folder(name, weights, device)
+    return _load_named(name, weights, device)
+
+
+def _load_folder(name: str, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
+    folder = Path(name.removeprefix(_LOCAL_DIR))
+    if weights is not None and Path(weights).is_file():
+        raise ModelError(f"{name} brings its own weights; leave out clip_weights (got {os.fspath(weights)!r})")
+    files = [file for file in folder.glob("*") if file.suffix in {".safetensors", ".bin", ".pth"}]
+    if not (folder / "open_clip_config.json").is_file() or not files:
+        raise ModelError(
+            f"{name} is not a model folder: expected open_clip_config.json and a .safetensors, .bin or .pth file in it"
+        )
+    return _create(name, files[0] if len(files) == 1 else folder, device, {})
+
+
+def _load_named(name: str, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg, is_pretrained_cfg
+
+    if name not in open_clip.list_models():
+        close = difflib.get_close_matches(name, open_clip.list_models(), n=5, cutoff=0.4)
+        raise ModelError(
+            f"open_clip has no model {name!r}; close names: {', '.join(close) or 'none'} "
+            f"(python -c 'import open_clip; print(open_clip.list_models())' lists all); {_LOCAL}"
+        )
+    _prepare_tokenizer(name)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if isinstance(weights, str) and is_pretrained_cfg(name, weights):
+        settings = get_pretrained_cfg(name, weights)
+        path = _tag_file(name, weights, settings)
+    elif weights is not None and Path(weights).is_file():
+        # A file does not say what it was trained with; what all tags of the model agree on is the best guess.
+        settings = _agreed([get_pretrained_cfg(name, tag) for tag in tags])
+        path = Path(weights)
+    else:
+        given = "no weights were given" if weights is None else f"{os.fspath(weights)!r} is neither a file nor a tag"
+        raise ModelError(f"CLIP {name!r} needs weights and {given}; its tags: {', '.join(tags) or 'none'}; {_LOCAL}")
+    return _create(name, path, device, settings)
+
+
+def _create(name: str, source: Path, device: torch.device, settings: Mapping[str, Any]) -> ClipModel:
+    """Build the model with the weights of `source`: a file, or the folder in which open_clip chooses one.
+
+    `settings` hold the preprocessing and the activation that the weights were trained with, as far as they are known.
+    """
+    import open_clip
+
+    quick_gelu = settings.get("quick_gelu", False)
+    with explained(source, f"CLIP {name!r}"):
+        module = open_clip.create_model(
+            name,
+            pretrained=None if name.startswith(_LOCAL_DIR) else str(source),
+            force_quick_gelu=quick_gelu,
+            force_preprocess_cfg=settings,
+            pretrained_text=False,
+            require_pretrained=True,
+        )
+        tokenizer = open_clip.get_tokenizer(name)
+        config = open_clip.get_model_config(name)
+    text_settings = {
+        "text_cfg": config["text_cfg"],
+        "quick_gelu": quick_gelu or config.get("quick_gelu", False),
+        "tokenizer": type(tokenizer).__name__,
+        "context_length": tokenizer.context_length,
+    }
+    return ClipModel(name, module, tokenizer, device, text_settings)
+
+
+def _tag_file(name: str, tag: str, settings: Mapping[str, Any]) -> Path:
+    """The file of a pretrained tag, out of open_clip's caches or downloaded into them."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
+    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+    from open_clip.pretrained import download_pretrained
+
+    repository, _, filename = settings["hf_hub"].rpartition("/")
+    if filename:
+        safe_filename = Path(filename).with_suffix(".safetensors").name
+    else:
+        safe_filename, filename = HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
+    if path := _cached(repository, safe_filename) or _cached(repository, filename):
+        return path
+    return Path(
+        fetch(
+            lambda: download_pretrained(settings),
+            missing=f"{safe_filename} (or {filename}) of CLIP {name!r}, tag {tag!r},",
+            url=f"{ENDPOINT}/{repository}",
+            remedy=f"copy {HF_HUB_CACHE} from a machine where it was downloaded, or: {_LOCAL}",
+        )
+    )
+
+
+def _prepare_tokenizer(name: str) -> None:
+    """See to it that a text side from the Hugging Face hub can be had, for the models that have one."""
+    import open_clip
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import ENDPOINT
+
+    text = open_clip.get_model_config(name)["text_cfg"]
+    repository = text.get("hf_tokenizer_name") or text.get("hf_model_name")
+    if not repository:
+        return
+    if importlib.util.find_spec("transformers") is None:
+        raise ModelError(f"the text side of CLIP {name!r} needs the package transformers: pip install transformers")
+    if not _cached(repository, "tokenizer_config.json"):
+        fetch(
+            lambda: hf_hub_download(repository, "tokenizer_config.json"),
+            missing=f"the tokenizer of CLIP {name!r}",
+            url=f"{ENDPOINT}/{repository}",
+            remedy="choose a model with open_clip's own tokenizer, such as ViT-B-16",
+        )
+
+
+def _agreed(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first, *others = settings or [{}]
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+
+
+def _cached(repository: str, filename: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repository, filename)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _batches(prompts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (prompts[start : start + TEXT_BATCH] for start in range(0, len(prompts), TEXT_BATCH))
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

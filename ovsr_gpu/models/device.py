@@ -1,0 +1,25 @@
+"""Which device to run on."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device(wanted: str | torch.device) -> torch.device:
+    """The device named, or for "auto" CUDA, then MPS, then the CPU.
+
+    Raises ValueError for a device that is unknown or not there.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device must be 'auto', 'cpu', or a cuda or mps device that is there; got {wanted!r}: {reason}"
+        ) from error
+    return device

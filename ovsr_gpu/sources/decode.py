@@ -1,0 +1,102 @@
+"""Decoding: any picture Pillow reads, as an upright 8-bit RGB tensor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from ovsr_gpu.errors import PictureError
+
+
+def read_picture(path: str | os.PathLike[str]) -> Tensor:
+    """Read the first frame of a picture file as a `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
+
+    Raises PictureError, naming the file and the reason, where it is missing, a folder, empty, not an image,
+    truncated, or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
+    """
+    path = Path(path)
+    try:
+        _check_file(path)
+        with Image.open(path) as image:
+            _check_size(*image.size)
+            return to_rgb(image)
+    except PictureError as error:
+        reason = str(error)
+    except UnidentifiedImageError:
+        reason = "it is not an image in a format that Pillow reads"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = f"it has more pixels than PIL.Image.MAX_IMAGE_PIXELS allows ({error})"
+    except OSError as error:
+        reason = f"it cannot be opened ({error.strerror or error})"
+    raise PictureError(f"cannot read {str(path)!r}: {reason}")
+
+
+def to_rgb(image: Image.Image) -> Tensor:
+    """Turn a Pillow image of any mode into a `[3, H, W]` uint8 tensor on the CPU.
+
+    The EXIF orientation is applied and transparency is laid over white. 16-bit grey is divided by 257; 32-bit integer
+    grey likewise where its values fit 16 bits, else stretched from its least to its largest value. Float grey must
+    lie in 0..1 or 0..255.
+
+    Raises PictureError where the image has no pixels, cannot be decoded, or is of a mode that has no RGB form.
+    """
+    if 0 in image.size:
+        raise PictureError(f"it has no pixels, its size is {image.width} x {image.height}")
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # on broken data Pillow's decoders raise nearly anything
+        raise PictureError(f"it is truncated or broken ({error})") from error
+    if upright.mode == "F" or upright.mode.startswith("I"):
+        grey = _grey_to_8_bits(np.asarray(upright, dtype=np.float64), upright.mode)
+        pixels = np.repeat(grey[:, :, None], 3, axis=2)
+    else:
+        pixels = np.array(_convert_to_rgb(upright))
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise PictureError("it is a folder, not a file")
+    if not path.exists():
+        raise PictureError("there is no such file")
+    if not path.is_file():  # opening a pipe or a device could wait for ever
+        raise PictureError("it is not a regular file")
+    if path.stat().st_size == 0:
+        raise PictureError("the file is empty")
+
+
+def _check_size(width: int, height: int) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise PictureError(
+            f"its {width} x {height} pixels are more than the {limit} that PIL.Image.MAX_IMAGE_PIXELS allows "
+            "(a decompression bomb?)"
+        )
+
+
+def _grey_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    low, high = values.min(), values.max()
+    if mode == "F":
+        if not (low >= 0 and high <= 255):  # also true for NaN
+            raise PictureError(f"its float values must lie in 0..1 or 0..255; they run from {low:g} to {high:g}")
+        values = values * 255 if high <= 1 else values
+    elif low >= 0 and high <= 65535:
+        values = values / 257
+    else:
+        values = (values - low) * (255 / (high - low or 1))
+    return np.rint(values).astype(np.uint8)
+
+
+def _convert_to_rgb(image: Image.Image) -> Image.Image:
+    try:
+        if not image.has_transparency_data:
+            return image.convert("RGB")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    except ValueError as error:
+        raise PictureError(f"its colour mode {image.mode!r} cannot be turned into RGB ({error})") from error

@@ -1,0 +1,99 @@
+"""Region crops: boxes with context, resized to CLIP's input, with the background treated as configured."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from ovsr_gpu.config import BoxMode, RegionConfig
+from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.kernels.crop_resize import crop_resize
+from ovsr_gpu.models.clip import ClipModel
+from ovsr_gpu.structures import Regions
+from ovsr_gpu.timing import stage
+
+BLUR_SIGMA = 1 / 16
+"""Standard deviation of the background blur, as a share of the crop's side."""
+
+
+@stage("crops")
+def region_crops(
+    images: ImageBatch, region_map: Tensor, regions: Regions, number: Tensor, clip: ClipModel, config: RegionConfig
+) -> Tensor:
+    """CLIP's input for each region: `[N, 3, S, S]` float32, normalised with the model's mean and standard deviation.
+
+    region_map: `[B, H, W]` int32. number: `[N]` int64, the regions' numbers in their pictures.
+    """
+    side = clip.image_size
+    boxes = context_boxes(regions.boxes, images.sizes[regions.image_index], config)
+    resized, offset = resize_window(boxes, side, config.box, clip.resize_mode)
+    crops = crop_resize(
+        images.pixels, regions.image_index, boxes, side, resized=resized, offset=offset, fill=clip.fill_color
+    )
+    mean = crops.new_tensor(clip.mean)[:, None, None]
+    std = crops.new_tensor(clip.std)[:, None, None]
+    if config.background != "keep":
+        mask = crop_masks(region_map, regions.image_index, number, boxes, side, resized, offset)[:, None]
+        ground = 255 * mean if config.background == "mean" else _blurred(crops)
+        crops = torch.where(mask, crops, ground)
+    return (crops / 255 - mean) / std
+
+
+def context_boxes(boxes: Tensor, sizes: Tensor, config: RegionConfig) -> Tensor:
+    """Boxes grown by `config.context` of their sides, and to squares where `config.box` asks for it, inside the picture.
+
+    boxes: `[N, 4]` int64. sizes: `[N, 2]` int64, height and width of each region's picture.
+    """
+    limit = sizes.flip(1)  # width, height
+    corner, far = boxes[:, :2], boxes[:, 2:]
+    grow = (config.context * (far - corner)).round().long()
+    corner, far = (corner - grow).clamp_min(0), torch.minimum(far + grow, limit)
+    if config.box == "square":
+        sides = far - corner
+        square = torch.minimum(sides.max(dim=1, keepdim=True).values, limit)
+        corner = (corner - (square - sides) // 2).clamp_min(0)
+        corner = torch.minimum(corner, limit - square)
+        far = corner + square
+    return torch.cat([corner, far], dim=1)
+
+
+def resize_window(boxes: Tensor, side: int, mode: BoxMode, model_mode: str) -> tuple[Tensor, Tensor]:
+    """To what size each box is resized, and where in it the `side` x `side` window lies.
+
+    "squash" and "square" resize the box to the window. "open_clip" does as the model's own preprocessing: "squash"
+    likewise; "shortest" brings the short side to `side` and takes the centre; "longest" brings the long side to `side`
+    and centres it on the fill colour. Returns `[N, 2]` int64 (height, width) and `[N, 2]` int64 (row, column).
+    """
+    sides = torch.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], dim=1)  # height, width
+    if mode != "open_clip" or model_mode == "squash":
+        return torch.full_like(sides, side), torch.zeros_like(sides)
+    if model_mode == "shortest":
+        resized = side * sides // sides.min(dim=1, keepdim=True).values
+    elif model_mode == "longest":
+        resized = (side * sides / sides.max(dim=1, keepdim=True).values).round().long().clamp_min(1)
+    else:
+        raise ValueError(f"resize mode must be 'squash', 'shortest' or 'longest'; got {model_mode!r}")
+    spare = resized - side
+    centre = torch.where(spare >= 0, (spare / 2).round().long(), -(-spare // 2))  # torchvision's rounding
+    return resized, centre
+
+
+def crop_masks(
+    region_map: Tensor, image_index: Tensor, number: Tensor, boxes: Tensor, side: int, resized: Tensor, offset: Tensor
+) -> Tensor:
+    """Which pixels of each crop belong to its region, by the picture's pixel under their centre: `[N, S, S]` bool."""
+    at = torch.arange(side, device=boxes.device)
+    window = offset[:, :, None] + at  # [N, 2, S]: row and column in the resized box
+    start = boxes[:, [1, 0]]
+    sides = boxes[:, [3, 2]] - start
+    under = ((2 * window + 1) * sides[:, :, None]) // (2 * resized[:, :, None])
+    inside = (window >= 0) & (window < resized[:, :, None])
+    row, column = (start[:, :, None] + torch.minimum(under.clamp_min(0), sides[:, :, None] - 1)).unbind(1)
+    found = region_map[image_index[:, None, None], row[:, :, None], column[:, None, :]] == number[:, None, None]
+    return found & inside[:, 0, :, None] & inside[:, 1, None, :]
+
+
+def _blurred(crops: Tensor) -> Tensor:
+    sigma = BLUR_SIGMA * crops.shape[-1]
+    return gaussian_blur(crops, [2 * int(3 * sigma) + 1] * 2, [sigma, sigma])

@@ -1,0 +1,117 @@
+"""What passes between the stages, and what the user gets back.
+
+Shape letters: B images, H, W pixels, h, w grid, P = h*w, C channels, M = min(P, C), R rank, K clusters, N regions of the
+batch, S crop side, E CLIP width, Q projected width, L classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Maps = Tensor | list[Tensor]
+"""One `[B, H, W]` int32 tensor where the pictures came as a tensor, else a list of `[H, W]` int32 tensors."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """SVD latents of a batch.
+
+    components: `[B, P, R]` float32, the pixels in the space of the leading singular vectors.
+    singular_values: `[B, M]` float32, descending. aspect: the short side of the pixel-feature matrix over the long.
+    """
+
+    components: Tensor
+    singular_values: Tensor
+    aspect: float
+
+
+@dataclass(frozen=True)
+class Dendrogram:
+    """The merge tree of each image.
+
+    children: `[B, P-1, 2]` int64, the two clusters of each merge, smaller id first; ids below P are pixels, id P+m is
+        the cluster made by merge m.
+    heights: `[B, P-1]` float32, in the order of the merges; for Ward sqrt(2 * increase of the sum of squares).
+    """
+
+    children: Tensor
+    heights: Tensor
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of all images of a batch, flat; those of one image stand together in the order of their numbers.
+
+    image_index: `[N]` int64. areas: `[N]` int64, pixels.
+    boxes: `[N, 4]` int64, tight (x0, y0, x1, y1) in pixels, x1 and y1 exclusive.
+    """
+
+    image_index: Tensor
+    boxes: Tensor
+    areas: Tensor
+
+    def __len__(self) -> int:
+        return self.image_index.shape[0]
+
+    def counts(self, images: int) -> Tensor:
+        """Number of regions of each of the `images` images: `[B]` int64."""
+        return torch.bincount(self.image_index, minlength=images)
+
+    def numbers(self, images: int) -> Tensor:
+        """Number 0..n-1 of each region in its image: `[N]` int64."""
+        counts = self.counts(images)
+        first = counts.cumsum(0) - counts
+        return torch.arange(len(self), device=first.device) - first[self.image_index]
+
+    def split(self, size: int) -> list[Regions]:
+        """Runs of at most `size` regions."""
+        parts = (self.image_index.split(size), self.boxes.split(size), self.areas.split(size))
+        return [Regions(*part) for part in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class LabelledRegions(Regions):
+    """Regions with what stage 2 says of them.
+
+    class_index: `[N]` int64, L means "something else". score: `[N]` float32, the probability of that class.
+    probabilities: `[N, L+1]` float32, the last column is "something else". embeddings: `[N, E]` float32, unit length,
+        in CLIP's own space.
+    """
+
+    class_index: Tensor
+    score: Tensor
+    probabilities: Tensor
+    embeddings: Tensor
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Stage 1 of a batch.
+
+    region_map: int32 numbers 0..n-1 of each picture's regions, see `Maps`.
+    singular_values: `[B, M]` float32, the spectrum. cluster_count: `[B]` int64, the clusters the rule chose (the
+        regions can be more, where a cluster falls apart, or fewer, where small ones are absorbed).
+    timings: milliseconds by stage, empty unless asked for.
+    """
+
+    region_map: Maps
+    regions: Regions
+    singular_values: Tensor
+    cluster_count: Tensor
+    timings: dict[str, float] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Prediction(Segmentation):
+    """Both stages of a batch.
+
+    class_map: int32 indices into `classes`, L = len(classes) for "something else", see `Maps`.
+    classes: the L class names.
+    """
+
+    regions: LabelledRegions
+    class_map: Maps
+    classes: tuple[str, ...]

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.sources.files import Picture
+
+
+def make_record(name: str, height: int, width: int, classes: int, seed: int = 0) -> LabelledPicture:
+    """A picture whose regions are the cells of a random partition, every property counted by plain loops."""
+    random = np.random.default_rng(seed)
+    seeds = random.random((6, 2)) * (height, width)
+    region_map = np.zeros((height, width), np.int32)
+    numbers: dict[int, int] = {}
+    cells: list[list[tuple[int, int]]] = []
+    for y in range(height):
+        for x in range(width):
+            nearest = min(range(6), key=lambda s: (seeds[s][0] - y) ** 2 + (seeds[s][1] - x) ** 2)
+            number = numbers.setdefault(nearest, len(numbers))
+            cells += [[]] * (number == len(cells))
+            cells[number] = [*cells[number], (y, x)]
+            region_map[y, x] = number
+    probabilities = random.dirichlet(np.ones(classes + 1), len(cells)).astype(np.float32)
+    class_index = probabilities.argmax(1)
+    rows_and_columns = [tuple(zip(*cell, strict=True)) for cell in cells]
+    boxes = [(min(xs), min(ys), max(xs) + 1, max(ys) + 1) for ys, xs in rows_and_columns]
+    return LabelledPicture(
+        picture=Picture(Path("in") / f"{name}.jpg", name),
+        pixels=random.integers(0, 256, (height, width, 3), dtype=np.uint8),
+        class_map=class_index[region_map].astype(np.int32),
+        region_map=region_map,
+        boxes=np.array(boxes),
+        areas=np.array([len(cell) for cell in cells]),
+        class_index=class_index,
+        scores=probabilities.max(1),
+        probabilities=probabilities,
+    )
+
+
+@pytest.fixture
+def record() -> Callable[..., LabelledPicture]:
+    return make_record

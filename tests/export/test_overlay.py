@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovsr_gpu.export import fonts
+from ovsr_gpu.export.overlay import OverlayWriter, draw_overlay
+from ovsr_gpu.export.palette import class_colors
+from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.sources.files import Picture
+
+Record = Callable[..., LabelledPicture]
+
+
+def flat_record(height: int, width: int, class_map: np.ndarray) -> LabelledPicture:
+    """A white picture, one region a class."""
+    nothing = np.zeros(0)
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    return LabelledPicture(
+        Picture(Path("a"), "a"), pixels, class_map, class_map, nothing, nothing, nothing, nothing, nothing
+    )
+
+
+def halves(height: int, width: int) -> LabelledPicture:
+    class_map = np.zeros((height, width), np.int32)
+    class_map[:, width // 2 :] = 1
+    return flat_record(height, width, class_map)
+
+
+def colors_in(image: Image.Image) -> set[tuple[int, ...]]:
+    return {color for _, color in image.getcolors(1 << 24)}
+
+
+def draw(record: LabelledPicture, names: Sequence[str]) -> Image.Image:
+    return draw_overlay(record, [*names, "something else"], class_colors(len(names)))
+
+
+def test_the_legend_stands_below_and_shows_the_classes_that_occur() -> None:
+    image = draw(halves(300, 400), ["dog", "sky", "absent"])
+    assert image.width == 400 and 320 < image.height < 400
+    colors = [tuple(color) for color in class_colors(3).tolist()]
+    legend = colors_in(image.crop((0, 300, 400, image.height)))
+    assert {colors[0], colors[1]} <= legend and not {colors[2], colors[3]} & legend
+    picture = colors_in(image.crop((0, 0, 400, 300)))
+    assert len(picture) == 3 and (255, 255, 255) in picture  # two blended classes and their border
+
+
+def test_the_legend_stands_beside_a_tall_picture() -> None:
+    image = draw(halves(600, 300), ["dog", "sky"])
+    assert image.height == 600 and 360 < image.width < 600
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "picture"),
+    [
+        (1, 1, (256, 256)),
+        (3, 10000, (16, 1600)),
+        (10000, 3, (1600, 16)),
+        (40, 60, (160, 240)),
+        (3000, 4000, (1200, 1600)),
+    ],
+)
+def test_tiny_extreme_and_large_pictures(height: int, width: int, picture: tuple[int, int]) -> None:
+    image = draw(halves(height, width), ["dog", "sky"])
+    assert picture[0] <= image.height <= picture[0] + 100
+    assert picture[1] <= image.width <= picture[1] + 300
+    paper = image.getpixel((image.width - 1, image.height - 1))
+    assert paper == (255, 255, 255)
+    assert image.getpixel((picture[1] - 1, picture[0] - 1)) != paper
+
+
+def test_many_and_long_names_stay_inside_a_legend_of_reasonable_size() -> None:
+    class_map = np.repeat(np.arange(60, dtype=np.int32), 50).reshape(60, 50).repeat(5, 0).repeat(6, 1)
+    names = [f"{'long ' * 30}{number}" for number in range(60)]
+    image = draw(flat_record(300, 300, class_map), names)
+    assert image.width < 1200 and image.height < 1200
+
+
+@pytest.mark.parametrize(
+    "name", ["犬と猫", "кошка", "Straßenbahn", "कुत्ता", "كلب", "line\nbreak", "a\u0301", "🐶", "\U0010fffe"]
+)
+def test_any_name_can_be_drawn(name: str) -> None:
+    plain, named = (draw(halves(100, 100), [text, "sky"]) for text in ("", name))
+    assert colors_in(named) > {(255, 255, 255)}
+    assert plain.tobytes() != named.tobytes()
+
+
+def test_letters_that_no_font_has_become_plain_or_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "_system_font_paths", tuple)
+    fonts.choose_font.cache_clear()
+    texts = [fonts.choose_font(text, 20, "class 7")[1] for text in ("dog", "café", "犬")]
+    fonts.choose_font.cache_clear()
+    assert texts == ["dog", "cafe", "class 7"]
+
+
+def test_files(tmp_path: Path, record: Record) -> None:
+    writer = OverlayWriter(tmp_path, ["dog", "sky"])
+    writer.write(record("sub/new\nline", 20, 30, 2))
+    writer.close()
+    with Image.open(tmp_path / "overlays" / "sub" / "new\nline.png") as image:
+        image.load()
+        assert image.mode == "RGB"

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ovsr_gpu.kernels.crop_resize import crop_resize
+
+HEIGHT, WIDTH = 150, 220
+
+
+def pictures() -> np.ndarray:
+    """Noise, which shows every rounding, and a smooth picture with edges, as photographs have: `[2, H, W, 3]`."""
+    generator = np.random.default_rng(0)
+    noise = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    waves = 127 + 60 * np.sin(x / 9) + 60 * np.sign(np.sin(y / 17 + x / 31))
+    return np.stack([noise, np.stack([waves, waves[::-1], 255 - waves], -1).clip(0, 255).astype(np.uint8)])
+
+
+def random_boxes(count: int, least: int, seed: int) -> torch.Tensor:
+    generator = np.random.default_rng(seed)
+    width = generator.integers(least, WIDTH + 1, count)
+    height = generator.integers(least, HEIGHT + 1, count)
+    x0 = (generator.random(count) * (WIDTH - width + 1)).astype(int)
+    y0 = (generator.random(count) * (HEIGHT - height + 1)).astype(int)
+    return torch.tensor(np.stack([x0, y0, x0 + width, y0 + height], 1))
+
+
+def by_pillow(picture: np.ndarray, box, height: int, width: int) -> np.ndarray:
+    crop = Image.fromarray(picture).crop(tuple(int(side) for side in box))
+    return np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC), dtype=int).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("side", [24, 96, 300])
+def test_every_box_equals_pillow(side):
+    sources = pictures()
+    images = torch.tensor(sources).permute(0, 3, 1, 2)
+    boxes = torch.cat([random_boxes(60, 8, side), torch.tensor([[0, 0, WIDTH, HEIGHT], [3, 5, 11, 13], [0, 0, 8, 150]])])
+    index = torch.arange(len(boxes)) % 2
+    crops = crop_resize(
+        images, index, boxes, side, resized=torch.full((len(boxes), 2), side), offset=torch.zeros(len(boxes), 2).long()
+    )
+    for crop, image, box in zip(crops, index, boxes, strict=True):
+        near = np.abs(crop.numpy() - by_pillow(sources[image], box, side, side)) <= 1
+        assert near.mean() >= 0.999, box
+
+
+@pytest.mark.parametrize("box", [(5, 5, 6, 6), (0, 0, 1, 150), (0, 10, 220, 11), (218, 148, 220, 150)])
+def test_tiny_and_thin_boxes(box):
+    sources = pictures()
+    images = torch.tensor(sources).permute(0, 3, 1, 2)
+    crop = crop_resize(
+        images,
+        torch.tensor([1]),
+        torch.tensor([box]),
+        32,
+        resized=torch.tensor([[32, 32]]),
+        offset=torch.tensor([[0, 0]]),
+    )
+    assert np.abs(crop[0].numpy() - by_pillow(sources[1], box, 32, 32)).max() <= 1
+
+
+def test_window_of_a_resized_box():
+    """A window that cuts the centre out of one box and pads another with the fill colour."""
+    sources = pictures()
+    images = torch.tensor(sources).permute(0, 3, 1, 2)
+    boxes = torch.tensor([[10, 20, 110, 70], [10, 20, 110, 70]])
+    crops = crop_resize(
+        images,
+        torch.tensor([0, 1]),
+        boxes,
+        40,
+        resized=torch.tensor([[40, 80], [20, 40]]),
+        offset=torch.tensor([[0, 20], [-10, 0]]),
+        fill=7,
+    )
+    cut = by_pillow(sources[0], boxes[0], 40, 80)[:, :, 20:60]
+    assert np.abs(crops[0].numpy() - cut).max() <= 1
+    padded = np.full((3, 40, 40), 7)
+    padded[:, 10:30] = by_pillow(sources[1], boxes[1], 20, 40)
+    assert np.abs(crops[1].numpy() - padded).max() <= 1
+
+
+def test_padding_of_the_canvas_and_the_rest_of_the_batch_do_not_matter():
+    images = torch.tensor(pictures()).permute(0, 3, 1, 2)
+    boxes = random_boxes(6, 8, 3)
+    window = {"resized": torch.full((6, 2), 48), "offset": torch.zeros(6, 2).long()}
+    together = crop_resize(images, torch.tensor([0, 1, 0, 1, 0, 1]), boxes, 48, **window)
+    canvas = torch.full((1, 3, HEIGHT + 30, WIDTH + 77), 200, dtype=torch.uint8)
+    canvas[0, :, :HEIGHT, :WIDTH] = images[1]
+    for n in (1, 3, 5):
+        one = {key: value[:1] for key, value in window.items()}
+        assert torch.equal(crop_resize(canvas, torch.tensor([0]), boxes[n : n + 1], 48, **one)[0], together[n])
+
+
+def test_bad_images():
+    window = {"resized": torch.full((1, 2), 8), "offset": torch.zeros(1, 2).long()}
+    with pytest.raises(ValueError, match="uint8"):
+        crop_resize(torch.zeros(1, 3, 9, 9), torch.tensor([0]), torch.tensor([[0, 0, 9, 9]]), 8, **window)

@@ -1,0 +1,86 @@
+"""Plain, slow, independent versions of what the package does, for comparison."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+
+def partition(labels) -> set[frozenset[int]]:
+    """A labelling as the set of its groups, whatever the labels are called."""
+    groups: dict[int, set[int]] = {}
+    for place, label in enumerate(np.asarray(labels).ravel().tolist()):
+        groups.setdefault(label, set()).add(place)
+    return {frozenset(group) for group in groups.values()}
+
+
+def cut_by_sets(children, clusters: int) -> list[int]:
+    """Labels after the first P - k merges, numbered by first pixel."""
+    pixels = len(children) + 1
+    members = {pixel: [pixel] for pixel in range(pixels)}
+    for merge in range(pixels - clusters):
+        a, b = (int(child) for child in children[merge])
+        members[pixels + merge] = members.pop(a) + members.pop(b)
+    labels = [0] * pixels
+    for number, group in enumerate(sorted(members.values(), key=min)):
+        for pixel in group:
+            labels[pixel] = number
+    return labels
+
+
+def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list[np.float32]]:
+    """Greedy Ward on a graph, one merge at a time off a heap keyed (cost, larger id, smaller id), in float32."""
+    centroid = [row.astype(np.float32) for row in points]
+    size = [np.float32(1)] * len(points)
+    neighbours = {node: set() for node in range(len(points))}
+    heap = []
+
+    def push(a: int, b: int) -> None:
+        neighbours[a].add(b)
+        neighbours[b].add(a)
+        gap = centroid[a] - centroid[b]
+        cost = size[a] * size[b] / (size[a] + size[b]) * np.square(gap).sum(dtype=np.float32)
+        heapq.heappush(heap, (cost, max(a, b), min(a, b)))
+
+    for a, b in edges:
+        push(int(a), int(b))
+    children, costs = [], []
+    while heap:
+        cost, b, a = heapq.heappop(heap)
+        if a not in neighbours or b not in neighbours:
+            continue
+        new = len(centroid)
+        children.append((a, b))
+        costs.append(cost)
+        size.append(size[a] + size[b])
+        centroid.append(centroid[a] + size[b] / size[new] * (centroid[b] - centroid[a]))
+        around = (neighbours.pop(a) | neighbours.pop(b)) - {a, b}
+        neighbours[new] = set()
+        for other in around:
+            neighbours[other] -= {a, b}
+            push(new, other)
+    return children, costs
+
+
+def absorb_one_by_one(components: np.ndarray, least: float) -> np.ndarray:
+    """Give the smallest component to the neighbour with the longest border, again and again."""
+    labels = components.copy()
+    while True:
+        areas = {label: int((labels == label).sum()) for label in np.unique(labels)}
+        small = [(area, label) for label, area in areas.items() if area < least]
+        if not small or len(areas) == 1:
+            return labels
+        _, label = min(small)
+        border: dict[int, int] = {}
+        for a, b in [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]:
+            for one, other in [(a, b), (b, a)]:
+                for neighbour in other[(one == label) & (other != label)].tolist():
+                    border[neighbour] = border.get(neighbour, 0) + 1
+        labels[labels == label] = min(border, key=lambda neighbour: (-border[neighbour], neighbour))
+
+
+def number_by_first(labels: np.ndarray) -> np.ndarray:
+    """Labels renamed 0, 1, ... in the order in which they first occur."""
+    names: dict[int, int] = {}
+    return np.array([names.setdefault(label, len(names)) for label in labels.ravel().tolist()]).reshape(labels.shape)

@@ -1,0 +1,221 @@
+"""The command line from outside, with small or random networks of the true kinds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_labelling import assert_complete, lines
+
+from ovsr_gpu.cli import main
+
+SCRIPT = Path(sys.executable).with_name("ovsr.exe" if os.name == "nt" else "ovsr")
+COMMAND = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "ovsr_gpu.cli"]
+ASSETS = os.environ.get("OVSR_TEST_ASSETS")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """No network, caches of its own, one thread, and the checkout importable where nothing is installed."""
+    home = str(tmp_path_factory.mktemp("home"))
+    root = str(Path(__file__).resolve().parents[1])
+    own = {"HOME": home, "XDG_CACHE_HOME": home, "TORCH_HOME": home, "HF_HOME": home, "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **own, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, "PYTHONUTF8": "1"}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options for an EfficientNet-B0 with random weights and a very small CLIP."""
+    import open_clip
+    from safetensors.torch import save_file
+    from torchvision.models import efficientnet_b0
+
+    folder = tmp_path_factory.mktemp("models")
+    model_cfg = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
+        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(efficientnet_b0(weights=None).state_dict(), folder / "backbone.pth")
+        save_file(open_clip.CLIP(**model_cfg).state_dict(), folder / "open_clip_model.safetensors")
+    config = json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}})
+    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
+    return ["--backbone-weights", str(folder / "backbone.pth"), "--clip", f"local-dir:{folder}", "--device", "cpu"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(3):
+        small = Image.fromarray(random.integers(0, 256, (3, 3, 3), dtype=np.uint8))
+        small.resize((60 + 10 * number, 50), Image.Resampling.NEAREST).save(folder / f"photo {number}.png")
+    return folder
+
+
+def ovsr(arguments: Sequence[object], environment: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, encoding="utf-8", timeout=120)
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="ovsr-gpu is not installed beside this Python: no console script")
+def test_the_console_script_runs(environment: dict[str, str], tmp_path: Path) -> None:
+    done = subprocess.run([str(SCRIPT), "--version"], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("ovsr 0.")
+
+
+def test_help_is_quick_and_loads_no_network_code(environment: dict[str, str], tmp_path: Path) -> None:
+    start = time.perf_counter()
+    done = ovsr(["--help"], environment, tmp_path)
+    assert time.perf_counter() - start < 5  # well under 1 s on an idle machine
+    assert done.returncode == 0 and "label" in done.stdout and "info" in done.stdout
+    code = (
+        "import sys, ovsr_gpu.cli as cli\n"
+        "try: cli.app(['label', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'torchvision', 'open_clip', 'PIL', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert "--classes-file" in done.stdout and done.stdout.endswith("[]\n")
+
+
+def test_info_says_what_can_run(environment: dict[str, str], tmp_path: Path) -> None:
+    weights = Path(environment["TORCH_HOME"]) / "hub" / "checkpoints" / "some_network.pth"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"0" * 1_500_000)
+    done = ovsr(["info"], environment, tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    rows = {line.strip().split("  ")[0]: line.strip() for line in done.stdout.splitlines()}
+    assert rows["torch"].endswith(torch.__version__.split("+")[0]) and rows["python"].endswith(sys.version.split()[0])
+    assert rows["torch cpu"].endswith("can run") and "cannot" not in rows["torch cpu"]
+    if not torch.cuda.is_available():
+        assert "cannot run: " in rows["torch cuda"] and "cannot run: " in rows["triton kernels"]
+    assert "1.5 MB" in rows["some_network.pth"] and "checkpoints" in rows["some_network.pth"]
+
+
+def test_a_run_with_a_bad_picture(
+    environment: dict[str, str], models: list[str], pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "broken [bold].jpg").write_text("no picture")
+    arguments = ["label", "in", "--out", "out", "--classes", "dog; grass, lawn; sky", *models, "--batch-size", 2]
+    done = ovsr(arguments, environment, tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines() == [
+        "Running on cpu (1 threads)",
+        "Loading the models",
+        "Encoding 3 class names",
+        "Labelling 4 pictures",
+    ]
+    assert "3 of 4 pictures labelled" in done.stdout and "pictures/s" in done.stdout
+    assert "broken [bold].jpg" in done.stdout and "not an image" in done.stdout and "Share of area" in done.stdout
+    assert_complete(tmp_path / "out", ["photo 0", "photo 1", "photo 2"])
+    [error] = lines(tmp_path / "out" / "errors.jsonl")
+    assert Path(error["path"]) == Path("in/broken [bold].jpg")
+    # Started again by mistake, it touches nothing.
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    done = ovsr(arguments, environment, tmp_path)
+    assert done.returncode == 2 and "--overwrite" in done.stderr
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    (pictures / "broken [bold].jpg").unlink()
+    assert ovsr([*arguments, "--overwrite", "--preset", "paper"], environment, tmp_path).returncode == 0
+
+
+BASE = ["label", "in", "--out", "out"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*BASE], "--classes"),
+        ([*BASE, "--classes", "dog", "--classes-file", "f.txt"], "--classes"),
+        ([*BASE, "--classes", ""], "class"),
+        ([*BASE, "--classes", "dog; dog"], "'dog'"),
+        ([*BASE, "--classes-file", "latin1.txt"], "latin1.txt"),
+        ([*BASE, "--classes-file", "missing.txt"], "missing.txt"),
+        ([*BASE, "--classes", "dog", "--batch-size", "0"], "--batch-size"),
+        ([*BASE, "--classes", "dog", "--device", "abacus"], "abacus"),
+        ([*BASE, "--classes", "dog", "--preset", "best"], "best"),
+        (["label", "in", "--out", "latin1.txt", "--classes", "dog"], "latin1.txt"),
+        ([*BASE, "--classes", "dog", "--backbone-weights", "missing.pth"], "missing.pth"),
+    ],
+)
+def test_a_bad_argument_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    pictures: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "latin1.txt").write_bytes("café".encode("latin-1"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["ovsr", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("Running on", "Loading"))]
+    assert ended.value.code == 2 and len(said) == 1 and said[0].startswith("ovsr: ") and message in said[0]
+
+
+def test_bad_usage(environment: dict[str, str], tmp_path: Path) -> None:
+    done = ovsr(["label", "in"], environment, tmp_path)
+    assert done.returncode == 2 and "--out" in done.stderr and "Traceback" not in done.stderr
+    done = ovsr(["label", "nowhere", "--out", "out", "--classes", "dog"], environment, tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("ovsr: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to a single process on Windows")
+def test_ctrl_c_leaves_valid_results(
+    environment: dict[str, str], models: list[str], pictures: Path, tmp_path: Path
+) -> None:
+    one = pictures / "photo 0.png"
+    for number in range(500):
+        (pictures / f"{number:03}.png").write_bytes(one.read_bytes())
+    out = tmp_path / "out"
+    command = [*COMMAND, "label", "in", "--out", "out", "--classes", "dog; sky", *models, "--batch-size", "2"]
+    # A shell may have started these tests with SIGINT ignored, which a child would inherit.
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 100
+    regions = out / "regions.jsonl"
+    while not (regions.exists() and regions.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert said.splitlines()[-1].startswith("Interrupted")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["interrupted"] and 0 < summary["labelled"] < 503
+    assert_complete(out, [f"{number:03}" for number in range(summary["labelled"])])
+    assert not list(out.rglob("*.tmp"))
+
+
+@pytest.mark.skipif(not ASSETS, reason="OVSR_TEST_ASSETS names no folder with the real networks")
+@pytest.mark.slow
+def test_real_networks_on_photographs(environment: dict[str, str], tmp_path: Path) -> None:
+    assets = Path(str(ASSETS))
+    photos = sorted((assets / "photos").glob("clip-retrieval*"))
+    models = ["--backbone-weights", *(assets / "effnet").glob("*.pth"), "--clip", f"local-dir:{assets}/clip/effb0_msrc"]
+    classes = "grass; sky; water; building; road; dog; car"
+    done = ovsr(["label", *photos, "--out", "out", "--classes", classes, *models], environment, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_complete(tmp_path / "out", [photo.stem for photo in photos])

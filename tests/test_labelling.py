@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from torch import Tensor
+
+from ovsr_gpu.config import Config
+from ovsr_gpu.errors import ModelError, OvsrError
+from ovsr_gpu.export.overlay import OverlayWriter
+from ovsr_gpu.labelling import label_pictures
+from ovsr_gpu.sources.files import Picture, find_pictures
+from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.structures import LabelledRegions, Prediction
+
+VOCABULARY = Vocabulary.parse("dog; grass, lawn; sky")
+
+
+class FakeSegmenter:
+    """Cuts a picture into its left and right half and names a half by its first pixel's red value modulo L+1."""
+
+    device = torch.device("cpu")
+    config = Config()
+
+    def __init__(self, before: Callable[[list[Tensor]], None] = lambda images: None) -> None:
+        self.before = before
+        self.batches: list[int] = []
+
+    def __call__(self, images: list[Tensor], vocabulary: Vocabulary) -> Prediction:
+        self.batches.append(len(images))
+        self.before(images)
+        names = len(vocabulary.names) + 1
+        rows, region_maps, class_maps = [], [], []
+        for number, image in enumerate(images):
+            _, height, width = image.shape
+            halves = [(0, (width + 1) // 2), ((width + 1) // 2, width)][: 1 + (width > 1)]
+            region_map = torch.zeros(height, width, dtype=torch.int32)
+            class_map = torch.zeros(height, width, dtype=torch.int32)
+            for region, (x0, x1) in enumerate(halves):
+                kind = int(image[0, 0, x0]) % names
+                region_map[:, x0:x1] = region
+                class_map[:, x0:x1] = kind
+                rows.append((number, (x0, 0, x1, height), height * (x1 - x0), kind))
+            region_maps.append(region_map)
+            class_maps.append(class_map)
+        index, boxes, areas, kinds = (torch.tensor(column) for column in zip(*rows, strict=True))
+        probabilities = torch.eye(names)[kinds]
+        regions = LabelledRegions(index, boxes, areas, kinds, torch.ones(len(kinds)), probabilities, probabilities)
+        count = torch.full((len(images),), 2)
+        return Prediction(region_maps, regions, torch.zeros(len(images), 1), count, class_maps, vocabulary.names)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Picture]:
+    """Ten pictures of different sizes and colours."""
+    for number in range(10):
+        pixels = np.full((5 + number, 9 + 2 * number, 3), 20 * number, np.uint8)
+        pixels[:, 5:] += 7
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+    return find_pictures([tmp_path / "in"])
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("ascii").splitlines()]
+
+
+def read_coco(out: Path) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(out / "coco.json"))
+
+
+def assert_complete(out: Path, names: list[str]) -> None:
+    """Every output is valid and tells the same of exactly these pictures, in this order."""
+    by_line = list(dict.fromkeys(line["picture"] for line in lines(out / "regions.jsonl")))
+    coco = read_coco(out)
+    assert by_line == names == [image["name"] for image in coco.loadImgs(coco.getImgIds())]
+    for image in coco.loadImgs(coco.getImgIds()):
+        with Image.open(out / "labels" / f"{image['name']}.png") as labels:
+            class_map = np.asarray(labels)
+        with Image.open(out / "overlays" / f"{image['name']}.png") as overlay:
+            overlay.load()
+        rebuilt = np.full((image["height"], image["width"]), -1)
+        for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
+            rebuilt[coco.annToMask(annotation).astype(bool)] = annotation["category_id"] - 1
+        assert np.array_equal(rebuilt, class_map)
+
+
+def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    seen: list[tuple[int, int]] = []
+    out = tmp_path / "out"
+    segmenter = FakeSegmenter()
+    summary = label_pictures(
+        segmenter, pictures, VOCABULARY, out, batch_size=4, progress=lambda done, total: seen.append((done, total))
+    )
+    assert segmenter.batches == [4, 4, 2] and seen == [(4, 10), (8, 10), (10, 10)]
+    assert_complete(out, [str(number) for number in range(10)])
+    for picture in pictures:
+        with Image.open(picture.path) as image, Image.open(out / "labels" / f"{picture.name}.png") as labels:
+            red, class_map = np.asarray(image)[..., 0], np.asarray(labels)
+        middle = (red.shape[1] + 1) // 2
+        assert (class_map[:, :middle] == red[0, 0] % 4).all() and (class_map[:, middle:] == red[0, middle] % 4).all()
+    assert (summary.pictures, summary.labelled, summary.failed, summary.regions) == (10, 10, 0, 20)
+    pixels = np.zeros(4)
+    for picture in pictures:
+        with Image.open(out / "labels" / f"{picture.name}.png") as labels:
+            pixels += np.bincount(np.asarray(labels).ravel(), minlength=4)
+    assert list(summary.area_shares) == ["dog", "grass", "sky", "something else"]
+    assert list(summary.area_shares.values()) == pytest.approx(list(pixels / pixels.sum()), abs=1e-6)
+    assert (out / "errors.jsonl").read_text() == ""
+    written = json.loads((out / "summary.json").read_text())
+    assert written["config"] == json.loads(json.dumps(asdict(Config())))
+    assert written["device"] == "cpu" and written["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert written["pictures_per_second"] == summary.pictures_per_second > 0
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        ["classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "regions.jsonl", "summary.json"]
+    )
+
+
+def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list[Picture]) -> None:
+    outputs = []
+    for batch_size in (1, 3, 10):
+        out = tmp_path / str(batch_size)
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
+        files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "summary.json"]
+        outputs.append({str(path.relative_to(out)): path.read_bytes() for path in files})
+    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 24
+
+
+def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures: list[Picture]) -> None:
+    def fail(images: list[Tensor]) -> None:
+        if any(int(image[0, 0, 0]) == 60 for image in images):
+            raise RuntimeError("out of memory")
+
+    segmenter = FakeSegmenter(fail)
+    summary = label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=4)
+    assert segmenter.batches == [4, 1, 1, 1, 1, 4, 2]
+    assert_complete(tmp_path / "out", [str(number) for number in range(10) if number != 3])
+    [error] = lines(tmp_path / "out" / "errors.jsonl")
+    assert error["path"] == str(pictures[3].path) and error["stage"] == "segment"
+    assert "RuntimeError: out of memory" in error["reason"]
+    assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == pictures[3].path
+
+
+def test_an_error_of_the_models_ends_the_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    def fail(images: list[Tensor]) -> None:
+        raise ModelError("the weights are gone")
+
+    with pytest.raises(ModelError, match="weights"):
+        label_pictures(FakeSegmenter(fail), pictures, VOCABULARY, tmp_path / "out")
+    assert_complete(tmp_path / "out", [])
+
+
+def test_an_interruption_keeps_what_is_finished(tmp_path: Path, pictures: list[Picture]) -> None:
+    out = tmp_path / "out"
+    calls = iter(range(100))
+
+    def interrupt(images: list[Tensor]) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_pictures(FakeSegmenter(interrupt), pictures, VOCABULARY, out, batch_size=3)
+    assert_complete(out, [str(number) for number in range(6)])
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["interrupted"] is True and (summary["pictures"], summary["labelled"]) == (10, 6)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_written(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = OverlayWriter.write
+
+    def run_out_of_space(self: OverlayWriter, record: Any) -> None:
+        if record.picture.name >= "4":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, record)
+
+    monkeypatch.setattr(OverlayWriter, "write", run_out_of_space)
+    with pytest.raises(OvsrError, match=r"cannot be written.*No space left on device"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2)
+    assert_complete(tmp_path / "out", ["0", "1", "2", "3"])
+
+
+def test_earlier_results_are_not_lost_silently(tmp_path: Path, pictures: list[Picture]) -> None:
+    out = tmp_path / "out"
+    label_pictures(FakeSegmenter(), pictures[:3], VOCABULARY, out)
+    before = (out / "coco.json").read_bytes()
+    with pytest.raises(ValueError, match=r"already holds .*coco\.json.*--overwrite"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, out)
+    assert (out / "coco.json").read_bytes() == before
+    label_pictures(FakeSegmenter(), pictures[2:], VOCABULARY, out, overwrite=True)
+    assert_complete(out, [str(number) for number in range(2, 10)])
+
+
+def test_an_output_that_is_no_folder_or_cannot_be_written(tmp_path: Path, pictures: list[Picture]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file")
+    with pytest.raises(OvsrError, match="cannot be written"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file" / "below")
+
+
+def test_a_folder_with_other_files_is_no_obstacle(tmp_path: Path, pictures: list[Picture]) -> None:
+    (tmp_path / "out" / "labels").mkdir(parents=True)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
