@@ -15,7 +15,10 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def pixel_features(backbone: nn.Sequential, picture: Array, config: FeatureConfig, device: torch.device) -> Array:
-    """Features `[h, w, C]` of a picture `[H, W, 3]` uint8: levels of unit root mean square on one grid."""
+    """Features `[h, w, C]` of a picture `[H, W, 3]` uint8: levels of unit root mean square on one grid.
+
+    They are zero for a picture of one colour, in which the network would only see its own zero padding.
+    """
     squashed = Image.fromarray(picture).resize((config.input_size, config.input_size), Image.Resampling.BICUBIC)
     normalised = (np.asarray(squashed, np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     activations = torch.from_numpy(normalised.transpose(2, 0, 1)[None].copy()).to(device)
@@ -25,7 +28,8 @@ def pixel_features(backbone: nn.Sequential, picture: Array, config: FeatureConfi
         if index in config.levels:
             levels[index] = activations[0].cpu().numpy()
     on_grid = [resize_bilinear(unit_rms(level), config.grid_size) for level in levels.values()]
-    return np.concatenate(on_grid).transpose(1, 2, 0)
+    features = np.concatenate(on_grid).transpose(1, 2, 0)
+    return features if np.ptp(squashed, axis=(0, 1)).any() else np.zeros_like(features)
 
 
 def unit_rms(level: Array) -> Array:

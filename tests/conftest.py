@@ -1,0 +1,69 @@
+"""Networks for the tests: true architectures with random weights, or the real ones of OVSR_TEST_ASSETS."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import efficientnet_b0
+
+from ovsr_gpu import Config, Segmenter
+
+TINY_CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Keeps the text-embedding cache of the tests away from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """Folder with real weights and photographs."""
+    folder = os.environ.get("OVSR_TEST_ASSETS")
+    if not folder:
+        pytest.skip("OVSR_TEST_ASSETS names no folder with real weights and photographs")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small ViT CLIP with random weights, as the name that `load_clip` takes."""
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(open_clip.CLIP(**TINY_CLIP).state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY_CLIP, "preprocess_cfg": {}}))
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="session")
+def random_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of EfficientNet-B0 with random weights."""
+    path = tmp_path_factory.mktemp("backbone") / "efficientnet_b0.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(efficientnet_b0().state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_segmenter(tiny_clip: str, random_backbone: Path):
+    """A Segmenter of the random networks with the given config."""
+
+    def make(config: Config | None = None) -> Segmenter:
+        return Segmenter.from_pretrained(config, backbone_weights=random_backbone, clip=tiny_clip, device="cpu")
+
+    return make

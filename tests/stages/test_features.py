@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn.functional import interpolate
+from torchvision.models import efficientnet_b0
+
+from ovsr_gpu import FeatureConfig
+from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.stages.features import IMAGENET_MEAN, IMAGENET_STD, network_input, pixel_features
+
+CPU = torch.device("cpu")
+
+
+def picture(height: int, width: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def blocks() -> torch.nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return efficientnet_b0().features.eval()
+
+
+def test_network_input_is_the_picture_squashed_by_pillow_and_normalised():
+    pictures = [picture(50, 90, 0), picture(200, 40, 1)]
+    found = network_input(ImageBatch.of(pictures, CPU), 64)
+    for one, source in zip(found, pictures, strict=True):
+        squashed = np.asarray(Image.fromarray(source).resize((64, 64), Image.Resampling.BICUBIC)) / 255
+        expected = (squashed - IMAGENET_MEAN) / IMAGENET_STD
+        assert np.abs(one.numpy().transpose(1, 2, 0) - expected).max() <= 1.01 / 255 / min(IMAGENET_STD)
+
+
+@torch.no_grad()
+def test_levels_have_unit_rms_on_one_grid(blocks):
+    config = FeatureConfig(levels=(2, 4), input_size=64, grid_size=7)
+    images = ImageBatch.of([picture(60, 60, 0), picture(30, 80, 1)], CPU)
+    features = pixel_features(blocks, images, config)
+    assert features.shape == (2, 24 + 80, 7, 7)
+    for b in range(2):
+        one = network_input(ImageBatch(images.pixels[b : b + 1], images.sizes[b : b + 1], None), 64)
+        expected = []
+        for level in (2, 4):
+            raw = blocks[: level + 1](one)
+            raw = raw / raw.double().square().mean().sqrt().float()
+            expected.append(interpolate(raw, (7, 7), mode="bilinear", antialias=True)[0])
+        torch.testing.assert_close(features[b], torch.cat(expected), rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("colour", [0, 77, 255])
+def test_one_colour_has_no_features(blocks, colour):
+    plain = np.full((20, 30, 3), colour, dtype=np.uint8)
+    features = pixel_features(blocks, ImageBatch.of([plain, picture(20, 30, 0)], CPU), FeatureConfig(input_size=64))
+    assert not features[0].any()
+    assert features[1].any()

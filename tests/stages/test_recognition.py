@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import normalize
+
+from ovsr_gpu import RecognitionConfig
+from ovsr_gpu.stages.recognition import class_map, name_regions
+from ovsr_gpu.structures import Regions
+
+COUNTS = [3, 1, 5]
+
+
+def unit(rows: int, seed: int, width: int = 24) -> torch.Tensor:
+    return normalize(torch.randn(rows, width, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def regions() -> Regions:
+    index = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))
+    return Regions(index, torch.zeros(9, 4).long(), torch.ones(9).long())
+
+
+def probabilities_by_numpy(embeddings, texts, scale: float, rank: int | None, centred: bool) -> np.ndarray:
+    """One image's probabilities in float64."""
+    x, t = embeddings.double().numpy(), texts.double().numpy()
+    if rank is not None:
+        rows = np.concatenate([x, t])
+        if centred:
+            rows = rows - rows.mean(0)
+        directions = np.linalg.svd(rows, full_matrices=False)[2][:rank]
+        rows = rows @ directions.T
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        x, t = rows[: len(x)], rows[len(x) :]
+    logits = scale * x @ t.T
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(("rank", "centred"), [(None, False), (2, False), (6, False), (6, True), (500, False)])
+def test_against_numpy(rank, centred):
+    embeddings, texts = unit(9, 0), unit(8, 1)
+    config = RecognitionConfig(shared_rank=rank, shared_centred=centred)
+    named = name_regions(regions(), embeddings, texts, 3, 20.0, config)
+    first = 0
+    for count in COUNTS:
+        own = slice(first, first + count)
+        expected = probabilities_by_numpy(embeddings[own], texts, 20.0, rank, centred)
+        np.testing.assert_allclose(named.probabilities[own], expected, atol=2e-5)
+        assert named.class_index[own].tolist() == expected.argmax(1).tolist()
+        np.testing.assert_allclose(named.score[own], expected.max(1), atol=2e-5)
+        first += count
+
+
+def test_full_rank_changes_nothing():
+    plain = name_regions(regions(), unit(9, 0), unit(4, 1), 3, 30.0, RecognitionConfig())
+    projected = name_regions(regions(), unit(9, 0), unit(4, 1), 3, 30.0, RecognitionConfig(shared_rank=24))
+    torch.testing.assert_close(plain.probabilities, projected.probabilities, atol=1e-5, rtol=0)
+
+
+def test_a_picture_does_not_depend_on_its_batch():
+    embeddings, texts = unit(9, 0), unit(8, 1)
+    config = RecognitionConfig(shared_rank=5)
+    together = name_regions(regions(), embeddings, texts, 3, 20.0, config)
+    alone = Regions(torch.zeros(5).long(), torch.zeros(5, 4).long(), torch.ones(5).long())
+    named = name_regions(alone, embeddings[4:], texts, 1, 20.0, config)
+    torch.testing.assert_close(named.probabilities, together.probabilities[4:], atol=2e-6, rtol=0)
+
+
+def test_threshold_sends_unsure_regions_to_something_else():
+    embeddings, texts = unit(9, 0), unit(8, 1)
+    open_set = name_regions(regions(), embeddings, texts, 3, 5.0, RecognitionConfig())
+    threshold = float(open_set.score.median())
+    closed = name_regions(regions(), embeddings, texts, 3, 5.0, RecognitionConfig(threshold=threshold))
+    for before, after, score, row in zip(
+        open_set.class_index, closed.class_index, closed.score, open_set.probabilities, strict=True
+    ):
+        assert int(after) == (int(before) if float(row.max()) >= threshold else 7)
+        assert float(score) == float(row[after])
+    assert (closed.class_index == 7).sum() >= 4
+
+
+def test_class_map_gives_each_pixel_the_class_of_its_region():
+    named = name_regions(regions(), unit(9, 0), unit(8, 1), 3, 20.0, RecognitionConfig())
+    region_map = torch.stack([torch.randint(0, count, (4, 6)) for count in COUNTS]).int()
+    found = class_map(region_map, named, 3)
+    first = [0, 3, 4]
+    for b in range(3):
+        expected = [[int(named.class_index[first[b] + region]) for region in row] for row in region_map[b].tolist()]
+        assert found[b].tolist() == expected
+    assert found.dtype == torch.int32

@@ -1,0 +1,55 @@
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, LatentConfig, RecognitionConfig, RegionConfig
+
+
+def test_presets_differ_where_the_paper_and_the_measurements_do():
+    default, paper = Config(), Config(preset="paper")
+    assert default.clustering.count_rule == "merge_cost" and default.recognition.shared_rank is None
+    assert paper.clustering.count_rule == "effective_rank" and paper.recognition.shared_rank is not None
+    assert default.features == paper.features and default.regions == paper.regions
+
+
+def test_a_given_group_wins_over_the_preset():
+    config = Config(preset="paper", clustering=ClusteringConfig(count_rule="fixed"))
+    assert config.clustering.count_rule == "fixed"
+    assert config.recognition == Config(preset="paper").recognition
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Config(preset="best"), "preset must be one of 'default', 'paper'; got 'best'"),
+        (lambda: FeatureConfig(levels=()), "features.levels"),
+        (lambda: FeatureConfig(levels=(3, 9)), "features.levels"),
+        (lambda: FeatureConfig(input_size=8), "features.input_size"),
+        (lambda: FeatureConfig(grid_size=500), "features.grid_size"),
+        (lambda: LatentConfig(rank=0), "latents.rank"),
+        (lambda: ClusteringConfig(linkage="median"), "clustering.linkage"),
+        (lambda: ClusteringConfig(linkage="single"), "connectivity 'full'"),
+        (lambda: ClusteringConfig(connectivity="6"), "clustering.connectivity"),
+        (lambda: ClusteringConfig(count_rule="magic"), "clustering.count_rule"),
+        (lambda: ClusteringConfig(count_parameter=-1), "clustering.count_parameter"),
+        (lambda: ClusteringConfig(max_clusters=0), "clustering.max_clusters"),
+        (lambda: RegionConfig(min_area=2), "regions.min_area"),
+        (lambda: RegionConfig(box="round"), "regions.box"),
+        (lambda: RegionConfig(background="green"), "regions.background"),
+        (lambda: RecognitionConfig(templates=("a photo",)), "recognition.templates"),
+        (lambda: RecognitionConfig(templates="a {}"), "recognition.templates"),
+        (lambda: RecognitionConfig(something_else=()), "recognition.something_else"),
+        (lambda: RecognitionConfig(something_else="else"), "recognition.something_else"),
+        (lambda: RecognitionConfig(shared_rank=0), "recognition.shared_rank"),
+        (lambda: RecognitionConfig(threshold=1.5), "recognition.threshold"),
+        (lambda: RecognitionConfig(crop_batch=0), "recognition.crop_batch"),
+    ],
+)
+def test_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        make()
+
+
+def test_frozen():
+    with pytest.raises(FrozenInstanceError):
+        Config().preset = "paper"

@@ -1,0 +1,234 @@
+"""The whole pipeline agrees with the reference of the benchmarks, which NumPy, SciPy, scikit-learn and Pillow make.
+
+Agreement is the share of equal pixels among all pixels of all pictures of a test, in float32: at least 99% of the class
+maps and of the region maps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from reference import ReferencePipeline, ReferenceResult
+from safetensors.torch import save_file
+from threadpoolctl import threadpool_limits
+
+from ovsr_gpu import Config, Segmenter
+from ovsr_gpu.config import ClusteringConfig, FeatureConfig, LatentConfig, RecognitionConfig, RegionConfig
+from ovsr_gpu.models.backbone import load_backbone
+from ovsr_gpu.models.clip import load_clip
+from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
+from ovsr_gpu.structures import Prediction
+
+CPU = torch.device("cpu")
+LEAST_AGREEMENT = 0.99
+SIZES = [(96, 128), (200, 150), (61, 180), (240, 320)]  # height, width
+WORDS = Vocabulary.parse(
+    "dog, hound; cat; car; grass, lawn, meadow; sky; water; red; green; stone; wool; sand; fog; house; river; moon; "
+    "lamp; bread; piano; tiger; cloud; fern; rust; silk; ice; brick; coal; honey; rope; glass; snow"
+)
+CLIP = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+PLAIN = RecognitionConfig(templates=("{}", "a photo of {}"))
+SMALL = FeatureConfig(input_size=224, grid_size=28)
+
+STAGE_1 = {
+    "full graph, complete": Config(
+        features=SMALL,
+        clustering=ClusteringConfig(connectivity="full", linkage="complete", count_rule="fixed", count_parameter=6),
+    ),
+    "full graph, average": Config(
+        features=SMALL,
+        clustering=ClusteringConfig(connectivity="full", linkage="average", count_rule="fixed", count_parameter=6),
+    ),
+    "full graph, ward": Config(features=SMALL, clustering=ClusteringConfig(connectivity="full")),
+    "8-connected, one level": Config(
+        features=FeatureConfig(levels=(4,), input_size=224, grid_size=20), clustering=ClusteringConfig(connectivity="8")
+    ),
+    "unscaled latents": Config(features=SMALL, latents=LatentConfig(rank=4, scaled=False)),
+    "every piece kept": Config(
+        features=SMALL,
+        clustering=ClusteringConfig(count_rule="fixed", count_parameter=20),
+        regions=RegionConfig(min_area=0),
+    ),
+    "large pieces only": Config(
+        features=SMALL,
+        clustering=ClusteringConfig(connectivity="full", count_rule="fixed", count_parameter=20),
+        regions=RegionConfig(min_area=0.03),
+    ),
+}
+COUNT_RULES = ["energy", "ratio_gap", "participation_ratio", "hard_threshold", "elbow"]
+RECOGNITION = {
+    "centred shared space": RecognitionConfig(templates=("{}",), shared_rank=12, shared_centred=True),
+    "threshold": RecognitionConfig(templates=("{}",), threshold=0.2),
+}
+BOXES = [  # box, CLIP's own resize mode, background
+    ("squash", "shortest", "keep"),
+    ("squash", "shortest", "blur"),
+    ("square", "shortest", "mean"),
+    ("square", "shortest", "blur"),
+    ("open_clip", "shortest", "mean"),
+    ("open_clip", "longest", "blur"),
+    ("open_clip", "longest", "keep"),
+    ("open_clip", "squash", "mean"),
+]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What both make of the same pictures with the same networks."""
+
+    ours: Prediction
+    reference: list[ReferenceResult]
+
+    def assert_agree(self) -> None:
+        assert self.agreement("region_map") >= LEAST_AGREEMENT
+        assert self.agreement("class_map") >= LEAST_AGREEMENT
+        print("DBG", self.agreement("region_map"), self.agreement("class_map"), self.ours.regions.class_index.unique().tolist(), self.ours.regions.counts(len(self.reference)).tolist(), self.ours.cluster_count.tolist(), self.embedding_cosines.min() if len(self.ours.regions)==sum(len(r.class_index) for r in self.reference) else None)
+        counts = [result.cluster_count for result in self.reference]
+        assert self.ours.cluster_count.tolist() == counts
+
+    def agreement(self, kind: str) -> float:
+        """Share of equal pixels of all pictures."""
+        theirs = [result.class_map if kind == "class_map" else result.regions.region_map for result in self.reference]
+        pairs = list(zip(getattr(self.ours, kind), theirs, strict=True))
+        assert all(tuple(ours.shape) == theirs.shape for ours, theirs in pairs)
+        equal = sum(int((ours.numpy() == theirs).sum()) for ours, theirs in pairs)
+        return equal / sum(theirs.size for _, theirs in pairs)
+
+    @property
+    def embedding_cosines(self) -> np.ndarray:
+        """Cosine of each region's embedding with the reference's; the regions must correspond."""
+        theirs = np.concatenate([result.embeddings for result in self.reference])
+        return np.sum(self.ours.regions.embeddings.numpy() * theirs, axis=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_blas_thread():
+    """NumPy's SVD of a matrix this small is slower on two threads, many times so where other work shares the cores."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [patchwork(height, width, rng) for height, width in SIZES]
+
+
+@pytest.fixture(scope="module")
+def random_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small ViT with random weights that tells regions apart: what all pictures have in common there is left out."""
+    folder = tmp_path_factory.mktemp("random-clip")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        module = open_clip.CLIP(**CLIP)
+        module.visual.class_embedding.zero_()
+        module.visual.positional_embedding.zero_()
+        save_file(module.state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP, "preprocess_cfg": {}}))
+    return f"local-dir:{folder}"
+
+
+@pytest.fixture(scope="module")
+def networks(random_backbone: Path, random_clip: str):
+    return load_backbone(random_backbone, CPU), load_clip(random_clip, None, CPU)
+
+
+def patchwork(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture of seven patches, each of a colour and a wave of its own, with noise."""
+    y, x = np.mgrid[:height, :width]
+    seeds = rng.uniform(0, 1, (7, 2)) * (height, width)
+    patch = np.hypot(y[..., None] - seeds[:, 0], x[..., None] - seeds[:, 1]).argmin(axis=2)
+    colour, frequency, strength = rng.uniform(0, 255, (7, 3)), rng.uniform(0.05, 0.8, (7, 2)), rng.uniform(0, 70, 7)
+    wave = strength[patch] * np.sin(frequency[patch, 0] * y + frequency[patch, 1] * x)
+    noise = rng.normal(0, 6, (height, width, 3))
+    return np.clip(colour[patch] + wave[..., None] + noise, 0, 255).astype(np.uint8)
+
+
+def compare(networks, pictures: list[np.ndarray], vocabulary: Vocabulary, config: Config) -> Comparison:
+    backbone, clip = networks
+    prediction = Segmenter(backbone, clip, config, CPU)(pictures, vocabulary)
+    reference = ReferencePipeline(backbone, clip, config, CPU)
+    texts = reference.embed_texts(vocabulary.synonyms)
+    return Comparison(prediction, [reference(picture, texts) for picture in pictures])
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_presets_at_their_own_size(networks, pictures, preset):
+    settings = Config(preset=preset)
+    recognition = RecognitionConfig(templates=("{}",), shared_rank=settings.recognition.shared_rank)
+    compared = compare(networks, pictures, WORDS, Config(preset=preset, recognition=recognition))
+    compared.assert_agree()
+    assert compared.embedding_cosines.min() > 0.999
+    assert len(compared.ours.regions.class_index.unique()) > 1  # else the class maps would agree by themselves
+
+
+def test_templates_and_synonyms(networks):
+    texts = ReferencePipeline(*networks, Config(), CPU).embed_texts(WORDS.synonyms[:4])
+    ours = embed_vocabulary(networks[1], Vocabulary(WORDS.synonyms[:4]), RecognitionConfig())
+    np.testing.assert_allclose(ours.numpy(), texts, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", STAGE_1)
+def test_stage_1(networks, pictures, case):
+    compared = compare(networks, pictures, WORDS, STAGE_1[case])
+    compared.assert_agree()
+    assert compared.ours.regions.counts(len(pictures)).min() > 1
+
+
+@pytest.mark.parametrize("rule", COUNT_RULES)
+def test_count_rules(networks, pictures, rule):
+    config = Config(features=SMALL, clustering=ClusteringConfig(count_rule=rule), recognition=PLAIN)
+    compare(networks, pictures, WORDS, config).assert_agree()
+
+
+@pytest.mark.parametrize("case", RECOGNITION)
+def test_recognition(networks, pictures, case):
+    compared = compare(networks, pictures, WORDS, Config(features=SMALL, recognition=RECOGNITION[case]))
+    compared.assert_agree()
+    assert len(compared.ours.regions.class_index.unique()) > 1
+
+
+@pytest.mark.parametrize(("box", "resize_mode", "background"), BOXES)
+def test_boxes_and_backgrounds(networks, random_clip, pictures, box, resize_mode, background):
+    backbone, _ = networks
+    clip = load_clip(random_clip, None, CPU)
+    clip.resize_mode, clip.fill_color = resize_mode, 90
+    regions = RegionConfig(box=box, background=background)
+    config = Config(features=SMALL, regions=regions, recognition=RecognitionConfig(templates=("{}",)))
+    compared = compare((backbone, clip), pictures, WORDS, config)
+    compared.assert_agree()
+    assert compared.embedding_cosines.min() > 0.999
+
+
+def test_pictures_of_one_colour(networks):
+    pictures = [np.full((40, 70, 3), (200, 30, 90), np.uint8), np.zeros((33, 20, 3), np.uint8)]
+    compared = compare(networks, pictures, WORDS, Config(recognition=PLAIN))
+    assert compared.agreement("region_map") == compared.agreement("class_map") == 1
+    assert compared.ours.cluster_count.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_photographs_and_real_networks(assets, preset):
+    networks = (
+        load_backbone(assets / "effnet" / "efficientnet_b0_finetuned.pth", CPU),
+        load_clip(f"local-dir:{assets / 'clip' / 'effb0_msrc'}", None, CPU),
+    )
+    photographs = assets / "msrc_v2"
+    legend = json.loads((photographs / "classes.json").read_text())
+    vocabulary = Vocabulary.parse([name for value, name in enumerate(legend["classes"]) if value != legend["void"]])
+    names = (photographs / "heldout_100.txt").read_text().split()[::13]
+    pictures = [np.asarray(Image.open(photographs / "images" / f"{name}.png").convert("RGB")) for name in names]
+    compared = compare(networks, pictures, vocabulary, Config(preset=preset))
+    compared.assert_agree()
+    assert len(compared.ours.regions.class_index.unique()) > 3
