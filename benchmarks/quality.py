@@ -2,12 +2,13 @@
 
     python benchmarks/quality.py ROOT --list names.txt --backbone-weights FILE --clip local-dir:DIR
 
-ROOT holds `images/NAME.png`, `labels/NAME.png` (uint8) and `classes.json` with "classes" (name of each label value) and "void"
-(the value to ignore). Needs the extra `evaluation`.
+ROOT holds `images/NAME.png`, `labels/NAME.png` (uint8) and `classes.json` with "classes" (name of each label value)
+and "void" (the value to ignore). Needs the extra `evaluation`.
 
-Per-image Hungarian mIoU: in each picture the regions are matched one to one to the classes present so that the sum of IoU is
-the largest; the mean IoU over the classes present, averaged over the pictures. Labelled mIoU: IoU of each class over all
-pictures, averaged over the classes that occur; "something else" on a labelled pixel is a miss. Void pixels count nowhere.
+Per-image Hungarian mIoU: in each picture the regions are matched one to one to the classes present so that the sum of
+IoU is the largest; the mean IoU over the classes present, averaged over the pictures. Labelled mIoU: IoU of each
+class over all pictures, averaged over the classes that occur; "something else" on a labelled pixel is a miss. Void
+pixels count nowhere.
 """
 
 from __future__ import annotations

@@ -41,9 +41,9 @@ def absorb_small(components: Tensor, least: float) -> Tensor:
     images, height, width = components.shape
     cells = height * width
     device = components.device
-    own = (components.flatten(1) + cells * torch.arange(images, device=device)[:, None]).flatten()  # unique in the batch
     first_cell = cells * torch.arange(images, device=device)[:, None, None]
-    left, right = (grid_edges(height, width, "4", device)[None] + first_cell).flatten(0, 1).unbind(1)
+    own = (components + first_cell).flatten()  # unique in the batch
+    left, right = (grid_edges(height, width, "4", device) + first_cell).flatten(0, 1).unbind(1)
     ids = torch.arange(images * cells, device=device)
     while True:
         area = torch.bincount(own, minlength=images * cells)
@@ -56,7 +56,7 @@ def absorb_small(components: Tensor, least: float) -> Tensor:
         goes = (area > 0) & (area < least) & (rank < lowest) & (lowest < torch.iinfo(torch.int64).max)
         leaving = goes[a]
         if not bool(leaving.any()):
-            return number_by_first((own.view(images, cells) % cells)).view_as(components)
+            return number_by_first(own.view(images, cells) % cells).view_as(components)
         pair, border = torch.unique(a[leaving] * (images * cells) + b[leaving], return_counts=True)
         source, target = pair // (images * cells), pair % (images * cells)
         preference = border * (images * cells) + (images * cells - 1 - target)

@@ -1,9 +1,9 @@
 """Batched antialiased crop and resize of boxes, with the results of Pillow's `Image.crop().resize(BICUBIC)`.
 
-The resize is separable and linear. A pass along one axis makes each output line a weighted sum of a few input lines, which
-is what `embedding_bag` computes: the lines are the table, the taps of an output line are its bag. As in Pillow, weights
-have 22 fractional bits, each pass rounds to whole grey values, and boxes that shrink mostly in height go through the
-vertical pass first.
+The resize is separable and linear. A pass along one axis makes each output line a weighted sum of a few input lines,
+which is what `embedding_bag` computes: the lines are the table, the taps of an output line are its bag. As in Pillow,
+weights have 22 fractional bits, each pass rounds to whole grey values, and boxes that shrink mostly in height go
+through the vertical pass first.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ class _Axis:
         """Input lines and weights of each line of the window: int64 and float32, both `[N, side, taps]`."""
         device = self.start.device
         exact = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
-        start, stop, length, first = (one[:, None].to(exact) for one in (self.start, self.stop, self.length, self.first))
+        start, stop, length, first = (
+            one[:, None].to(exact) for one in (self.start, self.stop, self.length, self.first)
+        )
         count = stop - start
         scale = count.double() / length
         stretch = scale.clamp_min(1.0)

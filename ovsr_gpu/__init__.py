@@ -47,7 +47,7 @@ _HOME = {
     "VocabularyError": "errors",
     "ModelError": "errors",
 }
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

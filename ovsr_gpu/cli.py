@@ -83,7 +83,6 @@ def label(
     Pictures that cannot be read are listed in errors.jsonl and make the exit status 1.
     """
     with _plain_errors():
-        import torch
         from PIL import Image
 
         from ovsr_gpu.config import Config
@@ -112,8 +111,7 @@ def label(
             config, backbone_weights=backbone_weights, clip=clip, clip_weights=clip_weights, device=where
         )
         say.print(f"Encoding {len(vocabulary)} class names")
-        # A blank picture takes the names through the text encoder, and shows here what would fail for every picture.
-        segmenter([torch.zeros(3, 32, 32, dtype=torch.uint8)], vocabulary)
+        segmenter.embed_classes(vocabulary)
         say.print(f"Labelling {len(pictures)} pictures")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
         try:

@@ -163,7 +163,7 @@ class RecognitionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The two networks: a torchvision EfficientNet-B0 tag or checkpoint, an open_clip model and its tag or checkpoint."""
+    """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip."""
 
     backbone_weights: str = "IMAGENET1K_V1"
     clip: str = "ViT-B-16"

@@ -86,9 +86,7 @@ class ImageBatch:
                 f"the segmentation belongs to other pictures: expected maps of sizes {list(expected)}, "
                 f"got {[tuple(one.shape) for one in maps]}"
             )
-        canvas = torch.zeros(
-            len(self), *self.pixels.shape[2:], dtype=torch.int32, device=self.pixels.device
-        )
+        canvas = torch.zeros(len(self), *self.pixels.shape[2:], dtype=torch.int32, device=self.pixels.device)
         for slot, one in zip(canvas, maps, strict=True):
             slot[: one.shape[0], : one.shape[1]] = one
         return canvas

@@ -108,13 +108,24 @@ class Segmenter:
             clock.update(segmentation.timings)
             return self._recognize(batch, segmentation, vocabulary, clock)
 
+    def embed_classes(self, classes: Classes) -> Tensor:
+        """Text embeddings of the classes: `[L+1, E]` float32, unit rows, the last one "something else".
+
+        They are kept in memory and on disk, so a vocabulary that was embedded before costs nothing.
+        """
+        vocabulary = Vocabulary.parse(classes)
+        with self._texts_lock:
+            if vocabulary not in self._texts:
+                self._texts[vocabulary] = embed_vocabulary(self.clip, vocabulary, self.config.recognition)
+            return self._texts[vocabulary]
+
     def _segment(self, images: ImageBatch, clock: dict[str, float]) -> Segmentation:
         config = self.config
         features = pixel_features(self.backbone, images, config.features)
         latents = svd_latents(features, config.latents)
-        dendrogram = merge_tree(latents, features.shape[2:], config.clustering)
+        dendrogram = merge_tree(latents, config.clustering)
         count = cluster_count(latents, dendrogram, config.clustering)
-        labels = cluster_labels(dendrogram, count).view(len(images), *features.shape[2:])
+        labels = cluster_labels(latents, dendrogram, count)
         region_map, regions = localise(labels, images, config.regions)
         return Segmentation(images.crop_maps(region_map), regions, latents.singular_values, count, timings=clock)
 
@@ -122,7 +133,7 @@ class Segmenter:
         self, images: ImageBatch, segmentation: Segmentation, vocabulary: Vocabulary, clock: dict[str, float]
     ) -> Prediction:
         region_map = images.pad_maps(segmentation.region_map)
-        texts = self._embed_texts(vocabulary)
+        texts = self.embed_classes(vocabulary)
         embeddings = embed_regions(self.clip, images, region_map, segmentation.regions, self.config)
         regions = name_regions(
             segmentation.regions, embeddings, texts, len(images), self.clip.logit_scale, self.config.recognition
@@ -137,9 +148,3 @@ class Segmenter:
             vocabulary.names,
             timings=clock,
         )
-
-    def _embed_texts(self, vocabulary: Vocabulary) -> Tensor:
-        with self._texts_lock:
-            if vocabulary not in self._texts:
-                self._texts[vocabulary] = embed_vocabulary(self.clip, vocabulary, self.config.recognition)
-            return self._texts[vocabulary]

@@ -1,7 +1,7 @@
 """What passes between the stages, and what the user gets back.
 
-Shape letters: B images, H, W pixels, h, w grid, P = h*w, C channels, M = min(P, C), R rank, K clusters, N regions of the
-batch, S crop side, E CLIP width, Q projected width, L classes.
+Shape letters: B images, H, W pixels, h, w grid, P = h*w, C channels, M = min(P, C), R rank, K clusters, N regions of
+the batch, S crop side, E CLIP width, Q projected width, L classes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ class Latents:
 
     components: `[B, P, R]` float32, the pixels in the space of the leading singular vectors.
     singular_values: `[B, M]` float32, descending. aspect: the short side of the pixel-feature matrix over the long.
+    grid: h, w.
     """
 
     components: Tensor
     singular_values: Tensor
     aspect: float
+    grid: tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
-from reference import ReferencePipeline, ReferenceResult
 from safetensors.torch import save_file
 from threadpoolctl import threadpool_limits
 
@@ -25,6 +24,7 @@ from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import load_clip
 from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
 from ovsr_gpu.structures import Prediction
+from reference import ReferencePipeline, ReferenceResult
 
 CPU = torch.device("cpu")
 LEAST_AGREEMENT = 0.99
@@ -54,7 +54,11 @@ STAGE_1 = {
     "8-connected, one level": Config(
         features=FeatureConfig(levels=(4,), input_size=224, grid_size=20), clustering=ClusteringConfig(connectivity="8")
     ),
-    "unscaled latents": Config(features=SMALL, latents=LatentConfig(rank=4, scaled=False)),
+    "unscaled latents": Config(
+        features=SMALL,
+        latents=LatentConfig(rank=4, scaled=False),
+        clustering=ClusteringConfig(count_rule="fixed", count_parameter=6),
+    ),
     "every piece kept": Config(
         features=SMALL,
         clustering=ClusteringConfig(count_rule="fixed", count_parameter=20),
@@ -93,7 +97,17 @@ class Comparison:
     def assert_agree(self) -> None:
         assert self.agreement("region_map") >= LEAST_AGREEMENT
         assert self.agreement("class_map") >= LEAST_AGREEMENT
-        print("DBG", self.agreement("region_map"), self.agreement("class_map"), self.ours.regions.class_index.unique().tolist(), self.ours.regions.counts(len(self.reference)).tolist(), self.ours.cluster_count.tolist(), self.embedding_cosines.min() if len(self.ours.regions)==sum(len(r.class_index) for r in self.reference) else None)
+        print(
+            "DBG",
+            self.agreement("region_map"),
+            self.agreement("class_map"),
+            self.ours.regions.class_index.unique().tolist(),
+            self.ours.regions.counts(len(self.reference)).tolist(),
+            self.ours.cluster_count.tolist(),
+            self.embedding_cosines.min()
+            if len(self.ours.regions) == sum(len(r.class_index) for r in self.reference)
+            else None,
+        )
         counts = [result.cluster_count for result in self.reference]
         assert self.ours.cluster_count.tolist() == counts
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from open_clip.transform import CenterCropOrPad
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torchvision.transforms.functional import InterpolationMode, center_crop, resize
 
 from ovsr_gpu.config import BoxMode, RegionConfig
 from ovsr_gpu.models.clip import ClipModel
@@ -18,18 +18,39 @@ BLUR_SIGMA = 1 / 16  # of the crop's side
 def region_crops(picture: Array, regions: PictureRegions, clip: ClipModel, config: RegionConfig) -> Array:
     """CLIP's input `[n, 3, S, S]` float32 for the regions of a picture `[H, W, 3]` uint8."""
     image = Image.fromarray(picture)
+    window = CenterCropOrPad(clip.image_size, fill=clip.fill_color)
+    mask_window = CenterCropOrPad(clip.image_size, fill=0)
     crops = []
     for number, box in enumerate(regions.boxes):
         x0, y0, x1, y1 = context_box(box, image.size, config)
-        crop = fit(image.crop((x0, y0, x1, y1)), InterpolationMode.BICUBIC, clip.fill_color, clip, config.box)
-        pixels = np.asarray(crop, np.float32)
+        size = resized_size(x1 - x0, y1 - y0, clip, config.box)
+        crop = image.crop((x0, y0, x1, y1)).resize(size, Image.Resampling.BICUBIC)
+        pixels = np.asarray(window(crop), np.float32)
         if config.background != "keep":
-            own = Image.fromarray(regions.region_map[y0:y1, x0:x1] == number).convert("L")
-            mask = np.asarray(fit(own, InterpolationMode.NEAREST, 0, clip, config.box))[:, :, None] > 0
+            own = resize_nearest(regions.region_map[y0:y1, x0:x1] == number, size)
+            mask = np.asarray(mask_window(Image.fromarray(own)))[:, :, None]
             pixels = np.where(mask, pixels, background(pixels, clip, config))
         crops.append(pixels)
     mean, std = np.array(clip.mean, np.float32), np.array(clip.std, np.float32)
     return np.ascontiguousarray(((np.stack(crops) / 255 - mean) / std).transpose(0, 3, 1, 2))
+
+
+def resized_size(width: int, height: int, clip: ClipModel, mode: BoxMode) -> tuple[int, int]:
+    """Width and height to resize to before the centre window, by the model's own preprocessing for "open_clip"."""
+    side = clip.image_size
+    if mode != "open_clip" or clip.resize_mode == "squash":
+        return side, side
+    if clip.resize_mode == "shortest":
+        short = min(width, height)
+        return int(side * width / short), int(side * height / short)
+    long = max(width, height)
+    return max(round(side * width / long), 1), max(round(side * height / long), 1)
+
+
+def resize_nearest(mask: Array, size: tuple[int, int]) -> Array:
+    """The pixel under each new pixel's centre, as uint8; in whole numbers, since centres often fall on a border."""
+    rows, columns = ((2 * np.arange(n) + 1) * old // (2 * n) for n, old in zip(size[::-1], mask.shape, strict=True))
+    return mask[np.ix_(rows, columns)].astype(np.uint8)
 
 
 def background(pixels: Array, clip: ClipModel, config: RegionConfig) -> Array:
@@ -57,16 +78,3 @@ def squared(start: int, stop: int, longest: int, limit: int) -> tuple[int, int]:
     length = min(longest, limit)
     start = min(max(start - (length - (stop - start)) // 2, 0), limit - length)
     return start, start + length
-
-
-def fit(crop: Image.Image, interpolation: InterpolationMode, fill: int, clip: ClipModel, mode: BoxMode) -> Image.Image:
-    """Resize a crop to CLIP's square input, by the model's own preprocessing where `mode` is "open_clip"."""
-    from open_clip.transform import CenterCropOrPad, ResizeKeepRatio
-
-    side = clip.image_size
-    if mode != "open_clip" or clip.resize_mode == "squash":
-        return resize(crop, [side, side], interpolation)
-    if clip.resize_mode == "shortest":
-        return center_crop(resize(crop, [side], interpolation), [side, side])
-    whole = ResizeKeepRatio(side, longest=1, interpolation=interpolation)(crop)
-    return CenterCropOrPad(side, fill=fill)(whole)

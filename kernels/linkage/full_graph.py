@@ -1,9 +1,9 @@
 """Agglomerative clustering on the full graph, all images at once, by rounds of reciprocal nearest neighbours.
 
 Ward, complete, average and single linkage are reducible: joining two clusters that are each other's nearest neighbour
-brings neither nearer to any third one. So all such pairs of a round merge together, and the tree sorted by height is the
-one that merging the single closest pair of all would build (Murtagh, 1983, "A survey of recent advances in hierarchical
-clustering algorithms"). New distances come from the recurrence of Lance and Williams (1967).
+brings neither nearer to any third one. So all such pairs of a round merge together, and the tree sorted by height is
+the one that merging the single closest pair of all would build (Murtagh, 1983, "A survey of recent advances in
+hierarchical clustering algorithms"). New distances come from the recurrence of Lance and Williams (1967).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def full_graph_linkage(points: Tensor, method: str) -> tuple[Tensor, Tensor]:
     if method not in LINKAGES:
         raise ValueError(f"method must be one of {', '.join(LINKAGES)}; got {method!r}")
     if points.ndim != 3 or points.shape[1] < 1 or not points.is_floating_point():
-        raise ValueError(f"points must be a floating-point [B, P, R] tensor with P >= 1; got {list(points.shape)} {points.dtype}")
+        raise ValueError(
+            f"points must be a floating-point [B, P, R] tensor with P >= 1; got {list(points.shape)} {points.dtype}"
+        )
     images, pixels, _ = points.shape
     device = points.device
 
@@ -67,7 +69,7 @@ def full_graph_linkage(points: Tensor, method: str) -> tuple[Tensor, Tensor]:
 
         distance = _join(distance, size, nearest_distance, first, second, joined, method)
         new_size = size.gather(1, first) + torch.where(joined, size.gather(1, second), 0)
-        # The same recurrence over the columns: the matrix is symmetric, so transpose, join, and the rows are done already.
+        # The same over the columns: the matrix is symmetric, so its transpose will do.
         distance = _join(distance.mT, size, nearest_distance, first, second, joined, method, others=new_size)
         distance = torch.where(live[:, :, None] & live[:, None, :], distance, torch.inf)
         distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
@@ -113,9 +115,7 @@ def _by_height(children: Tensor, heights: Tensor) -> tuple[Tensor, Tensor]:
     """Renumber the merges of each image in the order of their heights."""
     merges = heights.shape[1]
     heights, order = heights.sort(dim=1, stable=True)
-    rank = torch.empty_like(order).scatter_(
-        1, order, torch.arange(merges, device=order.device).expand_as(order)
-    )
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(merges, device=order.device).expand_as(order))
     pixels = merges + 1
     children = children.gather(1, order[:, :, None].expand(-1, -1, 2))
     merge = (children - pixels).clamp_min(0)

@@ -1,9 +1,9 @@
 """Ward's clustering on a pixel graph, in scikit-learn's greedy order, all images at once.
 
-Greedy order pops the cheapest edge of the graph, one merge at a time. Here each round accepts every merge that the greedy
-order is bound to make next: the pairs of mutual nearest neighbours, in order of cost, up to the first cost at which an edge
-that those merges create or expose could come between. Edges are ordered by (cost, larger id, smaller id), which is the key of
-scikit-learn's heap, packed into one int64: 31 bits of a non-negative float32, 16 bits an id.
+Greedy order pops the cheapest edge of the graph, one merge at a time. Here each round accepts every merge that the
+greedy order is bound to make next: the pairs of mutual nearest neighbours, in order of cost, up to the first cost at
+which an edge that those merges create or expose could come between. Edges are ordered by (cost, larger id, smaller
+id), which is the key of scikit-learn's heap, packed into one int64: 31 bits of a non-negative float32, 16 bits an id.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def grid_edges(height: int, width: int, connectivity: str, device: torch.device)
 def pixel_graph_ward(points: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     """Ward tree of each image when only clusters joined by an edge may merge.
 
-    points: `[B, P, R]` float32, 1 <= P <= 32768. edges: `[edges, 2]` int64, a connected graph on the pixels, the same for
-        every image.
-    Returns children `[B, P-1, 2]` int64 (smaller id first, id P+m is the cluster of merge m) and costs `[B, P-1]` float32,
-    the increase of the within-cluster sum of squares; costs can fall from one merge to the next, as in
+    points: `[B, P, R]` float32, 1 <= P <= 32768. edges: `[edges, 2]` int64, a connected graph on the pixels, the same
+        for every image.
+    Returns children `[B, P-1, 2]` int64 (smaller id first, id P+m is the cluster of merge m) and costs `[B, P-1]`
+    float32, the increase of the within-cluster sum of squares; costs can fall from one merge to the next, as in
     `sklearn.cluster.ward_tree`, whose distances are sqrt(2 * cost).
 
     Raises ValueError for other shapes or dtypes, and where the graph is not connected.
@@ -105,12 +105,12 @@ class _Forest:
         self.centroid[into], self.size[into] = self.union(pairs)
 
     def mergeable(self, u: Tensor, v: Tensor, key: Tensor, images: int) -> tuple[Tensor, Tensor]:
-        """The pairs `[pairs, 2]` (smaller id first) that the greedy order merges next, by image and key, and their keys.
+        """The pairs `[pairs, 2]` (smaller id first) that the greedy order merges next, and their keys, in its order.
 
-        They are mutual nearest neighbours. For such a pair p let e(p) be the least key among the edges from its union to
-        the neighbours and the edges of nodes that lose their nearest neighbour to it; for two touching pairs p, q let
-        e(p, q) be the key of the edge between their unions. No other merge comes before the least of all
-        max(p, e(p)) and max(p, q, e(p, q)) of the image, so every pair up to there is safe. An edge yet to be made comes
+        They are mutual nearest neighbours. For such a pair p let e(p) be the least key among the edges from its union
+        to the neighbours and the edges of nodes that lose their nearest neighbour to it; for two touching pairs p, q
+        let e(p, q) be the key of the edge between their unions. No other merge comes before the least of all max(p,
+        e(p)) and max(p, q, e(p, q)) of the image, so every pair up to there is safe. An edge yet to be made comes
         after the existing edges of its cost.
         """
         rows = len(self.size)

@@ -14,15 +14,15 @@ from ovsr_gpu.structures import Dendrogram, Latents
 from ovsr_gpu.timing import stage
 
 ZERO_SPECTRUM = 1e-4
-"""A first singular value below this root mean square a pixel, on features of unit root mean square, is rounding error."""
+"""Root mean square a pixel, beside features of about one, below which the first singular value is rounding error."""
 
 
 @stage("linkage")
-def merge_tree(latents: Latents, grid: tuple[int, int], config: ClusteringConfig) -> Dendrogram:
+def merge_tree(latents: Latents, config: ClusteringConfig) -> Dendrogram:
     """Dendrogram of each image's grid cells, over all pairs of cells or over the grid's own neighbourhood."""
     if config.connectivity == "full":
         return Dendrogram(*full_graph_linkage(latents.components, config.linkage))
-    edges = grid_edges(*grid, config.connectivity, latents.components.device)
+    edges = grid_edges(*latents.grid, config.connectivity, latents.components.device)
     children, costs = pixel_graph_ward(latents.components, edges)
     return Dendrogram(children, (2 * costs).sqrt())
 
@@ -43,9 +43,9 @@ def cluster_count(latents: Latents, dendrogram: Dendrogram, config: ClusteringCo
 
 
 @stage("cut")
-def cluster_labels(dendrogram: Dendrogram, count: Tensor) -> Tensor:
-    """Labels `[B, P]` int64, 0..k-1 in the order of each cluster's first pixel."""
-    return cut(dendrogram.children, count)
+def cluster_labels(latents: Latents, dendrogram: Dendrogram, count: Tensor) -> Tensor:
+    """Labels `[B, h, w]` int64, 0..k-1 in the order of each cluster's first pixel."""
+    return cut(dendrogram.children, count).view(-1, *latents.grid)
 
 
 def costly_merges(latents: Latents, dendrogram: Dendrogram, share: float) -> Tensor:
@@ -78,7 +78,7 @@ def energy(latents: Latents, share: float) -> Tensor:
 
 
 def ratio_gap(latents: Latents, scale: float) -> Tensor:
-    """1 + `scale` x the place i of the largest ratio sigma_i / sigma_(i+1), looked for in the upper half of the spectrum."""
+    """1 + `scale` x the place i of the largest ratio sigma_i / sigma_(i+1) in the upper half of the spectrum."""
     upper = latents.singular_values[:, : latents.singular_values.shape[1] // 2 + 1]
     if upper.shape[1] < 2:
         return torch.ones_like(upper[:, 0])
@@ -89,8 +89,9 @@ def ratio_gap(latents: Latents, scale: float) -> Tensor:
 def hard_threshold(latents: Latents, scale: float) -> Tensor:
     """1 + `scale` x the number of singular values above Gavish and Donoho's threshold for unknown noise.
 
-    The threshold is omega(beta) x the median, omega(beta) ~ 0.56 beta^3 - 0.95 beta^2 + 1.82 beta + 1.43 (2014, "The optimal
-    hard threshold for singular values is 4/sqrt(3)", eq. 5), beta = the short side of the pixel-feature matrix over the long.
+    The threshold is omega(beta) x the median, omega(beta) ~ 0.56 beta^3 - 0.95 beta^2 + 1.82 beta + 1.43 (2014, "The
+    optimal hard threshold for singular values is 4/sqrt(3)", eq. 5), beta = the short side of the pixel-feature
+    matrix over the long.
     """
     singular_values, beta = latents.singular_values, latents.aspect
     omega = 0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43

@@ -41,7 +41,7 @@ def region_crops(
 
 
 def context_boxes(boxes: Tensor, sizes: Tensor, config: RegionConfig) -> Tensor:
-    """Boxes grown by `config.context` of their sides, and to squares where `config.box` asks for it, inside the picture.
+    """Boxes grown by `config.context` of their sides, inside the picture, and to squares if `config.box` says so.
 
     boxes: `[N, 4]` int64. sizes: `[N, 2]` int64, height and width of each region's picture.
     """

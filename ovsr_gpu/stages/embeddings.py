@@ -23,6 +23,7 @@ def embed_regions(clip: ClipModel, images: ImageBatch, region_map: Tensor, regio
     held = config.recognition.crop_batch
     parts = zip(regions.split(held), regions.numbers(len(images)).split(held), strict=True)
     embeddings = [
-        clip.encode_image(region_crops(images, region_map, part, number, clip, config.regions)) for part, number in parts
+        clip.encode_image(region_crops(images, region_map, part, number, clip, config.regions))
+        for part, number in parts
     ]
     return normalize(torch.cat(embeddings), dim=1)

@@ -37,7 +37,7 @@ def pixel_features(backbone: nn.Sequential, images: ImageBatch, config: FeatureC
 
 
 def network_input(images: ImageBatch, side: int) -> Tensor:
-    """The pictures squashed to `side` x `side` and normalised as ImageNet networks expect: `[B, 3, side, side]` float32."""
+    """The pictures squashed to `side` x `side`, normalised for ImageNet networks: `[B, 3, side, side]` float32."""
     count = len(images)
     corners = torch.zeros_like(images.sizes)
     boxes = torch.cat([corners, images.sizes.flip(1)], dim=1)  # (0, 0, width, height)

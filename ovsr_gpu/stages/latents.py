@@ -24,4 +24,4 @@ def svd_latents(features: Tensor, config: LatentConfig) -> Latents:
     if config.scaled:
         components = components * singular_values[:, None, :rank]
     short, long = sorted(pixels.shape[1:])
-    return Latents(components.contiguous(), singular_values, short / long)
+    return Latents(components.contiguous(), singular_values, short / long, (features.shape[2], features.shape[3]))

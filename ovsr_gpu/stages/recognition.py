@@ -17,8 +17,9 @@ def name_regions(
 ) -> LabelledRegions:
     """Class of every region: softmax over cosine similarity x `logit_scale`, then argmax.
 
-    embeddings: `[N, E]` and texts: `[L+1, E]`, unit rows; the last text is "something else". A region whose most probable
-    class stays below `config.threshold` is "something else" too; its score is then that prompt's probability.
+    embeddings: `[N, E]` and texts: `[L+1, E]`, unit rows; the last text is "something else". A region whose most
+    probable class stays below `config.threshold` is "something else" too; its score is then that prompt's
+    probability.
     """
     if config.shared_rank is None:
         cosine = embeddings @ texts.mT
@@ -40,9 +41,9 @@ def shared_space_cosine(
 ) -> Tensor:
     """Cosine `[N, L+1]` of regions and texts after the SVD projection of each image.
 
-    The rows [regions of the image; texts] are projected on their `config.shared_rank` leading right singular vectors, with
-    the image's own mean taken off first if `config.shared_centred`. Each image has its own space, so that a result never
-    depends on the rest of the batch.
+    The rows [regions of the image; texts] are projected on their `config.shared_rank` leading right singular vectors,
+    with the image's own mean taken off first if `config.shared_centred`. Each image has its own space, so that a
+    result never depends on the rest of the batch.
     """
     slot = regions.numbers(images)
     padded = embeddings.new_zeros(images, int(slot.max()) + 1, embeddings.shape[1])

@@ -16,8 +16,8 @@ from ovsr_gpu.timing import stage
 def localise(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, Regions]:
     """Regions of the clustered grid.
 
-    labels: `[B, h, w]` int64 clusters. Returns region_map `[B, H, W]` int32 on the batch's canvas (numbers 0..n-1 of each
-    picture in the order of their first grid cells, 0 outside the picture), and the regions.
+    labels: `[B, h, w]` int64 clusters. Returns region_map `[B, H, W]` int32 on the batch's canvas (numbers 0..n-1 of
+    each picture in the order of their first grid cells, 0 outside the picture), and the regions.
     """
     pieces = absorb_small(connected_components(labels), config.min_area * labels[0].numel())
     return number_regions(enlarge(pieces, images), images)

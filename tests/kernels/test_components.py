@@ -3,9 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import absorb_one_by_one, number_by_first
 from scipy import ndimage
 
+from oracles import absorb_one_by_one, number_by_first
 from ovsr_gpu.kernels.components import absorb_small, connected_components
 
 
@@ -13,7 +13,7 @@ def label_pieces(labels: np.ndarray) -> np.ndarray:
     """Connected components by scipy.ndimage, one class at a time."""
     pieces = np.zeros(labels.shape, int)
     for value in np.unique(labels):
-        found, count = ndimage.label(labels == value)
+        found = ndimage.label(labels == value)[0]
         pieces[found > 0] = found[found > 0] + pieces.max()
     return number_by_first(pieces)
 

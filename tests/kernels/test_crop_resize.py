@@ -35,7 +35,9 @@ def by_pillow(picture: np.ndarray, box, height: int, width: int) -> np.ndarray:
 def test_every_box_equals_pillow(side):
     sources = pictures()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
-    boxes = torch.cat([random_boxes(60, 8, side), torch.tensor([[0, 0, WIDTH, HEIGHT], [3, 5, 11, 13], [0, 0, 8, 150]])])
+    boxes = torch.cat(
+        [random_boxes(60, 8, side), torch.tensor([[0, 0, WIDTH, HEIGHT], [3, 5, 11, 13], [0, 0, 8, 150]])]
+    )
     index = torch.arange(len(boxes)) % 2
     crops = crop_resize(
         images, index, boxes, side, resized=torch.full((len(boxes), 2), side), offset=torch.zeros(len(boxes), 2).long()

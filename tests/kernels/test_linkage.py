@@ -3,11 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import cut_by_sets, partition, ward_by_heap
 from scipy import sparse
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import ward_tree
 
+from oracles import cut_by_sets, partition, ward_by_heap
 from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_ward
 
 CPU = torch.device("cpu")

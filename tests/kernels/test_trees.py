@@ -1,18 +1,20 @@
 import numpy as np
 import torch
-from oracles import cut_by_sets
-from oracles import number_by_first as expected_numbers
 from scipy.cluster.hierarchy import linkage
 
+from oracles import cut_by_sets
+from oracles import number_by_first as expected_numbers
 from ovsr_gpu.kernels.trees import cut, number_by_first
 
 
 def test_cut_takes_the_state_after_the_first_merges():
     generator = np.random.default_rng(0)
     for pixels in (1, 2, 3, 17):
-        trees = [linkage(generator.normal(size=(pixels, 3)), "average")[:, :2].astype(int) for _ in range(4)] if (
-            pixels > 1
-        ) else [np.zeros((0, 2), int)] * 4
+        trees = (
+            [linkage(generator.normal(size=(pixels, 3)), "average")[:, :2].astype(int) for _ in range(4)]
+            if (pixels > 1)
+            else [np.zeros((0, 2), int)] * 4
+        )
         children = torch.tensor(np.stack(trees))
         for clusters in ([1] * 4, [pixels] * 4, generator.integers(1, pixels + 1, 4).tolist()):
             labels = cut(children, torch.tensor(clusters))

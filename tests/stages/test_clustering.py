@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from oracles import partition
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.feature_extraction.image import grid_to_graph
 
+from oracles import partition
 from ovsr_gpu import ClusteringConfig
 from ovsr_gpu.config import COUNT_PARAMETERS
 from ovsr_gpu.stages.clustering import SPECTRUM_RULES, cluster_count, cluster_labels, merge_tree
@@ -15,7 +15,7 @@ SPECTRUM = [8.0, 5.0, 4.0, 1.0, 0.5, 0.4, 0.3, 0.2]
 
 
 def with_spectrum(*spectra: list[float], aspect: float = 0.25) -> Latents:
-    return Latents(torch.zeros(len(spectra), 32, 2), torch.tensor(spectra), aspect)
+    return Latents(torch.zeros(len(spectra), 32, 2), torch.tensor(spectra), aspect, (4, 8))
 
 
 def by_hand(rule: str, parameter: float) -> float:
@@ -52,7 +52,7 @@ def test_rules_of_the_spectrum(rule, factor):
 
 def test_merge_cost_counts_the_merges_over_the_share():
     heights = torch.tensor([[1.0, 2.0, 4.0, 6.0]])  # costs 0.5, 2, 8, 18
-    latents = Latents(torch.zeros(1, 5, 2), torch.tensor([[5.0, 2.0]]), 0.4)  # total variance 29
+    latents = Latents(torch.zeros(1, 5, 2), torch.tensor([[5.0, 2.0]]), 0.4, (1, 5))  # total variance 29
     for share, expected in [(0.01, 5), (0.05, 4), (0.1, 3), (0.5, 2), (0.7, 1)]:
         config = ClusteringConfig(count_rule="merge_cost", count_parameter=share)
         assert cluster_count(latents, Dendrogram(torch.empty(0), heights), config).tolist() == [expected]
@@ -77,13 +77,13 @@ def test_the_count_stays_in_its_limits(most):
 @pytest.mark.parametrize("connectivity", ["full", "4"])
 def test_labels_are_scikit_learns(linkage, connectivity):
     if connectivity == "4" and linkage != "ward":
-        with pytest.raises(ValueError, match="needs clustering.connectivity 'full'"):
+        with pytest.raises(ValueError, match=r"needs clustering\.connectivity 'full'"):
             ClusteringConfig(linkage=linkage, connectivity=connectivity)
         return
     points = torch.randn(2, 48, 5, generator=torch.Generator().manual_seed(7))
     config = ClusteringConfig(linkage=linkage, connectivity=connectivity)
-    dendrogram = merge_tree(Latents(points, torch.ones(2, 5), 0.1), (6, 8), config)
-    labels = cluster_labels(dendrogram, torch.tensor([3, 6]))
+    latents = Latents(points, torch.ones(2, 5), 0.1, (6, 8))
+    labels = cluster_labels(latents, merge_tree(latents, config), torch.tensor([3, 6]))
     for image, clusters in enumerate([3, 6]):
         model = AgglomerativeClustering(
             clusters, linkage=linkage, connectivity=grid_to_graph(6, 8) if connectivity == "4" else None
