@@ -54,14 +54,13 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
     settings = CONFIG.recognition
     tensors = [torch.from_numpy(picture).permute(2, 0, 1).contiguous() for picture in pictures]
     images = ImageBatch.of(tensors, device)
-    texts = segmenter._embed_texts(VOCABULARY)
+    texts = segmenter.embed_classes(VOCABULARY)
     features = pixel_features(segmenter.backbone, images, CONFIG.features)
-    grid = features.shape[2:]
     latents = svd_latents(features, CONFIG.latents)
-    tree = merge_tree(latents, grid, CONFIG.clustering)
+    tree = merge_tree(latents, CONFIG.clustering)
 
     def count_and_cut() -> torch.Tensor:
-        return cluster_labels(tree, cluster_count(latents, tree, CONFIG.clustering)).view(len(images), *grid)
+        return cluster_labels(latents, tree, cluster_count(latents, tree, CONFIG.clustering))
 
     labels = count_and_cut()
     region_map, regions = localise(labels, images, CONFIG.regions)
@@ -82,7 +81,7 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
     return {
         "features": lambda: pixel_features(segmenter.backbone, images, CONFIG.features),
         "latents": lambda: svd_latents(features, CONFIG.latents),
-        "linkage": lambda: merge_tree(latents, grid, CONFIG.clustering),
+        "linkage": lambda: merge_tree(latents, CONFIG.clustering),
         "count + cut": count_and_cut,
         "regions": lambda: localise(labels, images, CONFIG.regions),
         "crops": crop,

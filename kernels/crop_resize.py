@@ -1,4 +1,4 @@
-"""Batched antialiased crop and resize of boxes, with the results of Pillow's `Image.crop().resize(BICUBIC)`.
+"""Batched antialiased crop and resize of boxes, with the results of Pillow 13's `Image.crop().resize(BICUBIC)`.
 
 The resize is separable and linear. A pass along one axis makes each output line a weighted sum of a few input lines,
 which is what `embedding_bag` computes: the lines are the table, the taps of an output line are its bag. As in Pillow,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 
 import numpy as np
+from PIL import Image
+from scipy import ndimage
 
 
 def partition(labels) -> set[frozenset[int]]:
@@ -84,3 +86,21 @@ def number_by_first(labels: np.ndarray) -> np.ndarray:
     """Labels renamed 0, 1, ... in the order in which they first occur."""
     names: dict[int, int] = {}
     return np.array([names.setdefault(label, len(names)) for label in labels.ravel().tolist()]).reshape(labels.shape)
+
+
+def label_pieces(labels: np.ndarray) -> np.ndarray:
+    """Connected components by scipy.ndimage, one class at a time."""
+    pieces = np.zeros(labels.shape, int)
+    for value in np.unique(labels):
+        found = ndimage.label(labels == value)[0]
+        pieces[found > 0] = found[found > 0] + pieces.max()
+    return number_by_first(pieces)
+
+
+def pillow_resize(image: Image.Image, width: int, height: int) -> np.ndarray:
+    """Bicubic resize by Pillow, one axis at a time in the order in which Pillow 13 takes them (12: always x first)."""
+    shrink_x, shrink_y = image.width - width, image.height - height
+    vertical_first = shrink_y > 0 and shrink_y > 2 * shrink_x
+    halfway = (image.width, height) if vertical_first else (width, image.height)
+    bicubic = Image.Resampling.BICUBIC
+    return np.asarray(image.resize(halfway, bicubic).resize((width, height), bicubic), dtype=int)

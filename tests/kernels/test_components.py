@@ -3,19 +3,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import ndimage
 
-from oracles import absorb_one_by_one, number_by_first
+from oracles import absorb_one_by_one, label_pieces, number_by_first
 from ovsr_gpu.kernels.components import absorb_small, connected_components
-
-
-def label_pieces(labels: np.ndarray) -> np.ndarray:
-    """Connected components by scipy.ndimage, one class at a time."""
-    pieces = np.zeros(labels.shape, int)
-    for value in np.unique(labels):
-        found = ndimage.label(labels == value)[0]
-        pieces[found > 0] = found[found > 0] + pieces.max()
-    return number_by_first(pieces)
 
 
 @settings(max_examples=60, deadline=None)

