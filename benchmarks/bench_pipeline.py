@@ -191,7 +191,7 @@ def workload(request, device, backbone, clip, pictures) -> tuple[dict[str, Calls
 
 @pytest.mark.parametrize("provider", ["ours", "reference"])
 @pytest.mark.parametrize("stage", STAGES)
-def bench_stage(benchmark, ratios, workload, device, stage, provider):
+def test_stage(benchmark, ratios, workload, device, stage, provider):
     calls, description = workload
     call = calls[provider][stage]
 

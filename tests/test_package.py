@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -75,8 +76,12 @@ def test_in_the_checkout():
 @pytest.mark.slow
 def test_installed_copy(tmp_path):
     """`pip install .`: complete on its own, and not in the way of the checkout that Python starts in."""
-    target = tmp_path / "site"
-    pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(target), str(ROOT)]
+    source, target = tmp_path / "source", tmp_path / "site"
+    for name in ("ovsr_gpu", "kernels"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(target), str(source)]
     pytest.importorskip("setuptools", minversion="77", reason="building without isolation needs setuptools")
     run_python(*pip, cwd=tmp_path)
     path = f"import sys; sys.path.insert(0, {str(target)!r}); "

@@ -10,6 +10,8 @@ from scipy import ndimage
 from ovsr_gpu.config import RegionConfig
 from reference.arrays import Array
 
+FINENESS = 4  # how many times finer than the grid the outlines are
+
 
 class PictureRegions(NamedTuple):
     """The regions of a picture: region_map `[H, W]`, boxes `[n, 4]` (x0, y0, x1, y1), areas `[n]` in pixels."""
@@ -68,25 +70,24 @@ def absorb_small(pieces: Array, least: float) -> Array:
 
 
 def enlarge(labels: Array, size: tuple[int, int]) -> Array:
-    """Each pixel takes the label that weighs most, in bilinear weights, among its four nearest cells."""
-    (top, bottom, down), (left, right, across) = (
-        between(n, length) for n, length in zip(labels.shape, size, strict=True)
-    )
-    down = down[:, None]
-    nearest = [labels[np.ix_(row, column)] for row in (top, bottom) for column in (left, right)]
-    weight = [vertical * sideways for vertical in (1 - down, down) for sideways in (1 - across, across)]
-    result = nearest[0].copy()
-    mixed = np.logical_or.reduce([label != nearest[0] for label in nearest[1:]])
-    candidates = np.stack([label[mixed] for label in nearest])
-    weights = np.stack([share[mixed] for share in weight])
-    votes = np.stack([np.where(candidates == candidate, weights, 0).sum(axis=0) for candidate in candidates])
-    result[mixed] = np.take_along_axis(candidates, votes.argmax(axis=0)[None], axis=0)[0]
-    return result
+    """The finer outlines at full size: each pixel takes the fine cell under its centre."""
+    fine = refine(labels)
+    rows, columns = ((2 * np.arange(n) + 1) * cells // (2 * n) for n, cells in zip(size, fine.shape, strict=True))
+    return fine[np.ix_(rows, columns)]
 
 
-def between(cells: int, pixels: int) -> tuple[Array, Array, Array]:
-    """The two cells around each pixel's centre, and the weight of the second."""
-    centre = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
+def refine(labels: Array) -> Array:
+    """A finer grid on which a cell takes the label that weighs most, in bilinear weights, among its nearest four."""
+    (top, bottom, down), (left, right, across) = (between(cells) for cells in labels.shape)
+    nearest = np.stack([labels[np.ix_(row, column)] for row in (top, bottom) for column in (left, right)])
+    weight = np.stack([y[:, None] * x for y in (1 - down, down) for x in (1 - across, across)])
+    votes = np.stack([np.where(nearest == label, weight, 0).sum(axis=0) for label in nearest])
+    return np.take_along_axis(nearest, votes.argmax(axis=0)[None], axis=0)[0]
+
+
+def between(cells: int) -> tuple[Array, Array, Array]:
+    """The two cells around the centre of each fine cell, and the weight of the second."""
+    centre = np.clip((np.arange(FINENESS * cells) + 0.5) / FINENESS - 0.5, 0, cells - 1)
     low = np.floor(centre).astype(np.int64)
     return low, np.minimum(low + 1, cells - 1), centre - low
 

@@ -56,7 +56,8 @@ def pixel_graph_ward(points: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     made = torch.zeros(images, dtype=torch.int64, device=device)  # merges so far
 
     first_row = nodes * torch.arange(images, device=device)
-    u, v = (edges[None] + first_row[:, None, None]).flatten(0, 1).unbind(1)  # [images * edges]
+    ends = edges.sort(dim=1).values + first_row[:, None, None]  # [B, edges, 2]
+    u, v = _distinct(*ends.flatten(0, 1).unbind(1), images * nodes)
     while len(u):
         key = forest.edge_keys(u, v)
         pairs, pair_key = forest.mergeable(u, v, key, images)
@@ -73,13 +74,20 @@ def pixel_graph_ward(points: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
 
         into = torch.arange(images * nodes, device=device)
         into[pairs] = union[:, None]
-        u, v = into[u], into[v]
-        between = u != v
-        u, v = u[between], v[between]
+        u, v = into.index_select(0, u), into.index_select(0, v)
+        u, v = _distinct(torch.minimum(u, v), torch.maximum(u, v), images * nodes)
 
     if bool((made != pixels - 1).any()):
         raise ValueError("the edges must join all pixels into one connected graph")
     return children.view(images, pixels - 1, 2), costs.view(images, pixels - 1)
+
+
+def _distinct(low: Tensor, high: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """The edges low-high, each once and in order, without those that lead from a node to itself."""
+    edge = torch.unique(low * rows + high)
+    low, high = edge // rows, edge % rows
+    between = (low != high).nonzero()[:, 0]
+    return low.index_select(0, between), high.index_select(0, between)
 
 
 @dataclass
@@ -90,16 +98,18 @@ class _Forest:
     size: Tensor
     nodes: int
 
-    def edge_keys(self, u: Tensor, v: Tensor) -> Tensor:
-        """Key of each edge u-v."""
-        low, high = torch.minimum(u, v) % self.nodes, torch.maximum(u, v) % self.nodes
-        return _key(self.centroid[u], self.size[u], self.centroid[v], self.size[v], high << 16 | low)
+    def edge_keys(self, low: Tensor, high: Tensor) -> Tensor:
+        """Key of each edge low-high."""
+        return _key(*self.clusters(low), *self.clusters(high), (high % self.nodes) << 16 | (low % self.nodes))
+
+    def clusters(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.centroid.index_select(0, rows), self.size.index_select(0, rows)
 
     def union(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """Centroid `[pairs, R]` and size `[pairs]` of each pair joined."""
-        a, b = pairs.unbind(1)
-        size = self.size[a] + self.size[b]
-        return self.centroid[a] + (self.size[b] / size)[:, None] * (self.centroid[b] - self.centroid[a]), size
+        (centroid_a, size_a), (centroid_b, size_b) = self.clusters(pairs[:, 0]), self.clusters(pairs[:, 1])
+        size = size_a + size_b
+        return centroid_a + (size_b / size)[:, None] * (centroid_b - centroid_a), size
 
     def merge(self, pairs: Tensor, into: Tensor) -> None:
         self.centroid[into], self.size[into] = self.union(pairs)
@@ -109,59 +119,61 @@ class _Forest:
 
         They are mutual nearest neighbours. For such a pair p let e(p) be the least key among the edges from its union
         to the neighbours and the edges of nodes that lose their nearest neighbour to it; for two touching pairs p, q
-        let e(p, q) be the key of the edge between their unions. No other merge comes before the least of all max(p,
-        e(p)) and max(p, q, e(p, q)) of the image, so every pair up to there is safe. An edge yet to be made comes
-        after the existing edges of its cost.
+        let e(p, q) be the key of the edge between their unions. No other merge comes before the least of all
+        max(p, e(p)) and max(p, q, e(p, q)) of the image, so every pair up to there is safe. An edge yet to be made
+        comes after the existing edges of its cost.
         """
         rows = len(self.size)
         source, target, key2 = torch.cat([u, v]), torch.cat([v, u]), key.repeat(2)
         nearest = torch.full((rows,), _NEVER, device=u.device).scatter_reduce_(0, source, key2, "amin")
-        mutual = (key == nearest[u]) & (key == nearest[v])
-        pairs, pair_key = _unique_pairs(u[mutual], v[mutual], key[mutual], self.nodes)
+        nearest_of = nearest.index_select(0, source)
+        pairs, pair_key = self._mutual(u, v, key, (nearest_of == key2).view(2, -1).all(0))
 
         pair_of = torch.full((rows,), -1, device=u.device)
         pair_of[pairs] = torch.arange(len(pairs), device=u.device)[:, None]
         union_centroid, union_size = self.union(pairs)
         limit = torch.full((images,), _NEVER, device=u.device)
 
-        p, q = pair_of[source], pair_of[target]
-        out = (p >= 0) & (p != q)  # edges that leave a pair
-        p, q, t = p[out], q[out], target[out]
-        made = _key(union_centroid[p], union_size[p], self.centroid[t], self.size[t], _LAST)
+        from_pair, to_pair = pair_of.index_select(0, source), pair_of.index_select(0, target)
+        leaves = ((from_pair >= 0) & (from_pair != to_pair)).nonzero()[:, 0]
+        p, q, t = from_pair[leaves], to_pair[leaves], target[leaves]
+        near = union_centroid.index_select(0, p), union_size[p]
+        made = _key(*near, *self.clusters(t), _LAST)
         limit.scatter_reduce_(0, t // self.nodes, torch.maximum(pair_key[p], made), "amin")
 
-        touch = q >= 0  # of these, edges between two pairs
-        p, q, t = p[touch], q[touch], t[touch]
-        made = _key(union_centroid[p], union_size[p], union_centroid[q], union_size[q], _LAST)
-        made = torch.maximum(made, torch.maximum(pair_key[p], pair_key[q]))
+        touches = (q >= 0).nonzero()[:, 0]  # of these edges, those that join two pairs
+        p, q, t = p[touches], q[touches], t[touches]
+        near, far = (
+            (union_centroid.index_select(0, p), union_size[p]),
+            (union_centroid.index_select(0, q), union_size[q]),
+        )
+        made = torch.maximum(_key(*near, *far, _LAST), torch.maximum(pair_key[p], pair_key[q]))
         limit.scatter_reduce_(0, t // self.nodes, made, "amin")
 
-        ids = nearest[source] & _LAST
-        favourite = source // self.nodes * self.nodes * 2 + (ids >> 16) + (ids & 0xFFFF) - source
-        lost_to = pair_of[favourite]
-        exposed = (lost_to >= 0) & (pair_of[source] != lost_to) & (pair_of[target] != lost_to)
+        favourite = (
+            (nearest_of >> 16 & 0xFFFF) + (nearest_of & 0xFFFF) + 2 * (source // self.nodes * self.nodes) - source
+        )
+        lost_to = pair_of.index_select(0, favourite)
+        exposed = ((lost_to >= 0) & (from_pair != lost_to) & (to_pair != lost_to)).nonzero()[:, 0]
         bound = torch.maximum(pair_key[lost_to[exposed]], key2[exposed])
         limit.scatter_reduce_(0, source[exposed] // self.nodes, bound, "amin")
 
-        safe = pair_key <= limit[pairs[:, 0] // self.nodes]
+        safe = (pair_key <= limit[pairs[:, 0] // self.nodes]).nonzero()[:, 0]
         return pairs[safe], pair_key[safe]
+
+    def _mutual(self, u: Tensor, v: Tensor, key: Tensor, mutual: Tensor) -> tuple[Tensor, Tensor]:
+        """The mutual edges as pairs, in the order of image and key."""
+        where = mutual.nonzero()[:, 0]
+        where = where[key[where].argsort()]
+        where = where[(u[where] // self.nodes).argsort(stable=True)]
+        return torch.stack([u[where], v[where]], dim=1), key[where]
 
 
 def _key(a: Tensor, size_a: Tensor, b: Tensor, size_b: Tensor, ids: Tensor | int) -> Tensor:
     """Ward's cost of joining two clusters, with the ids below it."""
-    cost = size_a * size_b / (size_a + size_b) * (a - b).square().sum(-1)
+    cost = size_a * size_b / (size_a + size_b) * (a - b).square_().sum(-1)
     return cost.view(torch.int32).to(torch.int64) << 32 | ids
 
 
 def _cost(key: Tensor) -> Tensor:
     return (key >> 32).to(torch.int32).view(torch.float32)
-
-
-def _unique_pairs(u: Tensor, v: Tensor, key: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
-    """Edges as pairs with the smaller id first, parallel edges once, in the order of image and key."""
-    order = torch.argsort(key)
-    order = order[torch.argsort(u[order] // nodes, stable=True)]
-    pairs, key = torch.stack([torch.minimum(u, v), torch.maximum(u, v)], dim=1)[order], key[order]
-    fresh = torch.ones(len(key), dtype=torch.bool, device=key.device)
-    fresh[1:] = (pairs[1:] != pairs[:-1]).any(1)
-    return pairs[fresh], key[fresh]
