@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RATIOS] = {}
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if not config.stash[RATIOS]:
         return
@@ -110,11 +111,11 @@ def pictures(request: pytest.FixtureRequest) -> list[np.ndarray]:
 
 
 def patchwork(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture of eight patches, each of a colour and a wave of its own, with noise."""
+    """A picture of four patches, each of a colour and a wave of its own, with noise."""
     y, x = np.mgrid[:height, :width]
-    seeds = rng.uniform(0, 1, (8, 2)) * (height, width)
+    seeds = rng.uniform(0, 1, (4, 2)) * (height, width)
     patch = np.hypot(y[..., None] - seeds[:, 0], x[..., None] - seeds[:, 1]).argmin(axis=2)
-    colour, frequency, strength = rng.uniform(0, 255, (8, 3)), rng.uniform(0.05, 0.8, (8, 2)), rng.uniform(0, 70, 8)
+    colour, frequency, strength = rng.uniform(0, 255, (4, 3)), rng.uniform(0.05, 0.8, (4, 2)), rng.uniform(0, 70, 4)
     wave = strength[patch] * np.sin(frequency[patch, 0] * y + frequency[patch, 1] * x)
     noise = rng.normal(0, 6, (height, width, 3))
     return np.clip(colour[patch] + wave[..., None] + noise, 0, 255).astype(np.uint8)

@@ -110,7 +110,7 @@ def label(
         segmenter = Segmenter.from_pretrained(
             config, backbone_weights=backbone_weights, clip=clip, clip_weights=clip_weights, device=where
         )
-        say.print(f"Encoding {len(vocabulary)} class names")
+        say.print(f"Encoding {len(vocabulary)} class names (those met before come from the cache)")
         segmenter.embed_classes(vocabulary)
         say.print(f"Labelling {len(pictures)} pictures")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed

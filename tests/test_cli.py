@@ -116,7 +116,7 @@ def test_a_run_with_a_bad_picture(
     assert done.stderr.splitlines() == [
         "Running on cpu (1 threads)",
         "Loading the models",
-        "Encoding 3 class names",
+        "Encoding 3 class names (those met before come from the cache)",
         "Labelling 4 pictures",
     ]
     assert "3 of 4 pictures labelled" in done.stdout and "pictures/s" in done.stdout

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.checkpoints import explained
@@ -63,17 +64,37 @@ class ClipModel:
         self._text_settings = text_settings
         self._fingerprint = ""
         self._fingerprint_lock = Lock()
+        self._text_lock = Lock()
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Embeddings `[N, E]` float32, of any length, of `pixels` `[N, 3, S, S]` float32, normalised, on `device`."""
-        return self._module.encode_image(pixels).float()
+        """Embeddings `[N, E]` float32, of unit length, of normalised `pixels` `[N, 3, S, S]` float32 on `device`."""
+        return self._module.encode_image(pixels, normalize=True).float()
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:
-        """Embeddings `[T, E]` float32, of any length, on `device`; a prompt that is `too_long` is cut off."""
+        """Embeddings `[T, E]` float32, of unit length, on `device`; a prompt that is `too_long` is cut off."""
         batches = (self._tokenizer(list(batch)).to(self.device) for batch in _batches(prompts))
-        return torch.cat([self._module.encode_text(tokens).float() for tokens in batches])
+        return torch.cat([self._encode_tokens(tokens).float() for tokens in batches])
+
+    def _encode_tokens(self, tokens: Tensor) -> Tensor:
+        """What the text tower makes of `[T, context_length]` tokens: `[T, E]`.
+
+        Where a token sees only those before it, the padding after the longest prompt changes nothing and is left out:
+        prompts are short, and the work shrinks with them.
+        """
+        from open_clip import CLIP
+
+        module = self._module
+        if type(module) is not CLIP or module.attn_mask is None or module.text_pool_type not in ("argmax", "eos"):
+            return module.encode_text(tokens, normalize=True)
+        length = int((tokens != 0).any(0).nonzero()[-1]) + 1  # a 0 within a prompt is a token (an exclamation mark)
+        short = {
+            "positional_embedding": module.positional_embedding[:length],
+            "attn_mask": module.attn_mask[:length, :length],
+        }
+        with self._text_lock:  # the short tensors stand in the module while it runs
+            return functional_call(module, short, (None, tokens[:, :length]))[1]
 
     def too_long(self, prompts: Sequence[str]) -> list[bool]:
         """Which prompts need more than `context_length` tokens."""

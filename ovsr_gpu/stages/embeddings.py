@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.images import ImageBatch
@@ -26,4 +25,4 @@ def embed_regions(clip: ClipModel, images: ImageBatch, region_map: Tensor, regio
         clip.encode_image(region_crops(images, region_map, part, number, clip, config.regions))
         for part, number in parts
     ]
-    return normalize(torch.cat(embeddings), dim=1)
+    return torch.cat(embeddings)

@@ -117,7 +117,7 @@ def _embed(clip: ClipModel, name: str, prompts: list[str]) -> Tensor:
                 f"the class {reprlib.repr(name)}, set in its templates, does not fit the {clip.context_length} "
                 f"tokens that CLIP {clip.name!r} reads; shorten its names"
             )
-        embedding = normalize(normalize(clip.encode_text(prompts), dim=-1).mean(0), dim=0).cpu()
+        embedding = normalize(clip.encode_text(prompts).mean(0), dim=0).cpu()
         text_cache.store(key, embedding)
     return embedding
 

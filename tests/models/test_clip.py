@@ -75,7 +75,7 @@ def test_folder(tmp_path: Path):
     assert clip.context_length == 12
     assert clip.logit_scale == pytest.approx(1 / 0.07)
     with torch.no_grad():
-        torch.testing.assert_close(clip.encode_image(pixels()), module.encode_image(pixels()))
+        torch.testing.assert_close(clip.encode_image(pixels()), module.encode_image(pixels(), normalize=True))
     assert not clip.encode_image(pixels()).requires_grad
 
 
@@ -86,7 +86,7 @@ def test_text_embeddings_come_in_the_order_of_the_prompts(tmp_path: Path, monkey
     found = load_clip(f"local-dir:{tmp_path}", None, CPU).encode_text(prompts)
     tokenizer = open_clip.SimpleTokenizer(context_length=12)
     with torch.no_grad():
-        alone = torch.cat([module.encode_text(tokenizer([prompt])) for prompt in prompts])
+        alone = torch.cat([module.encode_text(tokenizer([prompt]), normalize=True) for prompt in prompts])
     torch.testing.assert_close(found, alone)
     assert (torch.cdist(alone, alone) + 9 * torch.eye(5)).min() > 1e-3, "prompts must differ for their order to show"
 
@@ -161,10 +161,9 @@ def test_tag_brings_its_activation(tmp_path: Path, named: str):
     quick = tiny_module({**tiny_config(), "quick_gelu": True})
     quick.load_state_dict(module.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(
-            load_clip(named, "first_tag", CPU).encode_image(pixels()), quick.encode_image(pixels())
-        )
-        assert not torch.allclose(module.encode_image(pixels()), quick.encode_image(pixels()), atol=1e-4)
+        expected = quick.encode_image(pixels(), normalize=True)
+        torch.testing.assert_close(load_clip(named, "first_tag", CPU).encode_image(pixels()), expected)
+        assert not torch.allclose(module.encode_image(pixels(), normalize=True), expected, atol=1e-4)
 
 
 def test_tag_that_is_not_cached_is_downloaded(tmp_path: Path, named: str, monkeypatch):
@@ -331,3 +330,15 @@ def test_real_folder():
     assert (clip.image_size, clip.resize_mode) == (160, "squash")
     grass, lawn, car = torch.nn.functional.normalize(clip.encode_text(["grass", "lawn", "car"]), dim=-1)
     assert grass @ lawn > 0.95 > grass @ car
+
+
+def test_the_padding_of_prompts_is_left_out_without_a_trace(tmp_path: Path):
+    module = write_folder(tmp_path, tiny_config())
+    clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
+    prompts = ["a", "! ! a ! !", "a photo of a dog", "one two three four five six seven eight nine ten eleven twelve"]
+    tokens = open_clip.tokenize(prompts, context_length=12)
+    for some in ([0], [1], [0, 2], [0, 1, 2, 3]):
+        with torch.no_grad():
+            expected = module.encode_text(tokens[some], normalize=True)
+        found = clip.encode_text([prompts[i] for i in some])
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

@@ -1,0 +1,69 @@
+"""The same results on a CUDA device as on the CPU."""
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from ovsr_gpu import Config, FeatureConfig, Segmenter
+from ovsr_gpu.kernels.components import absorb_small, connected_components
+from ovsr_gpu.kernels.crop_resize import crop_resize
+from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_ward
+from ovsr_gpu.kernels.trees import cut
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device"),
+]
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_pixel_graph():
+    points = random(4, 400, 16)
+    edges = grid_edges(20, 20, "4", torch.device("cpu"))
+    children, costs = pixel_graph_ward(points, edges)
+    found, found_costs = pixel_graph_ward(points.cuda(), edges.cuda())
+    assert torch.equal(found.cpu(), children)
+    torch.testing.assert_close(found_costs.cpu(), costs)
+    count = torch.tensor([1, 5, 20, 400])
+    assert torch.equal(cut(found, count.cuda()).cpu(), cut(children, count))
+
+
+@pytest.mark.parametrize("method", ["ward", "complete", "average", "single"])
+def test_full_graph(method):
+    children, heights = full_graph_linkage(random(3, 200, 8), method)
+    found, found_heights = full_graph_linkage(random(3, 200, 8).cuda(), method)
+    assert torch.equal(found.cpu(), children)
+    torch.testing.assert_close(found_heights.cpu(), heights, rtol=1e-5, atol=1e-6)
+
+
+def test_components():
+    labels = (random(3, 30, 30) * 2).round().long()
+    expected = absorb_small(connected_components(labels), 9)
+    assert torch.equal(absorb_small(connected_components(labels.cuda()), 9).cpu(), expected)
+
+
+def test_crops():
+    images = (random(2, 3, 90, 120) * 60 + 120).clamp(0, 255).byte()
+    boxes = torch.tensor([[0, 0, 120, 90], [10, 5, 30, 85], [40, 40, 48, 48]])
+    arguments = {"resized": torch.full((3, 2), 64), "offset": torch.zeros(3, 2).long()}
+    expected = crop_resize(images, torch.tensor([0, 1, 0]), boxes, 64, **arguments)
+    on_device = {name: value.cuda() for name, value in arguments.items()}
+    found = crop_resize(images.cuda(), torch.tensor([0, 1, 0]).cuda(), boxes.cuda(), 64, **on_device)
+    assert (found.cpu() - expected).abs().max() <= 1
+
+
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_the_whole_method(preset, tiny_clip, random_backbone):
+    config = Config(preset=preset, features=FeatureConfig(input_size=128, grid_size=16))
+    blobs = interpolate(random(4, 3, 5, 6), (120, 160), mode="bicubic")
+    images = (blobs * 60 + 120 + 5 * random(4, 3, 120, 160)).clamp(0, 255).byte()
+    here, there = (
+        Segmenter.from_pretrained(config, backbone_weights=random_backbone, clip=tiny_clip, device=device)(
+            images, "a; b; c"
+        )
+        for device in ("cpu", "cuda")
+    )
+    assert (here.region_map == there.region_map.cpu()).float().mean() > 0.99
