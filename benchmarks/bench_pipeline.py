@@ -20,6 +20,7 @@ import reference.features
 import reference.recognition
 import reference.regions
 from ovsr_gpu import Config, Segmenter
+from ovsr_gpu.config import RecognitionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.crops import region_crops
@@ -42,7 +43,7 @@ STAGES = (
     "class map",
     "end to end",
 )
-CONFIG = Config()
+CONFIG = Config(recognition=RecognitionConfig(templates=("a photo of a {}.",)))  # texts are not timed, so one will do
 VOCABULARY = Vocabulary.parse("person; dog; cat; car; bicycle; building; road; tree; grass; sky; water; mountain")
 RANDOM = "random"  # how the name of random weights ends
 SECONDS = 1.0  # to spend on each measurement, and at least so many rounds
