@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 import reference.clustering
 import reference.crops
@@ -22,6 +21,7 @@ import reference.regions
 from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import RecognitionConfig
 from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.models.device import network_batch
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.crops import region_crops
 from ovsr_gpu.stages.features import pixel_features
@@ -53,12 +53,12 @@ Calls = dict[str, Callable[[], Any]]
 
 def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
     """A call for each stage, on the results of the stages before it."""
-    device, clip = segmenter.device, segmenter.clip
+    device, clip, batch = segmenter.device, segmenter.clip, network_batch(segmenter.device)
     settings = CONFIG.recognition
     tensors = [torch.from_numpy(picture).permute(2, 0, 1).contiguous() for picture in pictures]
     images = ImageBatch.of(tensors, device)
     texts = segmenter.embed_classes(VOCABULARY)
-    features = pixel_features(segmenter.backbone, images, CONFIG.features)
+    features = pixel_features(segmenter.backbone, images, CONFIG.features, batch)
     latents = svd_latents(features, CONFIG.latents)
     tree = merge_tree(latents, CONFIG.clustering)
 
@@ -67,9 +67,7 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
 
     labels = count_and_cut()
     region_map, regions = localise(labels, images, CONFIG.regions)
-    parts = list(
-        zip(regions.split(settings.crop_batch), regions.numbers(len(images)).split(settings.crop_batch), strict=True)
-    )
+    parts = list(zip(regions.split(batch), regions.numbers(len(images)).split(batch), strict=True))
 
     def crop() -> list[torch.Tensor]:
         return [region_crops(images, region_map, part, number, clip, CONFIG.regions) for part, number in parts]
@@ -77,12 +75,12 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
     crops = crop()
 
     def embed() -> torch.Tensor:
-        return normalize(torch.cat([clip.encode_image(part) for part in crops]), dim=1)
+        return torch.cat([clip.encode_image(part) for part in crops])
 
     embeddings = embed()
     labelled = name_regions(regions, embeddings, texts, len(images), clip.logit_scale, settings)
     return {
-        "features": lambda: pixel_features(segmenter.backbone, images, CONFIG.features),
+        "features": lambda: pixel_features(segmenter.backbone, images, CONFIG.features, batch),
         "latents": lambda: svd_latents(features, CONFIG.latents),
         "linkage": lambda: merge_tree(latents, CONFIG.clustering),
         "count + cut": count_and_cut,

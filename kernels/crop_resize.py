@@ -35,6 +35,8 @@ def crop_resize(
     """
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8:
         raise ValueError(f"images must be a [B, 3, H, W] uint8 tensor; got {list(images.shape)} {images.dtype}")
+    used, image_index = image_index.unique(return_inverse=True)
+    images = images[used]
     crops = images.new_empty(len(boxes), 3, side, side, dtype=torch.float32)
     x0, y0, x1, y1 = boxes.unbind(1)
     height, width = resized.unbind(1)
@@ -68,7 +70,7 @@ class _Axis:
         return _Axis(self.start[index], self.stop[index], self.length[index], self.first[index])
 
     def taps(self, side: int) -> tuple[Tensor, Tensor]:
-        """Input lines and weights of each line of the window: int64 and float32, both `[N, side, taps]`."""
+        """Input lines and weights of each line of the window: int64 and float64, both `[N, side, taps]`."""
         device = self.start.device
         exact = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
         start, stop, length, first = (
@@ -90,7 +92,9 @@ class _Axis:
         unit = float(1 << _WEIGHT_BITS)
         weights = torch.floor(weights.abs() * unit + 0.5) * weights.sign() / unit
         taps = torch.minimum(taps, count[:, :, None] - 1) + start[:, :, None]
-        return taps.clamp_min(0).to(device), weights.float().to(device)
+        # Sums of 22-bit weights times 8-bit pixels are exact in float64 alone.
+        held = torch.float32 if device.type == "mps" else torch.float64
+        return taps.clamp_min(0).to(device), weights.to(device, held)
 
 
 def _bicubic(x: Tensor) -> Tensor:
@@ -103,7 +107,7 @@ def _bicubic(x: Tensor) -> Tensor:
 
 def _two_passes(lines: Tensor, image_index: Tensor, first: _Axis, second: _Axis, side: int) -> Tensor:
     """Resize along the axis of `lines` `[B, F, 3, G]`, then along G: `[N, 3, side of G, side of F]`."""
-    once = _pass(lines.float(), image_index, first, side)  # [N, side, 3, G]
+    once = _pass(lines, image_index, first, side)  # [N, side, 3, G]
     every = torch.arange(len(once), device=once.device)
     return _pass(once.permute(0, 3, 2, 1), every, second, side).permute(0, 2, 1, 3)
 
@@ -113,6 +117,6 @@ def _pass(lines: Tensor, owner: Tensor, axis: _Axis, side: int) -> Tensor:
     count, channels, length = lines.shape[1:]
     taps, weights = axis.taps(side)
     taps = taps + owner[:, None, None] * count
-    table = lines.reshape(-1, channels * length)
+    table = lines.reshape(-1, channels * length).to(weights.dtype)
     summed = embedding_bag(taps.flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum")
-    return summed.add_(0.5).floor_().clamp_(0, 255).view(-1, side, channels, length)
+    return summed.add_(0.5).floor_().clamp_(0, 255).float().view(-1, side, channels, length)

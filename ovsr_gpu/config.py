@@ -132,7 +132,7 @@ class RecognitionConfig:
     `templates` "imagenet" is the 80-template ensemble that open_clip ships; otherwise a tuple of strings with one
     `{}` each. `shared_rank` None leaves CLIP's space as it is; a number projects the regions and texts of each
     picture on that many singular directions, after centring them if `shared_centred`. A region whose best class has a
-    probability below `threshold` becomes "something else" as well. `crop_batch` crops go through CLIP at a time.
+    probability below `threshold` becomes "something else" as well.
     """
 
     templates: Literal["imagenet"] | tuple[str, ...] = "imagenet"
@@ -140,7 +140,6 @@ class RecognitionConfig:
     shared_rank: int | None = None
     shared_centred: bool = False
     threshold: float | None = None
-    crop_batch: int = 64
 
     def __post_init__(self) -> None:
         if self.templates != "imagenet" and (
@@ -158,16 +157,23 @@ class RecognitionConfig:
             _check_range("recognition.shared_rank", self.shared_rank, 1)
         if self.threshold is not None:
             _check_range("recognition.threshold", self.threshold, 0, 1)
-        _check_range("recognition.crop_batch", self.crop_batch, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip."""
+    """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip.
+
+    At most `batch` pictures or crops go through a network at a time; None chooses by the device.
+    """
 
     backbone_weights: str = "IMAGENET1K_V1"
     clip: str = "ViT-B-16"
     clip_weights: str = "datacomp_xl_s13b_b90k"
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch is not None:
+            _check_range("models.batch", self.batch, 1)
 
 
 _PRESETS: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from ovsr_gpu.config import Config
 from ovsr_gpu.images import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import ClipModel, load_clip
-from ovsr_gpu.models.device import choose_device
+from ovsr_gpu.models.device import choose_device, network_batch
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import pixel_features
@@ -41,6 +41,7 @@ class Segmenter:
         self.clip = clip
         self.config = config
         self.device = device
+        self._batch = config.models.batch or network_batch(device)
         self._texts: dict[Vocabulary, Tensor] = {}
         self._texts_lock = Lock()
 
@@ -121,7 +122,7 @@ class Segmenter:
 
     def _segment(self, images: ImageBatch, clock: dict[str, float]) -> Segmentation:
         config = self.config
-        features = pixel_features(self.backbone, images, config.features)
+        features = pixel_features(self.backbone, images, config.features, self._batch)
         latents = svd_latents(features, config.latents)
         dendrogram = merge_tree(latents, config.clustering)
         count = cluster_count(latents, dendrogram, config.clustering)
@@ -134,7 +135,9 @@ class Segmenter:
     ) -> Prediction:
         region_map = images.pad_maps(segmentation.region_map)
         texts = self.embed_classes(vocabulary)
-        embeddings = embed_regions(self.clip, images, region_map, segmentation.regions, self.config)
+        embeddings = embed_regions(
+            self.clip, images, region_map, segmentation.regions, self.config.regions, self._batch
+        )
         regions = name_regions(
             segmentation.regions, embeddings, texts, len(images), self.clip.logit_scale, self.config.recognition
         )

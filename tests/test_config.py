@@ -2,7 +2,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, LatentConfig, RecognitionConfig, RegionConfig
+from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, LatentConfig, ModelConfig, RecognitionConfig, RegionConfig
 
 
 def test_presets_differ_where_the_paper_and_the_measurements_do():
@@ -42,7 +42,7 @@ def test_a_given_group_wins_over_the_preset():
         (lambda: RecognitionConfig(something_else="else"), "recognition.something_else"),
         (lambda: RecognitionConfig(shared_rank=0), "recognition.shared_rank"),
         (lambda: RecognitionConfig(threshold=1.5), "recognition.threshold"),
-        (lambda: RecognitionConfig(crop_batch=0), "recognition.crop_batch"),
+        (lambda: ModelConfig(batch=0), "models.batch"),
     ],
 )
 def test_out_of_range(make, message):

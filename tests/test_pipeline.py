@@ -115,15 +115,15 @@ def test_several_threads(segmenter):
 
 
 def test_many_regions_go_through_clip_in_parts(make_segmenter):
-    from ovsr_gpu import ClusteringConfig, RecognitionConfig
+    from ovsr_gpu import ClusteringConfig, ModelConfig
 
     fine = ClusteringConfig(count_rule="fixed", count_parameter=9)
     regions = RegionConfig(min_area=0, background="blur", box="square")
     pictures = [scene(60, 60, 3), scene(60, 60, 4)]
     parts, whole = (
-        make_segmenter(
-            Config(features=SMALL, clustering=fine, regions=regions, recognition=RecognitionConfig(crop_batch=batch))
-        )(pictures, CLASSES)
+        make_segmenter(Config(features=SMALL, clustering=fine, regions=regions, models=ModelConfig(batch=batch)))(
+            pictures, CLASSES
+        )
         for batch in (4, 64)
     )
     assert len(whole.regions) >= 18

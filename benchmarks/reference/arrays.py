@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.generic] | npt.NDArray[Any]
+Array = npt.NDArray[Any]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 from open_clip.transform import CenterCropOrPad
 from PIL import Image
@@ -64,7 +67,7 @@ def context_box(box: Array, size: tuple[int, int], config: RegionConfig) -> tupl
     """The box with its context, as a square where asked for, inside the picture of `size` (width, height)."""
     spans = []
     for start, stop, limit in zip(box[:2].tolist(), box[2:].tolist(), size, strict=True):
-        grow = round(config.context * (stop - start))
+        grow = math.floor(Fraction(str(config.context)) * int(stop - start) + Fraction(1, 2))
         spans.append((max(start - grow, 0), min(stop + grow, limit)))
     if config.box == "square":
         longest = max(stop - start for start, stop in spans)

@@ -29,7 +29,7 @@ def pixel_features(backbone: nn.Sequential, picture: Array, config: FeatureConfi
             levels[index] = activations[0].cpu().numpy()
     on_grid = [resize_bilinear(unit_rms(level), config.grid_size) for level in levels.values()]
     features = np.concatenate(on_grid).transpose(1, 2, 0)
-    return features if np.ptp(squashed, axis=(0, 1)).any() else np.zeros_like(features)
+    return features if np.ptp(normalised, axis=(0, 1)).any() else np.zeros_like(features)
 
 
 def unit_rms(level: Array) -> Array:

@@ -44,7 +44,7 @@ def load_backbone(weights: str | os.PathLike[str], device: torch.device) -> nn.S
         nn.ModuleDict({"features": features}).load_state_dict(
             {key: tensor for key, tensor in state.items() if key.startswith("features.")}
         )
-    return features.eval().requires_grad_(False).to(device)
+    return features.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
 
 def _read_tag(tag: Any) -> tuple[Path, dict[str, Tensor]]:

@@ -57,7 +57,7 @@ class ClipModel:
         self.std: tuple[float, float, float] = tuple(preprocess["std"])
         self.resize_mode: str = preprocess["resize_mode"]
         self.fill_color: int = preprocess["fill_color"]
-        self._module = module.eval().requires_grad_(False).to(device)
+        self._module = module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
         self.logit_scale = float(module.logit_scale.exp())
         self.context_length: int = tokenizer.context_length
         self._tokenizer = tokenizer
@@ -69,6 +69,7 @@ class ClipModel:
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Embeddings `[N, E]` float32, of unit length, of normalised `pixels` `[N, 3, S, S]` float32 on `device`."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         return self._module.encode_image(pixels, normalize=True).float()
 
     @torch.no_grad()

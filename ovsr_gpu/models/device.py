@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import torch
 
+CPU_BATCH, GPU_BATCH = 4, 64
+
+
+def network_batch(device: torch.device) -> int:
+    """How many pictures go through a network at a time.
+
+    On a CPU a few: activations that outgrow the caches cost more than a larger batch gains.
+    """
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
+
 
 def choose_device(wanted: str | torch.device) -> torch.device:
     """The device named, or for "auto" CUDA, then MPS, then the CPU.

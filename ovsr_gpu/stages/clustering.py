@@ -95,7 +95,7 @@ def hard_threshold(latents: Latents, scale: float) -> Tensor:
     """
     singular_values, beta = latents.singular_values, latents.aspect
     omega = 0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43
-    return 1 + scale * (singular_values > omega * singular_values.median(dim=1, keepdim=True).values).sum(1)
+    return 1 + scale * (singular_values > omega * singular_values.quantile(0.5, dim=1, keepdim=True)).sum(1)
 
 
 def elbow(latents: Latents, scale: float) -> Tensor:

@@ -47,7 +47,7 @@ def context_boxes(boxes: Tensor, sizes: Tensor, config: RegionConfig) -> Tensor:
     """
     limit = sizes.flip(1)  # width, height
     corner, far = boxes[:, :2], boxes[:, 2:]
-    grow = (config.context * (far - corner)).round().long()
+    grow = ((far - corner) * round(1e6 * config.context) + 500_000) // 1_000_000  # whole numbers round alike everywhere
     corner, far = (corner - grow).clamp_min(0), torch.minimum(far + grow, limit)
     if config.box == "square":
         sides = far - corner

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ovsr_gpu.config import Config
+from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import ClipModel
 from ovsr_gpu.stages.crops import region_crops
@@ -13,16 +13,21 @@ from ovsr_gpu.structures import Regions
 from ovsr_gpu.timing import stage
 
 
-@stage("image embeddings")
-def embed_regions(clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, config: Config) -> Tensor:
+def embed_regions(
+    clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, config: RegionConfig, batch: int
+) -> Tensor:
     """Unit CLIP embeddings of the regions' crops: `[N, E]` float32.
 
-    region_map: `[B, H, W]` int32. `config.recognition.crop_batch` crops are held and encoded at a time.
+    region_map: `[B, H, W]` int32. `batch` crops are held and encoded at a time.
     """
-    held = config.recognition.crop_batch
-    parts = zip(regions.split(held), regions.numbers(len(images)).split(held), strict=True)
+    parts = zip(regions.split(batch), regions.numbers(len(images)).split(batch), strict=True)
     embeddings = [
-        clip.encode_image(region_crops(images, region_map, part, number, clip, config.regions))
-        for part, number in parts
+        encode_crops(clip, region_crops(images, region_map, part, number, clip, config)) for part, number in parts
     ]
     return torch.cat(embeddings)
+
+
+@stage("image embeddings")
+def encode_crops(clip: ClipModel, crops: Tensor) -> Tensor:
+    """Unit embeddings `[N, E]` float32 of normalised crops `[N, 3, S, S]` float32."""
+    return clip.encode_image(crops)

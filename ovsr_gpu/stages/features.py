@@ -16,15 +16,20 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @stage("features")
-def pixel_features(backbone: nn.Sequential, images: ImageBatch, config: FeatureConfig) -> Tensor:
+def pixel_features(backbone: nn.Sequential, images: ImageBatch, config: FeatureConfig, batch: int) -> Tensor:
     """Features of every grid cell: `[B, C, h, w]` float32, h = w = `config.grid_size`.
 
     Each picture is squashed to the network's square input; each level is scaled to unit root mean square over the
     picture, so that no level outweighs another by its scale alone, and resized to the grid. A picture of one colour has
-    features of zero: what zero padding makes of its borders is no structure.
+    features of zero: what zero padding makes of its borders is no structure. `batch` pictures go through the network at
+    a time.
     """
+    pixels = network_input(images, config.input_size).contiguous(memory_format=torch.channels_last)
+    return torch.cat([_levels_on_grid(backbone, part, config) for part in pixels.split(batch)])
+
+
+def _levels_on_grid(backbone: nn.Sequential, activations: Tensor, config: FeatureConfig) -> Tensor:
     grid = (config.grid_size, config.grid_size)
-    activations = network_input(images, config.input_size)
     varied = (activations.amax((2, 3)) > activations.amin((2, 3))).any(1)[:, None, None, None]
     levels = []
     for index, block in enumerate(backbone[: max(config.levels) + 1]):

@@ -42,7 +42,7 @@ def refine(labels: Tensor) -> Tensor:
     corner = [labels[:, row[:, None], column] for row in (top, bottom) for column in (left, right)]
     weight = [y[:, None] * x for y in (1 - down, down) for x in (1 - along, along)]
     votes = [
-        sum(torch.where(other == label, share, 0) for other, share in zip(corner, weight, strict=True))
+        torch.stack([torch.where(other == label, share, 0) for other, share in zip(corner, weight, strict=True)]).sum(0)
         for label in corner
     ]
     winner = torch.stack(votes).argmax(0, keepdim=True)

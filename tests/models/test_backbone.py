@@ -39,8 +39,11 @@ def test_loads_the_features_of_any_checkpoint(tmp_path: Path, model, nest):
     assert not features.training
     assert not any(parameter.requires_grad for parameter in features.parameters())
     pixels = torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(1))
+    for found, expected in zip(features.parameters(), model.features.parameters(), strict=True):
+        assert torch.equal(found, expected)
     with torch.no_grad():
-        torch.testing.assert_close(features(pixels), model.features(pixels), rtol=0, atol=0)
+        # The memory format changes the order of the sums; later blocks of a random network fade into rounding.
+        torch.testing.assert_close(features[:4](pixels), model.features[:4](pixels), rtol=1e-3, atol=1e-4)
         assert features[:4](pixels).shape == (2, 40, 8, 6)
         assert features[:6](pixels).shape == (2, 112, 4, 3)
 

@@ -32,7 +32,7 @@ def by_hand(rule: str, parameter: float) -> float:
         return 1 + parameter * (1 + ratios.index(max(ratios)))
     if rule == "hard_threshold":
         omega = 0.56 * 0.25**3 - 0.95 * 0.25**2 + 1.82 * 0.25 + 1.43
-        return 1 + parameter * sum(sigma > omega * 0.5 for sigma in SPECTRUM)  # torch's median: the lower of the middle
+        return 1 + parameter * sum(sigma > omega * 0.75 for sigma in SPECTRUM)
     if rule == "elbow":
         gaps = [8.0 + i / 7 * (0.2 - 8.0) - SPECTRUM[i] for i in range(8)]
         return 1 + parameter * gaps.index(max(gaps))

@@ -1,3 +1,5 @@
+import math
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,7 +48,8 @@ def boxes_by_hand(config: RegionConfig) -> list[tuple[int, int, int, int]]:
     for image, box in zip([0, 0, 0, 1, 1], regions().boxes.tolist(), strict=True):
         height, width = pictures()[image].shape[:2]
         x0, y0, x1, y1 = box
-        dx, dy = round(config.context * (x1 - x0)), round(config.context * (y1 - y0))
+        context = Fraction(str(config.context))
+        dx, dy = (math.floor(context * side + Fraction(1, 2)) for side in (x1 - x0, y1 - y0))
         x0, y0, x1, y1 = max(x0 - dx, 0), max(y0 - dy, 0), min(x1 + dx, width), min(y1 + dy, height)
         if config.box == "square":
             side = max(x1 - x0, y1 - y0)

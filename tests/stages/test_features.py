@@ -37,7 +37,7 @@ def test_network_input_is_the_picture_squashed_by_pillow_and_normalised():
 def test_levels_have_unit_rms_on_one_grid(blocks):
     config = FeatureConfig(levels=(2, 4), input_size=64, grid_size=7)
     images = ImageBatch.of([picture(60, 60, 0), picture(30, 80, 1)], CPU)
-    features = pixel_features(blocks, images, config)
+    features = pixel_features(blocks, images, config, batch=1)
     assert features.shape == (2, 24 + 80, 7, 7)
     for b in range(2):
         one = network_input(ImageBatch(images.pixels[b : b + 1], images.sizes[b : b + 1], None), 64)
@@ -53,6 +53,8 @@ def test_levels_have_unit_rms_on_one_grid(blocks):
 @pytest.mark.parametrize("colour", [0, 77, 255])
 def test_one_colour_has_no_features(blocks, colour):
     plain = np.full((20, 30, 3), colour, dtype=np.uint8)
-    features = pixel_features(blocks, ImageBatch.of([plain, picture(20, 30, 0)], CPU), FeatureConfig(input_size=64))
+    features = pixel_features(
+        blocks, ImageBatch.of([plain, picture(20, 30, 0)], CPU), FeatureConfig(input_size=64), batch=2
+    )
     assert not features[0].any()
     assert features[1].any()
