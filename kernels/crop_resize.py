@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 _WEIGHT_BITS = 22
+_HALF = 1 << 11
 _SUPPORT = 2.0  # of the bicubic kernel, in output pixels when shrinking, in input pixels when growing
 
 
@@ -69,8 +70,9 @@ class _Axis:
     def __getitem__(self, index: Tensor) -> _Axis:
         return _Axis(self.start[index], self.stop[index], self.length[index], self.first[index])
 
-    def taps(self, side: int) -> tuple[Tensor, Tensor]:
-        """Input lines and weights of each line of the window: int64 and float64, both `[N, side, taps]`."""
+    def taps(self, side: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Input lines of each line of the window, int64, and the upper and lower half of their weights, whole float32
+        values in units of 2^-11 and 2^-22: three times `[N, side, taps]`."""
         device = self.start.device
         exact = torch.device("cpu") if device.type == "mps" else device  # MPS has no float64
         start, stop, length, first = (
@@ -89,12 +91,11 @@ class _Axis:
         weights = torch.where(taps < highest[:, :, None], weights, 0.0)
         total = weights.sum(2, keepdim=True)
         weights = weights / torch.where(total == 0, 1.0, total)  # no taps: a line outside the resized box
-        unit = float(1 << _WEIGHT_BITS)
-        weights = torch.floor(weights.abs() * unit + 0.5) * weights.sign() / unit
+        weights = torch.floor(weights.abs() * (1 << _WEIGHT_BITS) + 0.5) * weights.sign()
+        coarse = torch.floor(weights / _HALF)
         taps = torch.minimum(taps, count[:, :, None] - 1) + start[:, :, None]
-        # Sums of 22-bit weights times 8-bit pixels are exact in float64 alone.
-        held = torch.float32 if device.type == "mps" else torch.float64
-        return taps.clamp_min(0).to(device), weights.to(device, held)
+        fine = weights - coarse * _HALF
+        return taps.clamp_min(0).to(device), coarse.float().to(device), fine.float().to(device)
 
 
 def _bicubic(x: Tensor) -> Tensor:
@@ -115,8 +116,12 @@ def _two_passes(lines: Tensor, image_index: Tensor, first: _Axis, second: _Axis,
 def _pass(lines: Tensor, owner: Tensor, axis: _Axis, side: int) -> Tensor:
     """Weighted sums of lines: `[tables, lines, 3, G]` -> `[N, side, 3, G]`, rounded to whole values."""
     count, channels, length = lines.shape[1:]
-    taps, weights = axis.taps(side)
-    taps = taps + owner[:, None, None] * count
-    table = lines.reshape(-1, channels * length).to(weights.dtype)
-    summed = embedding_bag(taps.flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum")
-    return summed.add_(0.5).floor_().clamp_(0, 255).float().view(-1, side, channels, length)
+    taps, coarse, fine = axis.taps(side)
+    taps = (taps + owner[:, None, None] * count).flatten(0, 1)
+    table = lines.reshape(-1, channels * length).float()
+    # A sum of 22-bit weights times 8-bit pixels does not fit float32; the sums of the weights' halves do.
+    coarse, fine = (
+        embedding_bag(taps, table, per_sample_weights=half.flatten(0, 1), mode="sum") for half in (coarse, fine)
+    )
+    summed = fine.div_(_HALF).floor_().add_(coarse)
+    return summed.add_(_HALF / 2).div_(_HALF).floor_().clamp_(0, 255).view(-1, side, channels, length)

@@ -62,13 +62,10 @@ class ImageBatch:
     def __len__(self) -> int:
         return self.pixels.shape[0]
 
-    @property
-    def inside(self) -> Tensor:
-        """`[B, H, W]` bool: which pixels of the canvas belong to a picture."""
-        height, width = self.pixels.shape[2:]
-        rows = torch.arange(height, device=self.sizes.device) < self.sizes[:, :1]  # [B, H]
-        columns = torch.arange(width, device=self.sizes.device) < self.sizes[:, 1:]  # [B, W]
-        return rows[:, :, None] & columns[:, None, :]
+    def split(self, size: int) -> list[ImageBatch]:
+        """Runs of at most `size` pictures, as tensors on the same canvas."""
+        parts = zip(self.pixels.split(size), self.sizes.split(size), strict=True)
+        return [ImageBatch(pixels, sizes, None) for pixels, sizes in parts]
 
     def crop_maps(self, maps: Tensor) -> Maps:
         """Cut a `[B, H, W]` map to the pictures' own sizes, in the form in which the pictures came."""

@@ -22,7 +22,9 @@ def test_all_kinds_of_pictures_in_one_list(tmp_path: Path):
     assert torch.equal(batch.pixels[5, :, :3, :2], chw[:, :3, :2])
     assert not batch.pixels[5, :, 3:].any() and not batch.pixels[5, :, :, 2:].any()
     assert batch.sizes.tolist() == [[5, 7]] * 5 + [[3, 2]]
-    assert batch.inside.sum((1, 2)).tolist() == [35] * 5 + [6]
+    parts = batch.split(4)
+    assert [len(part) for part in parts] == [4, 2]
+    assert torch.equal(parts[1].pixels, batch.pixels[4:]) and torch.equal(parts[1].sizes, batch.sizes[4:])
 
 
 def test_maps_come_back_as_the_pictures_came():
@@ -31,7 +33,10 @@ def test_maps_come_back_as_the_pictures_came():
     maps = torch.arange(2 * 4 * 9, dtype=torch.int32).view(2, 4, 9)
     cut = batch.crop_maps(maps)
     assert [tuple(one.shape) for one in cut] == sizes
-    assert torch.equal(batch.pad_maps(cut), torch.where(batch.inside, maps, 0))
+    expected = maps.clone()
+    expected[0, :, 6:] = 0
+    expected[1, 3:] = 0
+    assert torch.equal(batch.pad_maps(cut), expected)
     tensor = ImageBatch.of(torch.zeros(2, 3, 4, 9, dtype=torch.uint8), CPU)
     assert tensor.crop_maps(maps) is maps
     assert torch.equal(tensor.pad_maps(maps), maps)

@@ -24,12 +24,12 @@ def pixel_features(backbone: nn.Sequential, images: ImageBatch, config: FeatureC
     features of zero: what zero padding makes of its borders is no structure. `batch` pictures go through the network at
     a time.
     """
-    pixels = network_input(images, config.input_size).contiguous(memory_format=torch.channels_last)
-    return torch.cat([_levels_on_grid(backbone, part, config) for part in pixels.split(batch)])
+    return torch.cat([_levels_on_grid(backbone, part, config) for part in images.split(batch)])
 
 
-def _levels_on_grid(backbone: nn.Sequential, activations: Tensor, config: FeatureConfig) -> Tensor:
+def _levels_on_grid(backbone: nn.Sequential, images: ImageBatch, config: FeatureConfig) -> Tensor:
     grid = (config.grid_size, config.grid_size)
+    activations = network_input(images, config.input_size).contiguous(memory_format=torch.channels_last)
     varied = (activations.amax((2, 3)) > activations.amin((2, 3))).any(1)[:, None, None, None]
     levels = []
     for index, block in enumerate(backbone[: max(config.levels) + 1]):
