@@ -57,9 +57,8 @@ def pixel_graph_ward(points: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
 
     first_row = nodes * torch.arange(images, device=device)
     ends = edges.sort(dim=1).values + first_row[:, None, None]  # [B, edges, 2]
-    u, v = _distinct(*ends.flatten(0, 1).unbind(1), images * nodes)
+    u, v, key = forest.edges(ends.flatten(0, 1))
     while len(u):
-        key = forest.edge_keys(u, v)
         pairs, pair_key = forest.mergeable(u, v, key, images)
 
         image = pairs[:, 0] // nodes
@@ -74,20 +73,15 @@ def pixel_graph_ward(points: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
 
         into = torch.arange(images * nodes, device=device)
         into[pairs] = union[:, None]
-        u, v = into.index_select(0, u), into.index_select(0, v)
-        u, v = _distinct(torch.minimum(u, v), torch.maximum(u, v), images * nodes)
+        moved = torch.stack([into.index_select(0, u), into.index_select(0, v)], dim=1)
+        stays = (moved[:, 0] == u) & (moved[:, 1] == v)
+        changed = forest.edges(moved[(~stays).nonzero()[:, 0]].sort(dim=1).values)
+        kept = stays.nonzero()[:, 0]
+        u, v, key = (torch.cat([old.index_select(0, kept), new]) for old, new in zip((u, v, key), changed, strict=True))
 
     if bool((made != pixels - 1).any()):
         raise ValueError("the edges must join all pixels into one connected graph")
     return children.view(images, pixels - 1, 2), costs.view(images, pixels - 1)
-
-
-def _distinct(low: Tensor, high: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """The edges low-high, each once and in order, without those that lead from a node to itself."""
-    edge = torch.unique(low * rows + high)
-    low, high = edge // rows, edge % rows
-    between = (low != high).nonzero()[:, 0]
-    return low.index_select(0, between), high.index_select(0, between)
 
 
 @dataclass
@@ -98,9 +92,17 @@ class _Forest:
     size: Tensor
     nodes: int
 
-    def edge_keys(self, low: Tensor, high: Tensor) -> Tensor:
-        """Key of each edge low-high."""
-        return _key(*self.clusters(low), *self.clusters(high), (high % self.nodes) << 16 | (low % self.nodes))
+    def edges(self, ends: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Lower end, higher end and key of each edge, once, without those that lead from a node to itself.
+
+        ends: `[edges, 2]` int64, the lower first.
+        """
+        rows = len(self.size)
+        edge = torch.unique(ends[:, 0] * rows + ends[:, 1])
+        edge = edge[(edge // rows != edge % rows).nonzero()[:, 0]]
+        low, high = edge // rows, edge % rows
+        key = _key(*self.clusters(low), *self.clusters(high), (high % self.nodes) << 16 | (low % self.nodes))
+        return low, high, key
 
     def clusters(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return self.centroid.index_select(0, rows), self.size.index_select(0, rows)
@@ -135,21 +137,6 @@ class _Forest:
         limit = torch.full((images,), _NEVER, device=u.device)
 
         from_pair, to_pair = pair_of.index_select(0, source), pair_of.index_select(0, target)
-        leaves = ((from_pair >= 0) & (from_pair != to_pair)).nonzero()[:, 0]
-        p, q, t = from_pair[leaves], to_pair[leaves], target[leaves]
-        near = union_centroid.index_select(0, p), union_size[p]
-        made = _key(*near, *self.clusters(t), _LAST)
-        limit.scatter_reduce_(0, t // self.nodes, torch.maximum(pair_key[p], made), "amin")
-
-        touches = (q >= 0).nonzero()[:, 0]  # of these edges, those that join two pairs
-        p, q, t = p[touches], q[touches], t[touches]
-        near, far = (
-            (union_centroid.index_select(0, p), union_size[p]),
-            (union_centroid.index_select(0, q), union_size[q]),
-        )
-        made = torch.maximum(_key(*near, *far, _LAST), torch.maximum(pair_key[p], pair_key[q]))
-        limit.scatter_reduce_(0, t // self.nodes, made, "amin")
-
         favourite = (
             (nearest_of >> 16 & 0xFFFF) + (nearest_of & 0xFFFF) + 2 * (source // self.nodes * self.nodes) - source
         )
@@ -157,6 +144,21 @@ class _Forest:
         exposed = ((lost_to >= 0) & (from_pair != lost_to) & (to_pair != lost_to)).nonzero()[:, 0]
         bound = torch.maximum(pair_key[lost_to[exposed]], key2[exposed])
         limit.scatter_reduce_(0, source[exposed] // self.nodes, bound, "amin")
+
+        # Pairs beyond the limit so far neither merge now nor lower it.
+        near = torch.cat([pair_key <= limit[pairs[:, 0] // self.nodes], pair_key.new_zeros(1, dtype=torch.bool)])
+        leaves = (near[from_pair] & (from_pair != to_pair)).nonzero()[:, 0]
+        p, q, t = from_pair[leaves], to_pair[leaves], target[leaves]
+        made = _key(union_centroid.index_select(0, p), union_size[p], *self.clusters(t), _LAST)
+        limit.scatter_reduce_(0, t // self.nodes, torch.maximum(pair_key[p], made), "amin")
+
+        touches = near[q].nonzero()[:, 0]  # of these edges, those that join two pairs
+        p, q, t = p[touches], q[touches], t[touches]
+        one, other = (union_centroid.index_select(0, of) for of in (p, q))
+        made = torch.maximum(
+            _key(one, union_size[p], other, union_size[q], _LAST), torch.maximum(pair_key[p], pair_key[q])
+        )
+        limit.scatter_reduce_(0, t // self.nodes, made, "amin")
 
         safe = (pair_key <= limit[pairs[:, 0] // self.nodes]).nonzero()[:, 0]
         return pairs[safe], pair_key[safe]
