@@ -117,11 +117,14 @@ def _pass(lines: Tensor, owner: Tensor, axis: _Axis, side: int) -> Tensor:
     """Weighted sums of lines: `[tables, lines, 3, G]` -> `[N, side, 3, G]`, rounded to whole values."""
     count, channels, length = lines.shape[1:]
     taps, coarse, fine = axis.taps(side)
-    taps = (taps + owner[:, None, None] * count).flatten(0, 1)
+    used = ((coarse != 0) | (fine != 0)).flatten(0, 1)  # [N * side, taps]
+    taps = (taps + owner[:, None, None] * count).flatten(0, 1)[used]
+    bags = used.sum(1).cumsum(0) - used.sum(1)
     table = lines.reshape(-1, channels * length).float()
     # A sum of 22-bit weights times 8-bit pixels does not fit float32; the sums of the weights' halves do.
     coarse, fine = (
-        embedding_bag(taps, table, per_sample_weights=half.flatten(0, 1), mode="sum") for half in (coarse, fine)
+        embedding_bag(taps, table, bags, per_sample_weights=half.flatten(0, 1)[used], mode="sum")
+        for half in (coarse, fine)
     )
     summed = fine.div_(_HALF).floor_().add_(coarse)
     return summed.add_(_HALF / 2).div_(_HALF).floor_().clamp_(0, 255).view(-1, side, channels, length)
