@@ -59,7 +59,7 @@ class Segmenter:
 
         backbone_weights: a torchvision tag of EfficientNet-B0 or a checkpoint file, of which only `features.*` is read.
         clip: an open_clip model name or `local-dir:PATH`. clip_weights: a pretrained tag of that model or a file.
-        device: "auto" takes CUDA, then MPS, then the CPU.
+        device: "auto" takes CUDA where there is one, else the CPU; "mps" has not been tried yet.
 
         Raises ModelError where weights cannot be found, read or fitted, saying what to do.
         """

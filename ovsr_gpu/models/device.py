@@ -16,14 +16,12 @@ def network_batch(device: torch.device) -> int:
 
 
 def choose_device(wanted: str | torch.device) -> torch.device:
-    """The device named, or for "auto" CUDA, then MPS, then the CPU.
+    """The device named, or for "auto" CUDA where there is one, else the CPU; MPS is taken only by name.
 
     Raises ValueError for a device that is unknown or not there.
     """
     if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(wanted)
         if device.type not in ("cpu", "cuda", "mps"):
