@@ -16,6 +16,7 @@ from torch import nn
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import ClipModel, load_clip
 from ovsr_gpu.models.device import choose_device
+from patchwork import patchwork
 
 RANDOM_CLIP = "ViT-B-32"
 PICTURE_SIZE = (480, 640)
@@ -103,19 +104,8 @@ def pictures(request: pytest.FixtureRequest) -> list[np.ndarray]:
     """Decoded pictures `[H, W, 3]` uint8: those of the folder, or sixteen that are made."""
     folder = request.config.getoption("--pictures")
     if folder is None:
-        return [patchwork(*PICTURE_SIZE, np.random.default_rng(seed)) for seed in range(16)]
+        return [patchwork(*PICTURE_SIZE, 4, np.random.default_rng(seed)) for seed in range(16)]
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not paths:
         raise pytest.UsageError(f"--pictures {folder} holds no .jpg or .png file")
     return [np.array(Image.open(path).convert("RGB")) for path in paths]
-
-
-def patchwork(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture of four patches, each of a colour and a wave of its own, with noise."""
-    y, x = np.mgrid[:height, :width]
-    seeds = rng.uniform(0, 1, (4, 2)) * (height, width)
-    patch = np.hypot(y[..., None] - seeds[:, 0], x[..., None] - seeds[:, 1]).argmin(axis=2)
-    colour, frequency, strength = rng.uniform(0, 255, (4, 3)), rng.uniform(0.05, 0.8, (4, 2)), rng.uniform(0, 70, 4)
-    wave = strength[patch] * np.sin(frequency[patch, 0] * y + frequency[patch, 1] * x)
-    noise = rng.normal(0, 6, (height, width, 3))
-    return np.clip(colour[patch] + wave[..., None] + noise, 0, 255).astype(np.uint8)

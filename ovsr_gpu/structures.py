@@ -62,11 +62,15 @@ class Regions:
         """Number of regions of each of the `images` images: `[B]` int64."""
         return torch.bincount(self.image_index, minlength=images)
 
+    def firsts(self, images: int) -> Tensor:
+        """Place of the first region of each of the `images` images: `[B]` int64."""
+        counts = self.counts(images)
+        return counts.cumsum(0) - counts
+
     def numbers(self, images: int) -> Tensor:
         """Number 0..n-1 of each region in its image: `[N]` int64."""
-        counts = self.counts(images)
-        first = counts.cumsum(0) - counts
-        return torch.arange(len(self), device=first.device) - first[self.image_index]
+        place = torch.arange(len(self), device=self.image_index.device)
+        return place - self.firsts(images)[self.image_index]
 
     def split(self, size: int) -> list[Regions]:
         """Runs of at most `size` regions."""

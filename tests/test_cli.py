@@ -34,25 +34,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def models(random_backbone: Path, tiny_clip: str) -> list[str]:
     """Options for an EfficientNet-B0 with random weights and a very small CLIP."""
-    import open_clip
-    from safetensors.torch import save_file
-    from torchvision.models import efficientnet_b0
-
-    folder = tmp_path_factory.mktemp("models")
-    model_cfg = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16},
-        "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        torch.save(efficientnet_b0(weights=None).state_dict(), folder / "backbone.pth")
-        save_file(open_clip.CLIP(**model_cfg).state_dict(), folder / "open_clip_model.safetensors")
-    config = json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}})
-    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
-    return ["--backbone-weights", str(folder / "backbone.pth"), "--clip", f"local-dir:{folder}", "--device", "cpu"]
+    return ["--backbone-weights", str(random_backbone), "--clip", tiny_clip, "--device", "cpu"]
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import load_clip
 from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
 from ovsr_gpu.structures import Prediction
+from patchwork import patchwork
 from reference import ReferencePipeline, ReferenceResult
 
 CPU = torch.device("cpu")
@@ -126,7 +127,7 @@ def one_blas_thread():
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    return [patchwork(height, width, rng) for height, width in SIZES]
+    return [patchwork(height, width, 7, rng) for height, width in SIZES]
 
 
 @pytest.fixture(scope="module")
@@ -146,17 +147,6 @@ def random_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def networks(random_backbone: Path, random_clip: str):
     return load_backbone(random_backbone, CPU), load_clip(random_clip, None, CPU)
-
-
-def patchwork(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """A picture of seven patches, each of a colour and a wave of its own, with noise."""
-    y, x = np.mgrid[:height, :width]
-    seeds = rng.uniform(0, 1, (7, 2)) * (height, width)
-    patch = np.hypot(y[..., None] - seeds[:, 0], x[..., None] - seeds[:, 1]).argmin(axis=2)
-    colour, frequency, strength = rng.uniform(0, 255, (7, 3)), rng.uniform(0.05, 0.8, (7, 2)), rng.uniform(0, 70, 7)
-    wave = strength[patch] * np.sin(frequency[patch, 0] * y + frequency[patch, 1] * x)
-    noise = rng.normal(0, 6, (height, width, 3))
-    return np.clip(colour[patch] + wave[..., None] + noise, 0, 255).astype(np.uint8)
 
 
 def compare(networks, pictures: list[np.ndarray], vocabulary: Vocabulary, config: Config) -> Comparison:

@@ -63,6 +63,5 @@ def shared_space_cosine(
 @stage("class map")
 def class_map(region_map: Tensor, regions: LabelledRegions, images: int) -> Tensor:
     """Class of every pixel, that of its region: `[B, H, W]` int32."""
-    counts = regions.counts(images)
-    before = (counts.cumsum(0) - counts).to(torch.int32)[:, None, None]
+    before = regions.firsts(images).to(torch.int32)[:, None, None]
     return regions.class_index.to(torch.int32).index_select(0, (region_map + before).flatten()).view_as(region_map)

@@ -96,7 +96,7 @@ def measure(labels: Tensor, rows: _Lines, columns: _Lines) -> tuple[Tensor, Regi
         region.flatten(1, 2), columns, image_index, torch.arange(height * width, device=key.device) % width
     )
     regions = Regions(image_index, torch.stack([x0, y0, x1, y1], dim=1), area[shown])
-    before = (regions.counts(images).cumsum(0) - regions.counts(images))[:, None, None]
+    before = regions.firsts(images)[:, None, None]
     return torch.where(pixels > 0, region - before, 0).to(torch.int32), regions
 
 
