@@ -3,7 +3,7 @@
     python benchmarks/quality.py ROOT --list names.txt --backbone-weights FILE --clip local-dir:DIR
 
 ROOT holds `images/NAME.png`, `labels/NAME.png` (uint8) and `classes.json` with "classes" (name of each label value)
-and "void" (the value to ignore). Needs the extra `evaluation`.
+and "void" (the value to ignore).
 
 Per-image Hungarian mIoU: in each picture the regions are matched one to one to the classes present so that the sum of
 IoU is the largest; the mean IoU over the classes present, averaged over the pictures. Labelled mIoU: IoU of each
@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.optimize import linear_sum_assignment
 
 from ovsr_gpu import Config, Segmenter
+from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
 
 
 def main() -> None:
@@ -59,31 +59,18 @@ def main() -> None:
             known = truth >= 0
             if known.any():
                 hungarian.append(hungarian_miou(region_map.cpu().numpy()[known], truth[known]))
-                np.add.at(counts, (truth[known], class_map[known]), 1)
+                counts += confusion_counts(truth[known], class_map[known], *counts.shape)
 
-    hits = np.diag(counts)
-    union = counts.sum(1) + counts[:, :-1].sum(0) - hits
-    occurs = counts.sum(1) > 0
-    iou = hits[occurs] / union[occurs]
+    iou = labelled_iou(counts)
     print(f"{'pictures':28}{len(names)}")
     print(f"{'per-image Hungarian mIoU':28}{100 * np.mean(hungarian):.1f}")
-    print(f"{'labelled mIoU':28}{100 * iou.mean():.1f}")
-    print(f"{'pixel accuracy':28}{100 * hits.sum() / counts.sum():.1f}")
+    print(f"{'labelled mIoU':28}{100 * np.nanmean(iou):.1f}")
+    print(f"{'pixel accuracy':28}{100 * np.trace(counts) / counts.sum():.1f}")
     print(f"{'clusters, regions a picture':28}{clusters / len(names):.2f}, {regions / len(names):.2f}")
     print(f"{'pictures a second':28}{len(names) / seconds:.2f} on {segmenter.device}")
     if options.per_class:
-        for name, share in zip(np.array(classes)[occurs], iou, strict=True):
+        for name, share in zip(classes, iou, strict=True):
             print(f"    {name:24}{100 * share:.1f}")
-
-
-def hungarian_miou(regions: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over the true classes present of the IoU with their regions under the best one-to-one assignment."""
-    _, region = np.unique(regions, return_inverse=True)
-    _, label = np.unique(truth, return_inverse=True)
-    shared = np.zeros((region.max() + 1, label.max() + 1))
-    np.add.at(shared, (region, label), 1)
-    iou = shared / (shared.sum(0) + shared.sum(1, keepdims=True) - shared)
-    return iou[linear_sum_assignment(iou, maximize=True)].sum() / iou.shape[1]
 
 
 def parse_options() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""The command line: `ovsr label` and `ovsr info`."""
+"""The command line: `ovsr label`, `ovsr demo` and `ovsr info`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,17 +17,14 @@ from rich.console import Console
 from rich.text import Text
 
 from ovsr_gpu import __version__
-from ovsr_gpu.errors import OvsrError
+from ovsr_gpu.errors import ModelError, OvsrError
 
 # What takes long to import is imported by the commands, so that --help answers at once.
 if TYPE_CHECKING:
-    import torch
-
     from ovsr_gpu.labelling import RunSummary
 
 SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
 MOST_SHARES = 20
-WEIGHT_SUFFIXES = {".pth", ".pt", ".safetensors", ".bin"}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -69,10 +66,16 @@ def label(
         Path | None, typer.Option(help="UTF-8 text file: a class a line, commas between synonyms.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Settings of the method: default or paper.")] = "default",
-    backbone_weights: Annotated[
-        str | None, typer.Option(help="EfficientNet-B0: a torchvision tag or a checkpoint file.")
+    model: Annotated[
+        str | None,
+        typer.Option(help="embedded: both networks of this package's synthetic world, not for photographs."),
     ] = None,
-    clip: Annotated[str | None, typer.Option(help="CLIP: an open_clip model name or local-dir:PATH.")] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="EfficientNet-B0: a torchvision tag or a checkpoint file; or embedded.")
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="CLIP: an open_clip model name or local-dir:PATH; or embedded.")
+    ] = None,
     clip_weights: Annotated[str | None, typer.Option(help="A pretrained tag of that model or a file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Most pictures that go through the networks together.")] = 8,
@@ -86,6 +89,8 @@ def label(
         from PIL import Image
 
         from ovsr_gpu.config import Config
+        from ovsr_gpu.embedded.networks import EMBEDDED, NOTICE
+        from ovsr_gpu.environment import describe_device
         from ovsr_gpu.labelling import label_pictures, prepare_output
         from ovsr_gpu.models.device import choose_device
         from ovsr_gpu.sources.files import find_pictures
@@ -96,6 +101,13 @@ def label(
             raise ValueError("give the class names either by --classes or by --classes-file")
         if batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1; got {batch_size}")
+        if model is not None:
+            if model != EMBEDDED or backbone_weights or clip or clip_weights:
+                raise ValueError(
+                    f"--model must be {EMBEDDED!r}, without --backbone-weights, --clip and --clip-weights; other "
+                    "networks are chosen by these three"
+                )
+            backbone_weights = clip = EMBEDDED
         config = Config(preset=preset)  # type: ignore[arg-type]  # checked by Config
         vocabulary = read_classes_file(classes_file) if classes_file is not None else Vocabulary.parse(classes or "")
         where = choose_device(device)
@@ -103,19 +115,27 @@ def label(
         prepare_output(out, overwrite)
 
         say = _console(stderr=True)
-        say.print(f"Running on {where} ({_describe_device(where)})")
+        say.print(f"Running on {where} ({describe_device(where)})")
         say.print("Loading the models")
         from ovsr_gpu.pipeline import Segmenter
 
-        segmenter = Segmenter.from_pretrained(
-            config, backbone_weights=backbone_weights, clip=clip, clip_weights=clip_weights, device=where
-        )
+        if EMBEDDED in (backbone_weights, clip):
+            say.print(NOTICE)
+        try:
+            segmenter = Segmenter.from_pretrained(
+                config, backbone_weights=backbone_weights, clip=clip, clip_weights=clip_weights, device=where
+            )
+        except ModelError as error:
+            raise ModelError(
+                f"{error}; to try the program out with the small models that it brings along: ovsr demo, or ovsr "
+                "label --model embedded (a synthetic world of shapes and grounds, not for photographs)"
+            ) from error
         say.print(f"Encoding {len(vocabulary)} class names (those met before come from the cache)")
         segmenter.embed_classes(vocabulary)
         say.print(f"Labelling {len(pictures)} pictures")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
         try:
-            with _progress(say, len(pictures)) as show:
+            with _progress(say, len(pictures), "pictures") as show:
                 summary = label_pictures(
                     segmenter, pictures, vocabulary, out, batch_size=batch_size, overwrite=overwrite, progress=show
                 )
@@ -128,18 +148,69 @@ def label(
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results; those of an earlier demo are replaced.")] = Path(
+        "ovsr-demo"
+    ),
+    scenes: Annotated[int, typer.Option(help="How many scenes, at most 200.")] = 200,
+    json: Annotated[Path | None, typer.Option(help="Write the scores into this file as well.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Make pictures, label and score them: the whole method, offline, with models that this package brings along.
+
+    The models know a small synthetic world of shapes and grounds; they are for demos, tests and offline trials, not for
+    photographs.
+    """
+    with _plain_errors():
+        from ovsr_gpu.embedded.demo import label_scenes, make_pictures, prepare_output
+        from ovsr_gpu.embedded.networks import EMBEDDED, NOTICE
+        from ovsr_gpu.embedded.scenes import TEST_SEEDS
+        from ovsr_gpu.embedded.summary import write_summary
+        from ovsr_gpu.environment import describe_device
+        from ovsr_gpu.export.atomic import write_json
+        from ovsr_gpu.models.device import choose_device
+        from ovsr_gpu.pipeline import Segmenter
+
+        if not 1 <= scenes <= len(TEST_SEEDS):
+            raise ValueError(f"--scenes must lie in 1..{len(TEST_SEEDS)}; got {scenes}")
+        where = choose_device(device)
+        prepare_output(out, json)
+        say = _console(stderr=True)
+        say.print(f"Running on {where} ({describe_device(where)})")
+        say.print(NOTICE)
+        segmenter = Segmenter.from_pretrained(backbone_weights=EMBEDDED, clip=EMBEDDED, device=where)
+        say.print(f"Making {scenes} scenes")
+        with _progress(say, scenes, "scenes") as show:
+            made = make_pictures(out, scenes, show)
+        say.print(f"Labelling {scenes} pictures")
+        with _progress(say, scenes, "pictures") as show:
+            labelled, scores = label_scenes(segmenter, out, made, show)
+        summary = write_summary(out, labelled, scores)
+        if json is not None:
+            write_json(json, asdict(scores))
+        page = _console()
+        rows = [
+            ("labelled mIoU", f"{scores.labelled_miou:.3f}"),
+            ("Hungarian mIoU", f"{scores.hungarian_miou:.3f}"),
+            ("pictures/s", f"{scores.pictures_per_second:.1f}"),
+        ]
+        _print_section(page, f"{scenes} scenes", rows)
+        page.print(f"Look at {summary}; the pictures, their true label maps and all that was found stand beside it")
+
+
+@app.command()
 def info() -> None:
     """Show versions, devices, backends and cached weights."""
     with _plain_errors():
-        from ovsr_gpu.labelling import versions
+        from ovsr_gpu.environment import backends, cached_weights, devices, versions
 
         page = _console()
         _print_section(page, "Versions", list(versions().items()))
-        _print_section(page, "Devices", _devices())
-        _print_section(page, "Backends", _backends())
+        _print_section(page, "Devices", devices())
+        _print_section(page, "Backends", backends())
         page.print("  The clustering and the crops of this release run on torch, on every device;")
         page.print("  triton and cupy are looked up for the kernels of later releases.\n")
-        _print_section(page, "Cached weights", _cached_weights() or [("none", "they are downloaded on first use")])
+        _print_section(page, "Cached weights", cached_weights() or [("none", "they are downloaded on first use")])
 
 
 @contextmanager
@@ -160,18 +231,18 @@ def _console(stderr: bool = False) -> Console:
 
 
 @contextmanager
-def _progress(console: Console, total: int) -> Iterator[Callable[[int, int], None]]:
+def _progress(console: Console, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar, if there is a terminal to draw it on, and the function that moves it."""
 
     class Speed(progress.ProgressColumn):
         def render(self, task: progress.Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:.1f} pictures/s")
+            return Text("" if task.speed is None else f"{task.speed:.1f} {unit}/s")
 
     columns = (progress.BarColumn(), progress.MofNCompleteColumn(), Speed(), progress.TimeRemainingColumn())
     with progress.Progress(
         *columns, console=console, disable=not console.is_terminal, speed_estimate_period=120
     ) as display:
-        task = display.add_task("Labelling", total=total)
+        task = display.add_task("", total=total)
         yield lambda done, _: display.update(task, completed=done)
 
 
@@ -199,55 +270,6 @@ def _print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -
     for name, value in rows:
         page.print(f"  {name}{' ' * (width - cell_len(name))}  {value}")
     page.print()
-
-
-def _describe_device(device: torch.device) -> str:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} threads" if device.type == "cpu" else "Apple GPU"
-
-
-def _devices() -> list[tuple[str, str]]:
-    import torch
-
-    names = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-    names += ["mps"] * torch.backends.mps.is_available()
-    return [(name, _describe_device(torch.device(name))) for name in names]
-
-
-def _backends() -> list[tuple[str, str]]:
-    """Each backend with "can run", or the reason why it cannot."""
-    import torch
-
-    if torch.cuda.is_available():
-        no_cuda = ""
-    elif torch.version.cuda is None and torch.version.hip is None:
-        no_cuda = "this build of torch is without CUDA"
-    else:
-        no_cuda = "torch finds no CUDA device or driver"
-    mps = torch.backends.mps
-    no_mps = "" if mps.is_available() else "no Apple GPU" if mps.is_built() else "this build of torch is without MPS"
-    missing = {
-        "torch cpu": "",
-        "torch cuda": no_cuda,
-        "torch mps": no_mps,
-        "triton kernels": no_cuda if find_spec("triton") else "triton is not installed",
-        "cupy kernels": no_cuda if find_spec("cupy") else "cupy is not installed (pip install 'ovsr-gpu[cuda]')",
-    }
-    return [(name, f"cannot run: {reason}" if reason else "can run") for name, reason in missing.items()]
-
-
-def _cached_weights() -> list[tuple[str, str]]:
-    """Weight files in the caches of torch hub and Hugging Face, with their size and folder."""
-    import torch
-    from huggingface_hub import constants
-
-    hub = Path(torch.hub.get_dir(), "checkpoints").glob("*")
-    hugging_face = Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/*")
-    files = [file for file in [*sorted(hub), *sorted(hugging_face)] if file.suffix in WEIGHT_SUFFIXES]
-    return [(file.name, f"{file.stat().st_size / 1e6:.1f} MB in {file.parent}") for file in files]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from ovsr_gpu import __version__
+from ovsr_gpu.environment import versions
 from ovsr_gpu.errors import ModelError, OvsrError, VocabularyError
 from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.jsonl import LineFile
@@ -221,14 +219,3 @@ def _write_summary(out: Path, summary: RunSummary, segmenter: Segmenter) -> None
     content = {name: value for name, value in asdict(summary).items() if name != "failures"}
     content |= {"device": str(segmenter.device), "versions": versions(), "config": asdict(segmenter.config)}
     write_json(out / "summary.json", content)
-
-
-def versions() -> dict[str, str]:
-    """The versions of this package and of what its results depend on."""
-    found = {"ovsr-gpu": __version__, "python": platform.python_version()}
-    for name in ("torch", "torchvision", "open_clip_torch", "triton", "cupy-cuda13x", "numpy", "pillow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found

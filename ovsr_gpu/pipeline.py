@@ -33,10 +33,15 @@ class Segmenter:
 
     Calls only read the models, so one Segmenter may be called from several threads.
 
-    backbone: the blocks of an EfficientNet-B0 (see `load_backbone`). clip: see `load_clip`. Both on `device`.
+    backbone: the blocks of an EfficientNet (see `load_backbone`). clip: see `load_clip`. Both on `device`.
+
+    Raises ValueError for feature levels that the backbone does not have.
     """
 
     def __init__(self, backbone: nn.Sequential, clip: ClipModel, config: Config, device: torch.device) -> None:
+        levels = config.features.levels
+        if max(levels) >= len(backbone):
+            raise ValueError(f"features.levels must be blocks of this backbone, 0 to {len(backbone) - 1}; got {levels}")
         self.backbone = backbone
         self.clip = clip
         self.config = config
@@ -59,6 +64,8 @@ class Segmenter:
 
         backbone_weights: a torchvision tag of EfficientNet-B0 or a checkpoint file, of which only `features.*` is read.
         clip: an open_clip model name or `local-dir:PATH`. clip_weights: a pretrained tag of that model or a file.
+        Both backbone_weights and clip may be "embedded": the small networks that come with this package, which know a
+        synthetic world (`ovsr_gpu.embedded`) and are not for photographs.
         device: "auto" takes CUDA where there is one, else the CPU; "mps" has not been tried yet.
 
         Raises ModelError where weights cannot be found, read or fitted, saying what to do.

@@ -61,11 +61,9 @@ def test_the_console_script_runs(environment: dict[str, str], tmp_path: Path) ->
     assert done.returncode == 0 and done.stdout.startswith("ovsr 0.")
 
 
-def test_help_is_quick_and_loads_no_network_code(environment: dict[str, str], tmp_path: Path) -> None:
-    start = time.perf_counter()
+def test_help_loads_no_network_code(environment: dict[str, str], tmp_path: Path) -> None:
     done = ovsr(["--help"], environment, tmp_path)
-    assert time.perf_counter() - start < 5  # well under 1 s on an idle machine
-    assert done.returncode == 0 and "label" in done.stdout and "info" in done.stdout
+    assert done.returncode == 0 and all(name in done.stdout for name in ("label", "demo", "info"))
     code = (
         "import sys, ovsr_gpu.cli as cli\n"
         "try: cli.app(['label', '--help'])\n"
@@ -134,6 +132,16 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE, "--classes", "dog", "--preset", "best"], "best"),
         (["label", "in", "--out", "latin1.txt", "--classes", "dog"], "latin1.txt"),
         ([*BASE, "--classes", "dog", "--backbone-weights", "missing.pth"], "missing.pth"),
+        ([*BASE, "--classes", "dog", "--backbone-weights", "missing.pth"], "ovsr demo"),
+        ([*BASE, "--classes", "dog", "--backbone-weights", "missing.pth"], "--model embedded"),
+        ([*BASE, "--classes", "dog", "--model", "large"], "'embedded'"),
+        ([*BASE, "--classes", "dog", "--model", "embedded", "--clip", "ViT-B-16"], "--clip"),
+        (["demo", "--scenes", "0"], "1..200"),
+        (["demo", "--scenes", "201"], "1..200"),
+        (["demo", "--out", "in"], "name another folder"),
+        (["demo", "--out", "latin1.txt"], "name another folder"),
+        (["demo", "--json", "latin1.txt/scores.json"], "latin1.txt"),
+        (["demo", "--device", "abacus"], "abacus"),
     ],
 )
 def test_a_bad_argument_is_one_sentence(

@@ -49,7 +49,7 @@ def draw_overlay(record: LabelledPicture, names: Sequence[str], colors: Array) -
 
     names, colors (`[L+1, 3]` uint8): of the L classes and "something else".
     """
-    picture = _paint(record, colors)
+    picture = paint(record.pixels, record.class_map, record.region_map, colors)
     beside = picture.height > 1.2 * picture.width
     size = int(np.clip(max(picture.size) / 45, 14, 26))
     entries = _legend_entries(record, names, colors, size)
@@ -65,21 +65,24 @@ def draw_overlay(record: LabelledPicture, names: Sequence[str], colors: Array) -
     return canvas
 
 
-def _paint(record: LabelledPicture, colors: Array) -> Image.Image:
-    """The picture, its class colours and its borders, at the size to show."""
-    height, width = record.class_map.shape
+def paint(pixels: Array, class_map: Array, region_map: Array, colors: Array) -> Image.Image:
+    """The picture `[H, W, 3]` uint8, its class colours and its borders, at the size to show.
+
+    class_map, region_map: `[H, W]` integers. colors: `[L+1, 3]` uint8.
+    """
+    height, width = class_map.shape
     longest = max(height, width)
     scale = min(LONGEST_SIDE / longest, max(1, SHORTEST_LONG_SIDE // longest))
     shown_height, shown_width = (max(LEAST_SIDE, round(side * scale)) for side in (height, width))
     method = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
-    picture = Image.fromarray(record.pixels).resize((shown_width, shown_height), method, reducing_gap=2)
+    picture = Image.fromarray(pixels).resize((shown_width, shown_height), method, reducing_gap=2)
     # With half of its own colours taken out, the picture cannot be mistaken for a class.
     picture = ImageEnhance.Color(picture).enhance(0.5)
 
     rows = np.arange(shown_height) * height // shown_height
     columns = np.arange(shown_width) * width // shown_width
-    classes = record.class_map[rows[:, None], columns]
-    regions = record.region_map[rows[:, None], columns]
+    classes = class_map[rows[:, None], columns]
+    regions = region_map[rows[:, None], columns]
     painted = Image.blend(picture, Image.fromarray(colors[classes]), COLOR_SHARE)
     painted.paste(PAPER, mask=Image.fromarray(_borders(regions)))
     return painted

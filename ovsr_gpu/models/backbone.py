@@ -1,4 +1,4 @@
-"""EfficientNet-B0, the network that stage 1 takes its features from."""
+"""EfficientNet, the network that stage 1 takes its features from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ovsr_gpu.embedded.networks import BACKBONE_FILE, EMBEDDED, narrow_efficientnet
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.checkpoints import explained, read_state_dict
 from ovsr_gpu.models.downloads import fetch
@@ -20,31 +21,39 @@ def load_backbone(weights: str | os.PathLike[str], device: torch.device) -> nn.S
     """The `features` of torchvision's `efficientnet_b0` on `device`, float32, in eval mode, without gradients.
 
     `weights` is a torchvision tag ("IMAGENET1K_V1", "DEFAULT") or the path of a checkpoint, see `read_state_dict`;
-    of a checkpoint only the keys `features.*` are looked at, so it may carry any classifier head.
+    of a checkpoint only the keys `features.*` are looked at, so it may carry any classifier head. "embedded" loads the
+    narrow EfficientNet that comes with this package, whose `features` end with block 5.
 
     Raises ModelError where the weights cannot be found, read or fitted.
     """
-    from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
+    from torchvision.models import efficientnet_b0
 
-    if weights == "embedded":
-        raise ModelError(f"this release carries no embedded EfficientNet-B0; give a tag (IMAGENET1K_V1); {_LOCAL}")
-    tags = EfficientNet_B0_Weights.__members__
-    if isinstance(weights, str) and weights in tags:
-        path, state = _read_tag(tags[weights])
-    elif Path(weights).is_file():
-        path, state = Path(weights), read_state_dict(weights)
+    if weights == EMBEDDED:
+        features, path = narrow_efficientnet(), BACKBONE_FILE
+        state = read_state_dict(path)
     else:
-        raise ModelError(
-            f"backbone weights {os.fspath(weights)!r} are neither a file nor a torchvision tag of EfficientNet-B0 "
-            f"({', '.join(tags)}); {_LOCAL}"
-        )
-    features = efficientnet_b0().features
+        features = efficientnet_b0().features
+        path, state = _read_b0(weights)
     with explained(path, "EfficientNet-B0"):
         # Wrapped, so that an error names the keys as they stand in the file.
         nn.ModuleDict({"features": features}).load_state_dict(
             {key: tensor for key, tensor in state.items() if key.startswith("features.")}
         )
-    return features.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
+    return features.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+
+
+def _read_b0(weights: str | os.PathLike[str]) -> tuple[Path, dict[str, Tensor]]:
+    from torchvision.models import EfficientNet_B0_Weights
+
+    tags = EfficientNet_B0_Weights.__members__
+    if isinstance(weights, str) and weights in tags:
+        return _read_tag(tags[weights])
+    if Path(weights).is_file():
+        return Path(weights), read_state_dict(weights)
+    raise ModelError(
+        f"backbone weights {os.fspath(weights)!r} are neither a file nor a torchvision tag of EfficientNet-B0 "
+        f"({', '.join(tags)}); {_LOCAL}"
+    )
 
 
 def _read_tag(tag: Any) -> tuple[Path, dict[str, Tensor]]:

@@ -16,11 +16,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from ovsr_gpu.embedded.networks import CLIP_FOLDER, EMBEDDED
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.checkpoints import explained
 from ovsr_gpu.models.downloads import fetch
 
 TEXT_BATCH = 256
+
+BPE_FILE = "bpe_merges.txt.gz"
+"""In a model folder: merges for open_clip's tokenizer in place of those that it ships."""
 
 _LOCAL_DIR = "local-dir:"
 _LOCAL = (
@@ -125,19 +129,19 @@ def load_clip(name: str, weights: str | os.PathLike[str] | None, device: torch.d
 
     `name` is an open_clip model name, whose `weights` are a pretrained tag of that model or the path of a checkpoint
     (.safetensors, or one that `torch.load(weights_only=True)` reads); or `local-dir:DIR`, a folder that holds
-    open_clip_config.json and the weights, beside which a tag is not looked at.
+    open_clip_config.json, the weights, beside which a tag is not looked at, and merges for open_clip's tokenizer if
+    they are its own (BPE_FILE); or `embedded`, the folder that comes with this package.
 
     Raises ModelError where the model or the tag is unknown, or the weights cannot be found, read or fitted.
     """
-    if name == "embedded":
-        raise ModelError(f"this release carries no embedded CLIP; name a model of open_clip and a tag, or: {_LOCAL}")
+    if name == EMBEDDED:
+        return _load_folder(name, CLIP_FOLDER, weights, device)
     if name.startswith(_LOCAL_DIR):
-        return _load_folder(name, weights, device)
+        return _load_folder(name, Path(name.removeprefix(_LOCAL_DIR)), weights, device)
     return _load_named(name, weights, device)
 
 
-def _load_folder(name: str, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
-    folder = Path(name.removeprefix(_LOCAL_DIR))
+def _load_folder(name: str, folder: Path, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
     if weights is not None and Path(weights).is_file():
         raise ModelError(f"{name} brings its own weights; leave out clip_weights (got {os.fspath(weights)!r})")
     files = [file for file in folder.glob("*") if file.suffix in {".safetensors", ".bin", ".pth"}]
@@ -145,7 +149,7 @@ def _load_folder(name: str, weights: str | os.PathLike[str] | None, device: torc
         raise ModelError(
             f"{name} is not a model folder: expected open_clip_config.json and a .safetensors, .bin or .pth file in it"
         )
-    return _create(name, files[0] if len(files) == 1 else folder, device, {})
+    return _create(name, files[0] if len(files) == 1 else folder, device, {}, folder)
 
 
 def _load_named(name: str, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
@@ -173,29 +177,34 @@ def _load_named(name: str, weights: str | os.PathLike[str] | None, device: torch
     return _create(name, path, device, settings)
 
 
-def _create(name: str, source: Path, device: torch.device, settings: Mapping[str, Any]) -> ClipModel:
-    """Build the model with the weights of `source`: a file, or the folder in which open_clip chooses one.
+def _create(
+    name: str, source: Path, device: torch.device, settings: Mapping[str, Any], folder: Path | None = None
+) -> ClipModel:
+    """Build the model with the weights of `source`: a file, or the `folder` in which open_clip chooses one.
 
     `settings` hold the preprocessing and the activation that the weights were trained with, as far as they are known.
     """
     import open_clip
 
     quick_gelu = settings.get("quick_gelu", False)
+    known_as = name if folder is None else f"{_LOCAL_DIR}{folder}"
+    merges = folder / BPE_FILE if folder is not None and (folder / BPE_FILE).is_file() else None
     with explained(source, f"CLIP {name!r}"):
         module = open_clip.create_model(
-            name,
-            pretrained=None if name.startswith(_LOCAL_DIR) else str(source),
+            known_as,
+            pretrained=str(source) if folder is None else None,
             force_quick_gelu=quick_gelu,
             force_preprocess_cfg=settings,
             pretrained_text=False,
             require_pretrained=True,
         )
-        tokenizer = open_clip.get_tokenizer(name)
-        config = open_clip.get_model_config(name)
+        tokenizer = open_clip.get_tokenizer(known_as, **({"bpe_path": str(merges)} if merges else {}))
+        config = open_clip.get_model_config(known_as)
     text_settings = {
         "text_cfg": config["text_cfg"],
         "quick_gelu": quick_gelu or config.get("quick_gelu", False),
         "tokenizer": type(tokenizer).__name__,
+        "merges": hashlib.sha256(merges.read_bytes()).hexdigest() if merges else "",
         "context_length": tokenizer.context_length,
     }
     return ClipModel(name, module, tokenizer, device, text_settings)

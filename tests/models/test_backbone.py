@@ -81,11 +81,6 @@ def test_neither_file_nor_tag(weights):
         load_backbone(weights, CPU)
 
 
-def test_embedded_is_not_there_yet():
-    with pytest.raises(ModelError, match=r"no embedded.*backbone_weights=PATH"):
-        load_backbone("embedded", CPU)
-
-
 @pytest.mark.parametrize("tag", ["IMAGENET1K_V1", "DEFAULT"])
 def test_tag_is_read_from_the_folder_of_torch_hub(tmp_path: Path, monkeypatch, model, tag):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

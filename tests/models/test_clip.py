@@ -205,10 +205,6 @@ def test_unknown_weights_list_the_tags(named: str, weights):
         assert str(weights) in message
 
 
-def test_embedded_is_not_there_yet():
-    assert "no embedded CLIP" in refused("embedded", None)
-
-
 def test_offline_tag_names_file_source_and_remedy(tmp_path: Path, named: str):
     message = refused(named, "first_tag")
     for part in (

@@ -1,0 +1,129 @@
+"""The demo: scenes of which everything is known are made, labelled and scored by what the labelling wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask
+
+from ovsr_gpu.embedded.scenes import CLASSES, TEST_SEEDS, Scene, make_scene
+from ovsr_gpu.environment import versions
+from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
+from ovsr_gpu.export.atomic import replacing, write_json
+from ovsr_gpu.export.palette import class_colors
+from ovsr_gpu.export.record import Array
+from ovsr_gpu.labelling import label_pictures
+from ovsr_gpu.pipeline import Segmenter
+from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.stages.vocabulary import Vocabulary
+
+PICTURES, TRUTH, LABELLED, SCORES, SUMMARY = "pictures", "truth", "labelled", "demo.json", "summary.png"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DemoScores:
+    """labelled_miou, hungarian_miou: see `ovsr_gpu.evaluation`. pictures_per_second: with reading and writing."""
+
+    labelled_miou: float
+    hungarian_miou: float
+    pictures_per_second: float
+    scenes: int
+    device: str
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """A scene with what the labelling wrote about it.
+
+    class_map, region_map: `[H, W]`. class_index: of each region, as many as CLASSES for "something else".
+    """
+
+    scene: Scene
+    class_map: Array
+    region_map: Array
+    class_index: list[int]
+
+
+def prepare_output(out: Path, scores: Path | None) -> None:
+    """Make the folder `out`, remove from it what an earlier demo wrote, and see that `scores` can be written.
+
+    Raises ValueError where the folder holds anything else, or one of the two cannot be written.
+    """
+    if out.exists() and not (out.is_dir() and ((out / SCORES).is_file() or not any(out.iterdir()))):
+        raise ValueError(f"{str(out)!r} holds something else than an earlier demo; name another folder with --out")
+    try:
+        for folder in (PICTURES, TRUTH, LABELLED):
+            shutil.rmtree(out / folder, ignore_errors=True)
+        (out / SUMMARY).unlink(missing_ok=True)
+        for file in filter(None, (out / SCORES, scores)):
+            write_json(file, {"state": "not finished"})
+    except OSError as error:
+        raise ValueError(f"the demo cannot write {str(error.filename or out)!r}: {error.strerror}") from error
+
+
+def make_pictures(out: Path, count: int, progress: Progress) -> list[Scene]:
+    """The first `count` test scenes, with their pictures and true label maps written below `out`."""
+    palette = class_colors(len(CLASSES)).tobytes()
+    scenes = []
+    for seed in TEST_SEEDS[:count]:
+        scene = make_scene(seed)
+        truth = Image.fromarray(scene.labels, "P")
+        truth.putpalette(palette)
+        for folder, image in ((PICTURES, Image.fromarray(scene.pixels)), (TRUTH, truth)):
+            with replacing(_file(out / folder, seed)) as file:
+                image.save(file, format="PNG", compress_level=1)
+        scenes.append(scene)
+        progress(len(scenes), count)
+    return scenes
+
+
+def label_scenes(
+    segmenter: Segmenter, out: Path, scenes: Sequence[Scene], progress: Progress
+) -> tuple[list[LabelledScene], DemoScores]:
+    """Label the pictures below `out` as `ovsr label` does, and score the files that this writes."""
+    files = [_file(out / PICTURES, seed) for seed in TEST_SEEDS[: len(scenes)]]
+    pictures = [Picture(file, file.stem) for file in files]
+    run = label_pictures(segmenter, pictures, Vocabulary.parse(CLASSES), out / LABELLED, progress=progress)
+    labelled = list(_read_results(out, scenes))
+    truth = np.stack([one.scene.labels for one in labelled])
+    found = np.stack([one.class_map for one in labelled])
+    counts = confusion_counts(truth, found, len(CLASSES), len(CLASSES) + 1)
+    hungarian = [hungarian_miou(one.region_map, one.scene.labels) for one in labelled]
+    scores = DemoScores(
+        labelled_miou=round(float(np.nanmean(labelled_iou(counts))), 4),
+        hungarian_miou=round(float(np.mean(hungarian)), 4),
+        pictures_per_second=run.pictures_per_second,
+        scenes=len(scenes),
+        device=str(segmenter.device),
+        versions=versions(),
+    )
+    write_json(out / SCORES, asdict(scores))
+    return labelled, scores
+
+
+def _read_results(out: Path, scenes: Sequence[Scene]) -> Iterator[LabelledScene]:
+    """What was written about each scene."""
+    regions: dict[str, list[dict[str, Any]]] = {}
+    with (out / LABELLED / "regions.jsonl").open(encoding="ascii") as lines:
+        for region in map(json.loads, lines):
+            regions.setdefault(region["picture"], []).append(region)
+    for seed, scene in zip(TEST_SEEDS, scenes, strict=False):
+        own = regions[_file(out, seed).stem]
+        region_map = np.zeros(scene.labels.shape, np.int64)
+        for region in own:
+            region_map[mask.decode(region["rle"]).astype(bool)] = region["region"]
+        class_map = np.asarray(Image.open(_file(out / LABELLED / "labels", seed)))
+        yield LabelledScene(scene, class_map, region_map, [region["class_index"] for region in own])
+
+
+def _file(folder: Path, seed: int) -> Path:
+    return folder / f"scene-{seed:03}.png"

@@ -1,0 +1,39 @@
+"""Where the embedded weights lie, and the architecture of the embedded backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+EMBEDDED = "embedded"
+"""What loads these models, in the place of a tag or a path."""
+
+NOTICE = (
+    "The embedded models know a small synthetic world of shapes and grounds: "
+    "they are for demos, tests and offline trials, not for photographs."
+)
+
+FOLDER = Path(__file__).parent / "weights"
+BACKBONE_FILE = FOLDER / "backbone.safetensors"
+CLIP_FOLDER = FOLDER / "clip"
+
+_BLOCKS = (
+    # expansion, kernel, stride, channels in, channels out, layers
+    (1, 3, 1, 16, 16, 1),
+    (3, 3, 2, 16, 24, 1),
+    (3, 5, 2, 24, 40, 2),
+    (4, 3, 2, 40, 56, 2),
+    (4, 5, 1, 56, 80, 2),
+)
+
+
+def narrow_efficientnet() -> nn.Sequential:
+    """The `features` of a narrow EfficientNet with fresh weights.
+
+    Blocks 0 to 5 have the strides of EfficientNet-B0's; there are no later ones.
+    """
+    from torchvision.models.efficientnet import EfficientNet, MBConvConfig
+
+    blocks = [MBConvConfig(*block) for block in _BLOCKS]
+    return EfficientNet(blocks, dropout=0.0, stochastic_depth_prob=0.0).features[: len(blocks) + 1]
