@@ -218,7 +218,7 @@ def _plain_errors() -> Iterator[None]:
     """Turn the errors a user can cause into one sentence and an exit status."""
     try:
         yield
-    except (OvsrError, ValueError) as error:
+    except (OvsrError, ValueError, OSError) as error:
         typer.echo(f"ovsr: {error}", err=True)
         raise typer.Exit(COULD_NOT_RUN) from error
     except KeyboardInterrupt:

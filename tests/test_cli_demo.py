@@ -91,3 +91,26 @@ def test_labelling_with_the_embedded_models(
     assert ovsr(monkeypatch, "label", tmp_path / "scene.png", *arguments, "--model", "embedded") == 0
     assert "not for photographs" in capsys.readouterr().err
     assert_complete(tmp_path / "out", ["scene"])
+
+
+def test_a_scene_that_cannot_be_labelled_ends_the_demo_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def break_down(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("ovsr_gpu.pipeline.pixel_features", break_down)
+    assert ovsr(monkeypatch, "demo", "--scenes", 2, "--out", tmp_path / "out", "--device", "cpu") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("ovsr: 2 scenes could not be labelled")
+    assert json.loads((tmp_path / "out" / "demo.json").read_text()) == {"state": "not finished"}
+
+
+def test_a_full_disk_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("PIL.Image.Image.save", fill)
+    assert ovsr(monkeypatch, "demo", "--scenes", 2, "--out", tmp_path / "out", "--device", "cpu") == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]

@@ -15,6 +15,7 @@ from pycocotools import mask
 
 from ovsr_gpu.embedded.scenes import CLASSES, TEST_SEEDS, Scene, make_scene
 from ovsr_gpu.environment import versions
+from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
 from ovsr_gpu.export.atomic import replacing, write_json
 from ovsr_gpu.export.palette import class_colors
@@ -89,10 +90,15 @@ def make_pictures(out: Path, count: int, progress: Progress) -> list[Scene]:
 def label_scenes(
     segmenter: Segmenter, out: Path, scenes: Sequence[Scene], progress: Progress
 ) -> tuple[list[LabelledScene], DemoScores]:
-    """Label the pictures below `out` as `ovsr label` does, and score the files that this writes."""
+    """Label the pictures below `out` as `ovsr label` does, and score the files that this writes.
+
+    Raises OvsrError where one of them cannot be labelled.
+    """
     files = [_file(out / PICTURES, seed) for seed in TEST_SEEDS[: len(scenes)]]
     pictures = [Picture(file, file.stem) for file in files]
     run = label_pictures(segmenter, pictures, Vocabulary.parse(CLASSES), out / LABELLED, progress=progress)
+    if run.failed:
+        raise OvsrError(f"{run.failed} scenes could not be labelled, the first because {run.failures[0].reason}")
     labelled = list(_read_results(out, scenes))
     truth = np.stack([one.scene.labels for one in labelled])
     found = np.stack([one.class_map for one in labelled])
