@@ -156,10 +156,10 @@ def demo(
     json: Annotated[Path | None, typer.Option(help="Write the scores into this file as well.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
-    """Make pictures, label and score them: the whole method, offline, with models that this package brings along.
+    """Label made pictures and score the result, offline.
 
-    The models know a small synthetic world of shapes and grounds; they are for demos, tests and offline trials, not for
-    photographs.
+    The models that come with this package know a small synthetic world of shapes and grounds; they are for demos, tests
+    and offline trials, not for photographs.
     """
     with _plain_errors():
         from ovsr_gpu.embedded.demo import label_scenes, make_pictures, prepare_output
