@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from ovsr_gpu.config import FeatureConfig
 from ovsr_gpu.embedded.networks import narrow_efficientnet
 from ovsr_gpu.embedded.scenes import CLASSES, Scene
+from ovsr_gpu.embedded.schedule import shuffled, warmed_cosine
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.stages.features import pixel_features
 
@@ -20,28 +20,23 @@ BATCH = 8
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 MARGIN = 0.12
 """Share of the total variance that merging two regions should cost at least; the pipeline's threshold is 0.035."""
-SEPARATION = 1.0
-"""Weight of the second term of the loss."""
 
 
 def train_backbone(scenes: Sequence[Scene], seed: int, report: Callable[[str], None]) -> nn.Sequential:
     """A narrow EfficientNet whose grid features fall into the regions of the scenes, in eval mode on the CPU."""
     torch.manual_seed(seed)
-    order = np.random.default_rng(seed)
+    draws = np.random.default_rng(seed)
     network = narrow_efficientnet().to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = EPOCHS * (len(scenes) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_cosine(step, steps))
     config = FeatureConfig()
-    recent = []
-    for step in range(steps):
-        if step % (len(scenes) // BATCH) == 0:
-            epoch = order.permutation(len(scenes))
-        picked = epoch[np.arange(BATCH) + BATCH * (step % (len(scenes) // BATCH))]
+    losses = []
+    for step, picked in zip(range(1, steps + 1), shuffled(len(scenes), BATCH, draws), strict=False):
         batch = [scenes[index] for index in picked]
         pixels = torch.from_numpy(np.stack([scene.pixels for scene in batch])).permute(0, 3, 1, 2)
         regions = torch.stack([region_grid(scene, config.grid_size) for scene in batch])
-        mirrored = torch.from_numpy(order.random(BATCH) < 0.5)
+        mirrored = torch.from_numpy(draws.random(BATCH) < 0.5)
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
         regions = torch.where(mirrored[:, None, None], regions.flip(2), regions)
         features = pixel_features(network, ImageBatch.of(pixels.contiguous(), torch.device("cpu")), config, BATCH)
@@ -51,10 +46,10 @@ def train_backbone(scenes: Sequence[Scene], seed: int, report: Callable[[str], N
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        recent.append(loss.item())
-        if (step + 1) % 50 == 0 or step + 1 == steps:
-            report(f"backbone: step {step + 1} of {steps}, loss {np.mean(recent):.4f}")
-            recent = []
+        losses.append(loss.item())
+        if step % 50 == 0 or step == steps:
+            report(f"backbone: step {step} of {steps}, loss {np.mean(losses):.4f}")
+            losses = []
     return network.eval().requires_grad_(False)
 
 
@@ -76,7 +71,7 @@ def ward_loss(features: Tensor, regions: Tensor) -> Tensor:
     shortfall = (1 - weight * apart / total[:, None, None] / MARGIN).clamp_min(0)
     pair = ((size[:, :, None] > 0) & (size[:, None] > 0)).triu(1)
     between = (shortfall * pair).sum((1, 2)) / pair.sum((1, 2)).clamp_min(1)
-    return (within + SEPARATION * between).mean()
+    return (within + between).mean()
 
 
 def region_grid(scene: Scene, grid_size: int) -> Tensor:
@@ -87,11 +82,3 @@ def region_grid(scene: Scene, grid_size: int) -> Tensor:
     key = scene.owners.astype(np.int64) * len(CLASSES) + scene.labels
     _, number = np.unique(key[row[:, None], column], return_inverse=True)
     return torch.from_numpy(number.reshape(grid_size, grid_size))
-
-
-def warmed_cosine(step: int, steps: int, warm_up: float = 0.05) -> float:
-    """Factor of the learning rate: a linear rise over the share `warm_up` of the steps, then half a cosine to zero."""
-    progress = step / steps
-    if progress < warm_up:
-        return (step + 1) / (warm_up * steps + 1)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ovsr_gpu.config import Config
 from ovsr_gpu.embedded.bpe import learn_merges, vocabulary_size, write_merges
 from ovsr_gpu.embedded.scenes import SEEN_COMBINATIONS, Scene
+from ovsr_gpu.embedded.schedule import shuffled, warmed_cosine
 from ovsr_gpu.embedded.surfaces import GROUNDS, PATTERNS
-from ovsr_gpu.embedded.train_backbone import region_grid, warmed_cosine
+from ovsr_gpu.embedded.train_backbone import region_grid
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import BPE_FILE, ClipModel
 from ovsr_gpu.pipeline import Segmenter
@@ -71,7 +72,7 @@ def train_clip(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_cosine(step, STEPS))
     vocabularies = {form: caption_vocabulary(form) for form in CAPTIONS}
     losses, hits = [], []
-    for step, picked in enumerate(shuffled(len(crops.pixels), draws)):
+    for step, picked in zip(range(1, STEPS + 1), shuffled(len(crops.pixels), BATCH, draws), strict=False):
         form = draws.choice(list(CAPTIONS), p=list(CAPTIONS.values()))
         texts, place = draw_captions(vocabularies[form], draws)
         target = torch.tensor([place.get(crops.names[form][index], len(texts) - 1) for index in picked])
@@ -88,11 +89,9 @@ def train_clip(
             module.logit_scale.clamp_(0, np.log(100))
         losses.append(loss.item())
         hits.append((logits.argmax(1) == target).float().mean().item())
-        if (step + 1) % 100 == 0 or step + 1 == STEPS:
-            report(f"CLIP: step {step + 1} of {STEPS}, loss {np.mean(losses):.3f}, right {np.mean(hits):.1%}")
+        if step % 100 == 0 or step == STEPS:
+            report(f"CLIP: step {step} of {STEPS}, loss {np.mean(losses):.3f}, right {np.mean(hits):.1%}")
             losses, hits = [], []
-        if step + 1 == STEPS:
-            break
     return module.eval().requires_grad_(False)
 
 
@@ -181,10 +180,3 @@ def augmented(pixels: Tensor, clip: ClipModel, draws: np.random.Generator) -> Te
     mean, std = (torch.tensor(values)[:, None, None] for values in (clip.mean, clip.std))
     mirrored = torch.from_numpy(draws.random(len(pixels)) < 0.5)[:, None, None, None]
     return (torch.where(mirrored, pixels.flip(3), pixels) / 255 - mean) / std
-
-
-def shuffled(count: int, draws: np.random.Generator) -> Iterator[Any]:
-    """Batches of indices below `count` without end, each index once a round."""
-    while True:
-        order = draws.permutation(count)
-        yield from (order[start : start + BATCH] for start in range(0, count - BATCH + 1, BATCH))

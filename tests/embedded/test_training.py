@@ -10,8 +10,9 @@ import torch
 
 from ovsr_gpu.embedded import train, train_backbone, train_clip
 from ovsr_gpu.embedded.scenes import CLASSES, UNSEEN_COMBINATIONS, make_scene
-from ovsr_gpu.embedded.train_backbone import MARGIN, region_grid, ward_loss, warmed_cosine
-from ovsr_gpu.embedded.train_clip import CAPTIONS, MOST_LEFT_OUT, caption, caption_vocabulary, draw_captions, shuffled
+from ovsr_gpu.embedded.schedule import shuffled, warmed_cosine
+from ovsr_gpu.embedded.train_backbone import MARGIN, region_grid, ward_loss
+from ovsr_gpu.embedded.train_clip import CAPTIONS, MOST_LEFT_OUT, caption, caption_vocabulary, draw_captions
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
 
@@ -68,9 +69,8 @@ def test_drawn_captions_leave_some_names_out_and_end_with_something_else() -> No
     assert 1 - MOST_LEFT_OUT < np.mean(kept) < 1
 
 
-def test_shuffled_batches_take_each_index_once_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_clip, "BATCH", 3)
-    batches = shuffled(7, np.random.default_rng(0))
+def test_shuffled_batches_take_each_index_once_a_round() -> None:
+    batches = shuffled(7, 3, np.random.default_rng(0))
     for _ in range(3):
         first, second = next(batches), next(batches)
         assert len({*first, *second}) == 6
