@@ -69,7 +69,8 @@ def main() -> None:
     print(f"{'clusters, regions a picture':28}{clusters / len(names):.2f}, {regions / len(names):.2f}")
     print(f"{'pictures a second':28}{len(names) / seconds:.2f} on {segmenter.device}")
     if options.per_class:
-        for name, share in zip(classes, iou, strict=True):
+        occurs = ~np.isnan(iou)
+        for name, share in zip(np.array(classes)[occurs], iou[occurs], strict=True):
             print(f"    {name:24}{100 * share:.1f}")
 
 

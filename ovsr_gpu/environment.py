@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants
 
 from ovsr_gpu import __version__
 
@@ -60,6 +59,8 @@ def backends() -> list[tuple[str, str]]:
 
 def cached_weights() -> list[tuple[str, str]]:
     """Weight files in the caches of torch hub and Hugging Face, with their size and folder."""
+    from huggingface_hub import constants
+
     hub = Path(torch.hub.get_dir(), "checkpoints").glob("*")
     hugging_face = Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*/*")
     files = [file for file in [*sorted(hub), *sorted(hugging_face)] if file.suffix in WEIGHT_SUFFIXES]

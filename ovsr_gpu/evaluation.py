@@ -18,7 +18,7 @@ def hungarian_miou(regions: NDArray[np.integer], truth: NDArray[np.integer]) -> 
     """
     _, region = np.unique(regions, return_inverse=True)
     _, label = np.unique(truth, return_inverse=True)
-    shared = confusion_counts(label.ravel(), region.ravel(), int(label.max()) + 1, int(region.max()) + 1)
+    shared = confusion_counts(label, region, int(label.max()) + 1, int(region.max()) + 1)
     union = shared.sum(0) + shared.sum(1, keepdims=True) - shared
     iou = shared / union
     return float(iou[linear_sum_assignment(iou, maximize=True)].sum() / len(iou))

@@ -18,7 +18,7 @@ from ovsr_gpu.environment import versions
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
 from ovsr_gpu.export.atomic import replacing, write_json
-from ovsr_gpu.export.palette import class_colors
+from ovsr_gpu.export.palette import class_colors, label_image
 from ovsr_gpu.export.record import Array
 from ovsr_gpu.labelling import label_pictures
 from ovsr_gpu.pipeline import Segmenter
@@ -73,13 +73,14 @@ def prepare_output(out: Path, scores: Path | None) -> None:
 
 def make_pictures(out: Path, count: int, progress: Progress) -> list[Scene]:
     """The first `count` test scenes, with their pictures and true label maps written below `out`."""
-    palette = class_colors(len(CLASSES)).tobytes()
+    colors = class_colors(len(CLASSES))
     scenes = []
     for seed in TEST_SEEDS[:count]:
         scene = make_scene(seed)
-        truth = Image.fromarray(scene.labels, "P")
-        truth.putpalette(palette)
-        for folder, image in ((PICTURES, Image.fromarray(scene.pixels)), (TRUTH, truth)):
+        for folder, image in (
+            (PICTURES, Image.fromarray(scene.pixels)),
+            (TRUTH, label_image(scene.labels, colors)),
+        ):
             with replacing(_file(out / folder, seed)) as file:
                 image.save(file, format="PNG", compress_level=1)
         scenes.append(scene)

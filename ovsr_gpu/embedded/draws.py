@@ -34,9 +34,6 @@ class Draws:
     def uniform(self, low: float, high: float) -> float:
         return low + (high - low) * float(self.units(1)[0])
 
-    def chance(self, probability: float) -> bool:
-        return self.uniform(0, 1) < probability
-
     def whole(self, low: int, high: int) -> int:
         """A whole number in [low, high]."""
         return low + int(self.uniform(0, 1) * (high - low + 1))

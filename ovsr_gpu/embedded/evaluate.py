@@ -6,11 +6,10 @@ python -m ovsr_gpu.embedded.evaluate
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 
@@ -21,7 +20,7 @@ from ovsr_gpu.embedded.shapes import SHAPES
 from ovsr_gpu.embedded.surfaces import GROUNDS
 from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.structures import Prediction
+from ovsr_gpu.structures import Maps
 
 THIRDS = tuple(tuple(SHAPES)[start::3] for start in range(3))
 BATCH = 8
@@ -53,19 +52,24 @@ def score_scenes(segmenter: Segmenter, scenes: Sequence[Scene]) -> SceneScores:
     named: dict[bool, list[bool]] = {True: [], False: []}
     for start in range(0, len(scenes), BATCH):
         part = scenes[start : start + BATCH]
-        pixels = torch.from_numpy(np.stack([scene.pixels for scene in part])).permute(0, 3, 1, 2).contiguous()
-        segmentation = segmenter.segment(pixels)
-        prediction = segmenter.recognize(pixels, segmentation, CLASSES)
-        for scene, regions, classes in zip(part, *_maps(prediction), strict=True):
+        pictures = [scene.pixels for scene in part]
+        segmentation = segmenter.segment(pictures)
+        region_counts = segmentation.regions.counts(len(part)).tolist()
+        shapes: list[str] = []  # what each region of the batch truly is
+        prediction = segmenter.recognize(pictures, segmentation, CLASSES)
+        for scene, regions, classes, count in zip(
+            part, _arrays(segmentation.region_map), _arrays(prediction.class_map), region_counts, strict=True
+        ):
             hungarian.append(hungarian_miou(regions, scene.labels))
             counts += confusion_counts(scene.labels, classes, *counts.shape)
+            shapes += [thing.shape for thing, _ in scene.contents(regions, count)]
         for third in THIRDS:
             known = [name for name in CLASSES if name not in third]
-            prediction = segmenter.recognize(pixels, segmentation, known)
-            for shape, class_index in _region_classes(part, prediction):
+            prediction = segmenter.recognize(pictures, segmentation, known)
+            for shape, class_index in zip(shapes, prediction.regions.class_index.tolist(), strict=True):
                 rejected[shape in third].append(class_index == len(known))
-        prediction = segmenter.recognize(pixels, segmentation, [*map(" ".join, COMBINATIONS), *GROUNDS])
-        for scene, classes in zip(part, _maps(prediction)[1], strict=True):
+        prediction = segmenter.recognize(pictures, segmentation, [*map(" ".join, COMBINATIONS), *GROUNDS])
+        for scene, classes in zip(part, _arrays(prediction.class_map), strict=True):
             for owner, thing in enumerate(scene.objects, 1):
                 pair = (thing.colour, thing.shape)
                 found = np.bincount(classes[scene.owners == owner]).argmax()
@@ -80,18 +84,8 @@ def score_scenes(segmenter: Segmenter, scenes: Sequence[Scene]) -> SceneScores:
     )
 
 
-def _maps(prediction: Prediction) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Region maps and class maps `[B, H, W]` of pictures that came as one tensor."""
-    return torch.stack(list(prediction.region_map)).cpu().numpy(), torch.stack(list(prediction.class_map)).cpu().numpy()
-
-
-def _region_classes(scenes: Sequence[Scene], prediction: Prediction) -> Iterator[tuple[str, int]]:
-    """The true shape or ground of each region, and the class that it was given."""
-    class_index = iter(prediction.regions.class_index.tolist())
-    counts = prediction.regions.counts(len(scenes)).tolist()
-    for scene, region_map, count in zip(scenes, _maps(prediction)[0], counts, strict=True):
-        for thing, _ in scene.contents(region_map, count):
-            yield thing.shape, next(class_index)
+def _arrays(maps: Maps) -> list[NDArray[np.int32]]:
+    return [one.cpu().numpy() for one in maps]
 
 
 def score_embedded(config: Config, scenes: int, device: str) -> SceneScores:

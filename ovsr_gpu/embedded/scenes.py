@@ -68,14 +68,18 @@ class Scene:
         """Such as "plain red star and striped blue ring on sand"."""
         return f"{_listed([one.caption for one in self.objects])} on {_listed(self.grounds)}"
 
+    @property
+    def things(self) -> NDArray[np.int64]:
+        """What each pixel belongs to, owner and label in one number: owner x len(CLASSES) + label, `[H, W]`."""
+        return self.owners.astype(np.int64) * len(CLASSES) + self.labels
+
     def contents(self, region_map: NDArray[np.integer], count: int) -> list[tuple[SceneObject, float]]:
         """What fills most of each region, and what share of the region that is.
 
         region_map: `[H, W]`, the numbers 0..count-1 of regions that each have a pixel.
         """
-        things = self.owners.astype(np.int64) * len(CLASSES) + self.labels
         width = (len(self.objects) + 1) * len(CLASSES)
-        pixels = np.bincount((region_map.astype(np.int64) * width + things).ravel(), minlength=count * width)
+        pixels = np.bincount((region_map.astype(np.int64) * width + self.things).ravel(), minlength=count * width)
         filled = []
         for region in pixels.reshape(count, width):
             owner, label = divmod(int(region.argmax()), len(CLASSES))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ovsr_gpu.config import FeatureConfig
 from ovsr_gpu.embedded.networks import narrow_efficientnet
-from ovsr_gpu.embedded.scenes import CLASSES, Scene
+from ovsr_gpu.embedded.scenes import Scene
 from ovsr_gpu.embedded.schedule import shuffled, warmed_cosine
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.stages.features import pixel_features
@@ -79,6 +79,5 @@ def region_grid(scene: Scene, grid_size: int) -> Tensor:
     height, width = scene.labels.shape
     row = ((2 * np.arange(grid_size) + 1) * height) // (2 * grid_size)
     column = ((2 * np.arange(grid_size) + 1) * width) // (2 * grid_size)
-    key = scene.owners.astype(np.int64) * len(CLASSES) + scene.labels
-    _, number = np.unique(key[row[:, None], column], return_inverse=True)
+    _, number = np.unique(scene.things[row[:, None], column], return_inverse=True)
     return torch.from_numpy(number.reshape(grid_size, grid_size))

@@ -131,9 +131,9 @@ def cut_regions(segmenter: Segmenter, scenes: Sequence[Scene], batch: int = 16) 
     pixels, truths = [], []
     for start in range(0, len(scenes), batch):
         part = scenes[start : start + batch]
-        canvas = torch.from_numpy(np.stack([scene.pixels for scene in part])).permute(0, 3, 1, 2).contiguous()
-        images = ImageBatch.of(canvas, device)
-        found = segmenter.segment(canvas)
+        pictures = [scene.pixels for scene in part]
+        images = ImageBatch.of(pictures, device)
+        found = segmenter.segment(pictures)
         true_grid = torch.stack([region_grid(scene, config.features.grid_size) for scene in part])
         for region_map, regions in (
             (torch.stack(list(found.region_map)), found.regions),

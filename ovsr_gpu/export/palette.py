@@ -34,16 +34,21 @@ class PaletteWriter:
         write_json(out / "classes.json", _describe(vocabulary, self._colors))
 
     def write(self, record: LabelledPicture) -> None:
-        if len(self._colors) <= 256:
-            image = Image.fromarray(record.class_map.astype(np.uint8), "P")
-            image.putpalette(self._colors.tobytes())
-        else:
-            image = Image.fromarray(record.class_map.astype(np.uint16))
+        image = label_image(record.class_map, self._colors)
         with replacing(self._folder / f"{record.picture.name}.png") as file:
             image.save(file, format="PNG")
 
     def close(self) -> None:
         pass
+
+
+def label_image(class_map: Array, colors: Array) -> Image.Image:
+    """The class indices `[H, W]` as an image with the palette `colors`, or in 16-bit grey if those are over 256."""
+    if len(colors) > 256:
+        return Image.fromarray(class_map.astype(np.uint16))
+    image = Image.fromarray(class_map.astype(np.uint8), "P")
+    image.putpalette(colors.tobytes())
+    return image
 
 
 def class_colors(count: int) -> Array:

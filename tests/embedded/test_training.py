@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,11 @@ def test_shuffled_batches_take_each_index_once_a_round() -> None:
         assert len({*first, *second}) == 6
 
 
-def test_a_short_training_writes_the_same_bytes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_training_writes_the_same_bytes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    # The training sets it for its whole process, which here is that of the other tests too.
+    request.addfinalizer(partial(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled()))
     monkeypatch.setattr(train, "BACKBONE_SCENES", 8)
     monkeypatch.setattr(train, "CLIP_SCENES", 4)
     monkeypatch.setattr(train_backbone, "EPOCHS", 1)
