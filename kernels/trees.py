@@ -1,26 +1,94 @@
-"""Flat clusters out of merge trees, all images at once."""
+"""Merge trees, and flat clusters out of them, all images at once and without a host synchronisation."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-def cut(children: Tensor, clusters: Tensor) -> Tensor:
-    """Cluster of each pixel after the first P-k merges of its image's tree.
+class MergeTree(NamedTuple):
+    """The dendrogram of each image.
 
-    children: `[B, P-1, 2]` int64, id P+m is the cluster of merge m. clusters: `[B]` int64, k in [1, P] for each image.
-    Returns labels `[B, P]` int64, 0..k-1 in the order of each cluster's first pixel.
+    children: `[B, P-1, 2]` int64, the clusters of each merge, smaller id first; ids below P are points, id P+m is the
+        cluster of merge m.
+    heights: `[B, P-1]` in the dtype of the data, in the order of the merges.
+    sizes: `[B, P-1]` int64, points in the cluster of each merge.
+
+    Merges that were not made (an early stop, points without part, a graph of several components) stand last, with
+    children -1, height inf and size 0.
+    """
+
+    children: Tensor
+    heights: Tensor
+    sizes: Tensor
+
+
+def unmade(images: int, merges: int, like: Tensor) -> MergeTree:
+    """A tree of no merges, with heights of the dtype of `like`, on its device."""
+    return MergeTree(
+        torch.full((images, merges, 2), -1, device=like.device),
+        torch.full((images, merges), torch.inf, dtype=like.dtype, device=like.device),
+        torch.zeros(images, merges, dtype=torch.int64, device=like.device),
+    )
+
+
+def by_height(tree: MergeTree) -> MergeTree:
+    """The same tree with its merges in the order of their heights, those of equal height in the order they had.
+
+    No merge may lie below one of its children.
+    """
+    images, merges, _ = tree.children.shape
+    heights, order = tree.heights.sort(dim=1, stable=True)
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(merges, device=order.device).expand_as(order))
+    children = tree.children.gather(1, order[:, :, None].expand(-1, -1, 2))
+    merge = children - (merges + 1)
+    renumbered = merges + 1 + rank.gather(1, merge.clamp_min(0).flatten(1)).view(images, merges, 2)
+    children = torch.where(merge < 0, children, renumbered).sort(dim=2).values
+    return MergeTree(children, heights, tree.sizes.gather(1, order))
+
+
+def first_merges(tree: MergeTree, count: Tensor) -> MergeTree:
+    """The first `count` `[B]` merges of each tree; the others become unmade."""
+    merges = tree.heights.shape[1]
+    made = torch.arange(merges, device=count.device) < count[:, None]
+    return MergeTree(
+        torch.where(made[:, :, None], tree.children, -1),
+        torch.where(made, tree.heights, torch.inf),
+        torch.where(made, tree.sizes, 0),
+    )
+
+
+def cut(children: Tensor, clusters: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Flat clusters of each image once its first merges have left `clusters` of them.
+
+    children: `[B, P-1, 2]` int64 as in `MergeTree`. clusters: `[B]` int64, k in [1, P] for each image; a tree with too
+        few merges to come down to k keeps more. mask: `[B, P]` bool, the points that took part.
+    Returns labels `[B, P]` int64, 0, 1, ... in the order of each cluster's first point, -1 where the mask is False.
     """
     images, merges, _ = children.shape
-    pixels = merges + 1
+    points = merges + 1
     device = children.device
+    taking_part = mask.sum(1) if mask is not None else torch.full((images,), points, device=device)
     merge = torch.arange(merges, device=device)
-    done = merge < (pixels - clusters)[:, None]  # [B, P-1]
-    parent = torch.arange(pixels + merges, device=device).repeat(images, 1)
-    joined = torch.where(done[:, :, None], (pixels + merge)[None, :, None], children)  # an unmade merge moves nothing
-    parent.scatter_(1, children.flatten(1), joined.flatten(1))
-    return number_by_first(roots(parent)[:, :pixels])
+    done = (merge < (taking_part - clusters)[:, None])[:, :, None] & (children >= 0)  # [B, P-1, 2]
+    itself = torch.arange(points + merges, device=device).repeat(images, 1)
+    # An unmade merge moves nothing: it points its own node to itself.
+    node = torch.where(done, children, (points + merge)[:, None])
+    parent = itself.scatter_(1, node.flatten(1), (points + merge).repeat_interleave(2).expand(images, -1))
+    root = roots(parent)[:, :points]
+    return number_by_first(root, mask)
+
+
+def count_at_height(heights: Tensor, height: float | Tensor) -> Tensor:
+    """Number of clusters once every merge up to and including `height` (a number or `[B]`) is made: `[B]` int64.
+
+    Meant for heights that never fall from one merge to the next; where they do, the merges are counted, wherever
+    they stand.
+    """
+    height = torch.as_tensor(height, dtype=heights.dtype, device=heights.device)
+    return 1 + (heights > height[..., None]).sum(1)
 
 
 def roots(parent: Tensor) -> Tensor:
@@ -30,13 +98,18 @@ def roots(parent: Tensor) -> Tensor:
     return parent
 
 
-def number_by_first(labels: Tensor) -> Tensor:
+def number_by_first(labels: Tensor, mask: Tensor | None = None) -> Tensor:
     """Renumber the labels of each row 0, 1, ... in the order of their first place.
 
-    labels: `[B, P]` int64, any values in [0, 2P). Returns `[B, P]` int64.
+    labels: `[B, P]` int64, any values in [0, 2P). mask: `[B, P]` bool, places to number; the others become -1.
+    Returns `[B, P]` int64.
     """
-    images, pixels = labels.shape
-    place = torch.arange(pixels, device=labels.device).expand(images, pixels)
-    first = torch.full((images, 2 * pixels), pixels, device=labels.device)
-    first = first.scatter_reduce(1, labels, place, "amin").gather(1, labels)  # first place of each pixel's label
-    return ((first == place).cumsum(1) - 1).gather(1, first)
+    images, points = labels.shape
+    place = torch.arange(points, device=labels.device).expand(images, points)
+    counted = place if mask is None else torch.where(mask, place, points)
+    first = torch.full((images, 2 * points), points, device=labels.device)
+    first = first.scatter_reduce(1, labels, counted, "amin").gather(1, labels)  # first place of each point's label
+    number = (first == place).cumsum(1) - 1
+    if mask is None:
+        return number.gather(1, first)
+    return torch.where(mask, number.gather(1, first.clamp_max(points - 1)), -1)

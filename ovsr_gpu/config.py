@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Linkage = Literal["ward", "complete", "average", "single"]
+Linkage = Literal["ward", "complete", "average", "weighted", "single"]
 Connectivity = Literal["4", "8", "full"]
 CountRule = Literal[
     "merge_cost", "effective_rank", "energy", "ratio_gap", "participation_ratio", "hard_threshold", "elbow", "fixed"
@@ -92,10 +92,10 @@ class ClusteringConfig:
         _check_range("clustering.max_clusters", self.max_clusters, 1)
         if self.count_parameter is not None:
             _check_range("clustering.count_parameter", self.count_parameter, 0)
-        if self.connectivity != "full" and self.linkage != "ward":
+        if self.connectivity != "full" and self.linkage == "weighted":
             raise ValueError(
                 f"clustering.linkage {self.linkage!r} needs clustering.connectivity 'full'; the pixel graph "
-                f"(connectivity {self.connectivity!r}) offers 'ward'"
+                f"(connectivity {self.connectivity!r}) offers 'ward', 'complete', 'average' and 'single'"
             )
 
     @property

@@ -31,19 +31,6 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Dendrogram:
-    """The merge tree of each image.
-
-    children: `[B, P-1, 2]` int64, the two clusters of each merge, smaller id first; ids below P are pixels, id P+m is
-        the cluster made by merge m.
-    heights: `[B, P-1]` float32, in the order of the merges; for Ward sqrt(2 * increase of the sum of squares).
-    """
-
-    children: Tensor
-    heights: Tensor
-
-
-@dataclass(frozen=True)
 class Regions:
     """The regions of all images of a batch, flat; those of one image stand together in the order of their numbers.
 

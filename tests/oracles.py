@@ -31,19 +31,31 @@ def cut_by_sets(children, clusters: int) -> list[int]:
     return labels
 
 
-def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list[np.float32]]:
-    """Greedy Ward on a graph, one merge at a time off a heap keyed (cost, larger id, smaller id), in float32."""
-    centroid = [row.astype(np.float32) for row in points]
-    size = [np.float32(1)] * len(points)
-    neighbours = {node: set() for node in range(len(points))}
-    heap = []
+def union_distance(one, other, apart, size_one, size_other, sizes, method: str) -> np.ndarray:
+    """Distances of the union of two clusters to all others, from their own distances `one` and `other` to them."""
+    if method in ("single", "complete"):
+        return np.minimum(one, other) if method == "single" else np.maximum(one, other)
+    if method in ("average", "weighted"):
+        return np.average([one, other], axis=0, weights=[size_one, size_other] if method == "average" else None)
+    squares = (size_one + sizes) * one**2 + (size_other + sizes) * other**2 - sizes * apart**2
+    return np.sqrt(np.maximum(squares, 0) / (size_one + size_other + sizes))
+
+
+def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list[np.floating]]:
+    """Greedy Ward on a graph, one merge at a time off a heap keyed (cost, larger id, smaller id), in their dtype."""
+    one = points.dtype.type(1)
+    total, size = list(points), [one] * len(points)
+    neighbours: dict[int, set[int]] = {node: set() for node in range(len(points))}
+    heap: list[tuple[np.floating, int, int]] = []
 
     def push(a: int, b: int) -> None:
         neighbours[a].add(b)
         neighbours[b].add(a)
-        gap = centroid[a] - centroid[b]
-        cost = size[a] * size[b] / (size[a] + size[b]) * np.square(gap).sum(dtype=np.float32)
-        heapq.heappush(heap, (cost, max(a, b), min(a, b)))
+        gap = total[a] / size[a] - total[b] / size[b]
+        squares = points.dtype.type(0)
+        for square in gap * gap:  # one after another, so that the rounding is defined
+            squares += square
+        heapq.heappush(heap, (squares * (size[a] * size[b] / (size[a] + size[b])), max(a, b), min(a, b)))
 
     for a, b in edges:
         push(int(a), int(b))
@@ -52,11 +64,11 @@ def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list
         cost, b, a = heapq.heappop(heap)
         if a not in neighbours or b not in neighbours:
             continue
-        new = len(centroid)
+        new = len(total)
         children.append((a, b))
         costs.append(cost)
         size.append(size[a] + size[b])
-        centroid.append(centroid[a] + size[b] / size[new] * (centroid[b] - centroid[a]))
+        total.append(total[a] + total[b])
         around = (neighbours.pop(a) | neighbours.pop(b)) - {a, b}
         neighbours[new] = set()
         for other in around:

@@ -28,7 +28,7 @@ def test_a_given_group_wins_over_the_preset():
         (lambda: FeatureConfig(grid_size=500), "features.grid_size"),
         (lambda: LatentConfig(rank=0), "latents.rank"),
         (lambda: ClusteringConfig(linkage="median"), "clustering.linkage"),
-        (lambda: ClusteringConfig(linkage="single"), "connectivity 'full'"),
+        (lambda: ClusteringConfig(linkage="weighted"), "connectivity 'full'"),
         (lambda: ClusteringConfig(connectivity="6"), "clustering.connectivity"),
         (lambda: ClusteringConfig(count_rule="magic"), "clustering.count_rule"),
         (lambda: ClusteringConfig(count_parameter=-1), "clustering.count_parameter"),

@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 from ovsr_gpu import Config, FeatureConfig, Segmenter
 from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import crop_resize
-from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_ward
+from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import cut
 
 pytestmark = [
@@ -23,20 +23,20 @@ def random(*shape: int) -> torch.Tensor:
 def test_pixel_graph():
     points = random(4, 400, 16)
     edges = grid_edges(20, 20, "4", torch.device("cpu"))
-    children, costs = pixel_graph_ward(points, edges)
-    found, found_costs = pixel_graph_ward(points.cuda(), edges.cuda())
-    assert torch.equal(found.cpu(), children)
-    torch.testing.assert_close(found_costs.cpu(), costs)
+    tree = pixel_graph_linkage(points, edges)
+    found = pixel_graph_linkage(points.cuda(), edges.cuda(), backend="torch")
+    assert torch.equal(found.children.cpu(), tree.children)
+    torch.testing.assert_close(found.heights.cpu(), tree.heights)
     count = torch.tensor([1, 5, 20, 400])
-    assert torch.equal(cut(found, count.cuda()).cpu(), cut(children, count))
+    assert torch.equal(cut(found.children, count.cuda()).cpu(), cut(tree.children, count))
 
 
 @pytest.mark.parametrize("method", ["ward", "complete", "average", "single"])
 def test_full_graph(method):
-    children, heights = full_graph_linkage(random(3, 200, 8), method)
-    found, found_heights = full_graph_linkage(random(3, 200, 8).cuda(), method)
-    assert torch.equal(found.cpu(), children)
-    torch.testing.assert_close(found_heights.cpu(), heights, rtol=1e-5, atol=1e-6)
+    tree = full_graph_linkage(random(3, 200, 8), method)
+    found = full_graph_linkage(random(3, 200, 8).cuda(), method, backend="torch")
+    assert torch.equal(found.children.cpu(), tree.children)
+    torch.testing.assert_close(found.heights.cpu(), tree.heights, rtol=1e-5, atol=1e-6)
 
 
 def test_components():

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ovsr_gpu.config import ClusteringConfig
-from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_ward
-from ovsr_gpu.kernels.trees import cut
-from ovsr_gpu.structures import Dendrogram, Latents
+from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_linkage
+from ovsr_gpu.kernels.trees import MergeTree, cut
+from ovsr_gpu.structures import Latents
 from ovsr_gpu.timing import stage
 
 ZERO_SPECTRUM = 1e-4
@@ -18,17 +18,16 @@ ZERO_SPECTRUM = 1e-4
 
 
 @stage("linkage")
-def merge_tree(latents: Latents, config: ClusteringConfig) -> Dendrogram:
+def merge_tree(latents: Latents, config: ClusteringConfig) -> MergeTree:
     """Dendrogram of each image's grid cells, over all pairs of cells or over the grid's own neighbourhood."""
     if config.connectivity == "full":
-        return Dendrogram(*full_graph_linkage(latents.components, config.linkage))
+        return full_graph_linkage(latents.components, config.linkage)
     edges = grid_edges(*latents.grid, config.connectivity, latents.components.device)
-    children, costs = pixel_graph_ward(latents.components, edges)
-    return Dendrogram(children, (2 * costs).sqrt())
+    return pixel_graph_linkage(latents.components, edges, config.linkage)
 
 
 @stage("cluster count")
-def cluster_count(latents: Latents, dendrogram: Dendrogram, config: ClusteringConfig) -> Tensor:
+def cluster_count(latents: Latents, dendrogram: MergeTree, config: ClusteringConfig) -> Tensor:
     """Number of clusters of each image by `config.count_rule`: `[B]` int64 in [1, min(P, `config.max_clusters`)].
 
     An image without any variance (a zero spectrum) is one cluster under every rule.
@@ -43,12 +42,12 @@ def cluster_count(latents: Latents, dendrogram: Dendrogram, config: ClusteringCo
 
 
 @stage("cut")
-def cluster_labels(latents: Latents, dendrogram: Dendrogram, count: Tensor) -> Tensor:
+def cluster_labels(latents: Latents, dendrogram: MergeTree, count: Tensor) -> Tensor:
     """Labels `[B, h, w]` int64, 0..k-1 in the order of each cluster's first pixel."""
     return cut(dendrogram.children, count).view(-1, *latents.grid)
 
 
-def costly_merges(latents: Latents, dendrogram: Dendrogram, share: float) -> Tensor:
+def costly_merges(latents: Latents, dendrogram: MergeTree, share: float) -> Tensor:
     """1 + the number of merges that each cost more than `share` of the total variance, which is the sum of sigma^2.
 
     The cost of a Ward merge is the increase of the within-cluster sum of squares, height^2 / 2; other linkages are read
