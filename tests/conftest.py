@@ -1,18 +1,23 @@
-"""Networks for the tests: true architectures with random weights, or the real ones of OVSR_TEST_ASSETS."""
+"""Networks for the tests: true architectures with random weights, or the real ones of OVSR_TEST_ASSETS.
+
+Nothing here imports the networks' packages before a test asks for one: the kernels' tests run without them.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import open_clip
 import pytest
 import torch
-from safetensors.torch import save_file
-from torchvision.models import efficientnet_b0
 
-from ovsr_gpu import Config, Segmenter
+if TYPE_CHECKING:
+    from ovsr_gpu import Config, Segmenter
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # counts from when triton is imported on
 
 TINY_CLIP = {
     "embed_dim": 32,
@@ -41,6 +46,9 @@ def assets() -> Path:
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small ViT CLIP with random weights, as the name that `load_clip` takes."""
+    open_clip = pytest.importorskip("open_clip")
+    from safetensors.torch import save_file
+
     folder = tmp_path_factory.mktemp("tiny-clip")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -52,16 +60,20 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def random_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of EfficientNet-B0 with random weights."""
+    models = pytest.importorskip("torchvision.models")
+    from safetensors.torch import save_file
+
     path = tmp_path_factory.mktemp("backbone") / "efficientnet_b0.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        save_file(efficientnet_b0().state_dict(), path)
+        save_file(models.efficientnet_b0().state_dict(), path)
     return path
 
 
 @pytest.fixture(scope="session")
 def make_segmenter(tiny_clip: str, random_backbone: Path):
     """A Segmenter of the random networks with the given config."""
+    from ovsr_gpu import Segmenter
 
     def make(config: Config | None = None) -> Segmenter:
         return Segmenter.from_pretrained(config, backbone_weights=random_backbone, clip=tiny_clip, device="cpu")

@@ -8,6 +8,9 @@ in hierarchical clustering algorithms"). New distances come from the recurrence 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
@@ -17,8 +20,8 @@ from ovsr_gpu.kernels.linkage.arguments import check_floating, check_method, mas
 from ovsr_gpu.kernels.trees import MergeTree
 
 FULL_GRAPH_METHODS = ("ward", "complete", "average", "weighted", "single")
-CHUNK_BYTES = 1 << 24
-"""Distances of about so many bytes at a time go through the torch rounds on a CPU, whose caches they then fit."""
+CPU_CACHE_BYTES = 1 << 24
+"""Distances of about so many bytes at a time are worked on together on a CPU, whose caches they then fit."""
 
 
 def full_graph_linkage(
@@ -43,13 +46,7 @@ def full_graph_linkage(
     check_method(method, FULL_GRAPH_METHODS)
     check_floating("points", points, "[B, P, R] with P >= 1", points.ndim == 3 and points.shape[1] >= 1)
     mask, stop_at = mask_and_stop(points, points.shape[1], mask, stop_at)
-    if choose_backend(backend, points) == "triton":
-        raise NotImplementedError
-    parts = [
-        full_graph_torch.rounds(full_graph_torch.distances(chunk, method), method, chunk_mask, chunk_stop)
-        for chunk, chunk_mask, chunk_stop in _chunks(points, mask, stop_at)
-    ]
-    return MergeTree(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return _in_chunks(points, method, mask, stop_at, backend, lambda engine, chunk: engine.distances(chunk, method))
 
 
 def distance_linkage(
@@ -69,16 +66,34 @@ def distance_linkage(
     square = distances.ndim == 3 and distances.shape[1] == distances.shape[2] >= 1
     check_floating("distances", distances, "[B, P, P] with P >= 1", square)
     mask, stop_at = mask_and_stop(distances, distances.shape[1], mask, stop_at)
-    if choose_backend(backend, distances) == "triton":
-        raise NotImplementedError
-    parts = [
-        full_graph_torch.rounds(chunk.square() if method == "ward" else chunk.clone(), method, chunk_mask, chunk_stop)
-        for chunk, chunk_mask, chunk_stop in _chunks(distances, mask, stop_at)
+    own = Tensor.square if method == "ward" else Tensor.clone
+    return _in_chunks(distances, method, mask, stop_at, backend, lambda _, chunk: own(chunk))
+
+
+def _in_chunks(
+    data: Tensor,
+    method: str,
+    mask: Tensor,
+    stop_at: Tensor,
+    backend: str,
+    matrix: Callable[[ModuleType, Tensor], Tensor],
+) -> MergeTree:
+    """Trees of a few images at a time; `matrix(engine, data)` makes the distances of those."""
+    if choose_backend(backend, data) == "triton":
+        from ovsr_gpu.kernels.linkage import full_graph_triton as engine
+    else:
+        engine = full_graph_torch
+    at_once = max(1, _chunk_bytes(data.device) // (data.shape[1] ** 2 * data.element_size()))
+    trees = [
+        engine.rounds(matrix(engine, chunk), method, chunk_mask, chunk_stop)
+        for chunk, chunk_mask, chunk_stop in zip(
+            data.split(at_once), mask.split(at_once), stop_at.split(at_once), strict=True
+        )
     ]
-    return MergeTree(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    return MergeTree(*(torch.cat(part) for part in zip(*trees, strict=True)))
 
 
-def _chunks(data: Tensor, mask: Tensor, stop_at: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-    points = data.shape[1]
-    images = data.shape[0] if data.is_cuda else max(1, CHUNK_BYTES // (points * points * data.element_size()))
-    return list(zip(data.split(images), mask.split(images), stop_at.split(images), strict=True))
+def _chunk_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory // 4
+    return CPU_CACHE_BYTES

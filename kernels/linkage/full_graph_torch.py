@@ -126,12 +126,13 @@ class _Pairs:
         return joined.view(images, left, -1)
 
     def mirror(self, matrix: Tensor) -> None:
-        """Give the distance between two unions, which two orders of joining round differently, one value."""
-        upper = matrix[self.image, self.slot]
+        """Give the distance between two unions, which two orders of joining round differently, one value: that of
+        joining the lower pair first."""
+        row = matrix[self.image, self.slot]
         joined = torch.zeros_like(self.keep, dtype=torch.bool)
         joined[self.image, self.slot] = True
-        before = joined[self.image] & (torch.arange(matrix.shape[2], device=matrix.device) < self.slot[:, None])
-        matrix[self.image, self.slot] = torch.where(before, matrix[self.image, :, self.slot], upper)
+        behind = joined[self.image] & (torch.arange(matrix.shape[2], device=matrix.device) > self.slot[:, None])
+        matrix[self.image, self.slot] = torch.where(behind, matrix[self.image, :, self.slot], row)
 
 
 def lance_williams(

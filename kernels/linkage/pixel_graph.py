@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from torch import Tensor
 
@@ -53,11 +55,9 @@ def pixel_graph_linkage(
         a, b = points[:, edges[:, 0]], points[:, edges[:, 1]]
         lengths = torch.linalg.vector_norm(a - b, dim=2)
         return edge_linkage(lengths, edges, points.shape[1], method, mask=mask, stop_at=stop_at, backend=backend)
-    _check_edges(edges)
+    _check_edges(edges, points.shape[1])
     mask, stop_at = mask_and_stop(points, points.shape[1], mask, stop_at)
-    if choose_backend(backend, points) == "triton":
-        raise NotImplementedError
-    return pixel_graph_torch.ward_tree(points, edges, mask, stop_at)
+    return _engine(backend, points).ward_tree(points, edges, mask, stop_at)
 
 
 def edge_linkage(
@@ -72,18 +72,29 @@ def edge_linkage(
 ) -> MergeTree:
     """Merge tree of each image from the weights of the edges of a graph on `points` points.
 
-    weights: `[B, E]` float32 or float64, finite; of an edge given twice the smaller one counts. method: "complete",
-    "average" or "single". The rest is as in `pixel_graph_linkage`.
+    weights: `[B, E]` float32 or float64, >= 0, finite; of an edge given twice the smaller one counts.
+    method: "complete", "average" or "single". The rest is as in `pixel_graph_linkage`.
     """
     check_method(method, PIXEL_GRAPH_METHODS[1:])
-    _check_edges(edges)
+    _check_edges(edges, points)
     check_floating("weights", weights, f"[B, {len(edges)}]", weights.ndim == 2 and weights.shape[1] == len(edges))
     mask, stop_at = mask_and_stop(weights, points, mask, stop_at)
-    if choose_backend(backend, weights) == "triton":
-        raise NotImplementedError
-    return pixel_graph_torch.edge_tree(weights, edges, method, mask, stop_at)
+    return _engine(backend, weights).edge_tree(weights, edges, method, mask, stop_at)
 
 
-def _check_edges(edges: Tensor) -> None:
+def _engine(backend: str, data: Tensor) -> ModuleType:
+    if choose_backend(backend, data) == "triton":
+        from ovsr_gpu.kernels.linkage import pixel_graph_triton
+
+        return pixel_graph_triton
+    return pixel_graph_torch
+
+
+def _check_edges(edges: Tensor, points: int) -> None:
     if edges.ndim != 2 or edges.shape[1] != 2 or edges.dtype != torch.int64:
         raise ValueError(f"edges must be int64 of shape [E, 2]; got {list(edges.shape)} {edges.dtype}")
+    inside = ((edges >= 0) & (edges < points)).all()
+    if edges.is_cuda:
+        torch._assert_async(inside, "edges must join points that exist")  # without waiting for the device
+    elif not inside:
+        raise ValueError(f"edges must join points 0 to {points - 1}; got {int(edges.min())} to {int(edges.max())}")

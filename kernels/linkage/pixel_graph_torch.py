@@ -52,6 +52,7 @@ def _rounds(graph: _WardGraph | _WeightGraph, edges: Edges, wanted: Tensor) -> M
     tree = unmade(images, points - 1, graph.size)
     children, heights, sizes = (part.flatten(0, 1) for part in tree)
     made = torch.zeros_like(wanted)
+    edges = edges[edges.key.weight.isfinite().nonzero()[:, 0]]
 
     while len(edges):
         source, _, key = edges.both_ways()

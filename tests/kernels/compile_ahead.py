@@ -1,0 +1,84 @@
+"""Compile every Triton kernel for a GPU that need not be there, and print what each takes: one JSON line a kernel.
+
+python tests/kernels/compile_ahead.py 80 90 100
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from ovsr_gpu.kernels.linkage import full_graph_triton, pixel_graph_triton
+
+INTEGERS = {"order", "live", "near", "cluster", "role", "stale", "first", "second", "u_of", "v_of", "moved", "alive"}
+INTEGERS |= {"pair_of", "into"}
+LONG = {"children", "sizes", "wanted", "ends", "near_ids"}
+SCALARS = {"P", "R", "E"}
+FULL = full_graph_triton.TUNING
+PIXEL = pixel_graph_triton.TUNING
+TILE = {"TILE": full_graph_triton.TILE, "enable_fp_fusion": False}
+
+KERNELS = [
+    *((full_graph_triton.point_distances, {"SQUARED": squared, **TILE}) for squared in (True, False)),
+    (full_graph_triton.first_neighbours, FULL),
+    *(
+        (full_graph_triton.grow_trees, {"METHOD": method, "BLOCK": full_graph_triton.BLOCK, **FULL})
+        for method in ("ward", "complete", "average", "weighted", "single")
+    ),
+    *(
+        (pixel_graph_triton.grow_trees, {"METHOD": method, **PIXEL})
+        for method in ("ward", "complete", "average", "single")
+    ),
+]
+
+
+def pointer_type(name: str, dtype: str) -> str:
+    if name in SCALARS:
+        return "i32"
+    if name == "mask":
+        return "*i8"
+    if name == "near_bits":
+        return "*i32" if dtype == "fp32" else "*i64"
+    return "*i32" if name in INTEGERS else "*i64" if name in LONG else f"*{dtype}"
+
+
+def resources(cubin: bytes) -> dict[str, int]:
+    """Registers, and bytes of stack and spill, that the disassembler in Triton's wheel reads from the code."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        report = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", report)
+    assert found, report
+    return dict(zip(("registers", "stack", "shared", "local"), map(int, found.groups()), strict=True))
+
+
+def compile_ahead(kernel, settings: dict, dtype: str, capability: int) -> dict:
+    constants = {name: value for name, value in settings.items() if name in kernel.arg_names}
+    options = {name: value for name, value in settings.items() if name not in kernel.arg_names}
+    signature = {name: "constexpr" if name in constants else pointer_type(name, dtype) for name in kernel.arg_names}
+    source = ASTSource(kernel, signature, {(kernel.arg_names.index(name),): value for name, value in constants.items()})
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return {
+        "kernel": f"{kernel.fn.__module__.rsplit('.', 1)[-1]}.{kernel.fn.__name__}",
+        "variant": constants.get("METHOD", ""),
+        "dtype": dtype,
+        "capability": capability,
+        **resources(compiled.asm["cubin"]),
+    }
+
+
+if __name__ == "__main__":
+    for capability in map(int, sys.argv[1:] or ["90"]):
+        for kernel, settings in KERNELS:
+            for dtype in ("fp32", "fp64"):
+                print(json.dumps(compile_ahead(kernel, settings, dtype, capability)), flush=True)

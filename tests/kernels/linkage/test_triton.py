@@ -1,0 +1,163 @@
+"""The Triton kernels against the torch rounds, which test_full_graph.py and test_pixel_graph.py hold against SciPy and
+scikit-learn: in Triton's interpreter on small sizes where there is no GPU, else on the GPU.
+
+The interpreter runs the threads of a program in step, so it cannot show a missing barrier; the last tests, on a GPU,
+do.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from point_sets import ALL, TIED, constant, integer, normal, smooth
+
+from ovsr_gpu.kernels.linkage import (
+    FULL_GRAPH_METHODS,
+    PIXEL_GRAPH_METHODS,
+    distance_linkage,
+    edge_linkage,
+    full_graph_linkage,
+    grid_edges,
+    pixel_graph_linkage,
+)
+from ovsr_gpu.kernels.trees import MergeTree, cut
+
+pytest.importorskip("triton", reason="the Triton kernels need triton")
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+CPU = torch.device("cpu")
+KINDS = ALL if GPU else [smooth, integer, constant]  # the interpreter takes about a second a tree
+
+
+def on_gpu(*values):
+    """Sizes that are too slow for the interpreter."""
+    marks = [pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")]
+    return [pytest.param(value, marks=marks) for value in values]
+
+
+def assert_equal(found: MergeTree, expected: MergeTree) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.cpu(), other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [1, 4, *on_gpu(13, 28, 56)])
+def test_full_graph_is_the_torch_tree_bit_by_bit(side, kind, method, dtype):
+    distances = torch.cdist(*[kind(side, 3, seed=1, images=2).to(dtype)] * 2)
+    assert_equal(
+        distance_linkage(distances.to(DEVICE), method, backend="triton"),
+        distance_linkage(distances, method, backend="torch"),
+    )
+
+
+@pytest.mark.parametrize("method", ["ward", "average"])
+@pytest.mark.parametrize("rank", [1, 16, 64])
+@pytest.mark.parametrize("count", [2, 37, *on_gpu(211, 784, 4096)])
+def test_full_graph_from_points(count, rank, method):
+    points = normal(64, rank, seed=count)[:, :count].float()
+    found = full_graph_linkage(points.to(DEVICE), method, backend="triton")
+    expected = full_graph_linkage(points, method, backend="torch")
+    scale = float(expected.heights.max())
+    torch.testing.assert_close(found.heights.cpu(), expected.heights, rtol=1e-5, atol=1e-6 * scale)
+    gaps = expected.heights.diff() > 1e-5 * expected.heights[:, 1:]
+    if bool(gaps.all()):
+        assert torch.equal(found.children.cpu(), expected.children)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", PIXEL_GRAPH_METHODS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [1, 3, *on_gpu(13, 28, 56)])
+def test_pixel_graph_is_the_torch_tree_bit_by_bit(side, kind, method, dtype):
+    points, edges = kind(side, 3, seed=1, images=2).to(dtype), grid_edges(side, side, "8", CPU)
+    if method == "ward":
+        expected = pixel_graph_linkage(points, edges, backend="torch")
+        found = pixel_graph_linkage(points.to(DEVICE), edges.to(DEVICE), backend="triton")
+    else:
+        weights = (points[:, edges[:, 0]] - points[:, edges[:, 1]]).square().sum(2)
+        expected = edge_linkage(weights, edges, side * side, method, backend="torch")
+        found = edge_linkage(weights.to(DEVICE), edges.to(DEVICE), side * side, method, backend="triton")
+    assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("method", PIXEL_GRAPH_METHODS)
+@pytest.mark.parametrize("kind", [smooth, integer])
+def test_pixel_graph_at_6_by_6(kind, method):
+    points, edges = kind(6, 3, seed=1), grid_edges(6, 6, "4", CPU)
+    lengths = (points[:, edges[:, 0]] - points[:, edges[:, 1]]).abs().sum(2)
+    if method == "ward":
+        found = pixel_graph_linkage(points.to(DEVICE), edges.to(DEVICE), backend="triton")
+        assert_equal(found, pixel_graph_linkage(points, edges, backend="torch"))
+    else:
+        found = edge_linkage(lengths.to(DEVICE), edges.to(DEVICE), 36, method, backend="triton")
+        assert_equal(found, edge_linkage(lengths, edges, 36, method, backend="torch"))
+
+
+@pytest.mark.parametrize("side", [4, *on_gpu(28)])
+def test_masks_stops_and_what_is_not_finite(side):
+    count = side * side
+    mask = torch.rand(4, count, generator=torch.Generator().manual_seed(0)) > 0.3
+    mask[3] = False
+    stop_at = torch.tensor([1, 3, 2, 1])
+    points, edges = normal(side, 3, seed=1, images=4), grid_edges(side, side, "4", CPU)
+    points[2, mask[2].nonzero()[3]] = torch.nan
+    distances = torch.cdist(points, points)
+    options = {"mask": mask, "stop_at": stop_at}
+    options_there = {name: value.to(DEVICE) for name, value in options.items()}
+    for method in FULL_GRAPH_METHODS:
+        expected = distance_linkage(distances, method, **options, backend="torch")
+        assert_equal(distance_linkage(distances.to(DEVICE), method, **options_there, backend="triton"), expected)
+    weights = (points[:, edges[:, 0]] - points[:, edges[:, 1]]).square().sum(2)
+    doubled, weights = torch.cat([edges, edges.flip(1)]), torch.cat([weights, weights + 1], dim=1)
+    for method in ["complete", "average", "single"]:
+        expected = edge_linkage(weights, doubled, count, method, **options, backend="torch")
+        there = weights.to(DEVICE), doubled.to(DEVICE)
+        assert_equal(edge_linkage(*there, count, method, **options_there, backend="triton"), expected)
+    expected = pixel_graph_linkage(points, doubled, **options, backend="torch")
+    found = pixel_graph_linkage(points.to(DEVICE), doubled.to(DEVICE), **options_there, backend="triton")
+    assert_equal(found, expected)
+
+
+def test_a_forced_backend_that_cannot_run_says_so(monkeypatch):
+    if GPU:
+        points = torch.zeros(1, 2, 2)
+    else:
+        monkeypatch.setattr("triton.knobs.runtime.interpret", False)
+        points = torch.zeros(1, 2, 2)
+    with pytest.raises(RuntimeError, match="needs tensors on a CUDA device; these are on cpu, where 'torch' can run"):
+        full_graph_linkage(points, backend="triton")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
+@pytest.mark.parametrize("kind", [smooth, normal, *TIED])
+def test_a_thousand_runs_are_one(kind):
+    """A missing barrier between threads shows as a tree that changes from run to run."""
+    points, edges = kind(28, 16, seed=1, images=4).float().cuda(), grid_edges(28, 28, "4", DEVICE)
+    repeats = 1000 if kind is not constant else 100
+    ways = [lambda method=method: full_graph_linkage(points, method) for method in FULL_GRAPH_METHODS]
+    ways += [lambda method=method: pixel_graph_linkage(points, edges, method) for method in PIXEL_GRAPH_METHODS]
+    for grow in ways:
+        first = grow()
+        differs = torch.zeros((), dtype=torch.int64, device=DEVICE)
+        for _ in range(repeats // len(ways)):
+            for one, other in zip(grow(), first, strict=True):
+                differs += (one != other).sum()
+        assert int(differs) == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
+def test_no_host_synchronisation():
+    points, edges = smooth(28, 16, seed=1, images=4).float().cuda(), grid_edges(28, 28, "4", DEVICE)
+    clusters = torch.tensor([1, 5, 20, 784], device=DEVICE)
+    for _ in range(2):  # the first time compiles
+        torch.cuda.set_sync_debug_mode("error" if _ else "default")
+        try:
+            cut(full_graph_linkage(points, "ward").children, clusters)
+            for method in PIXEL_GRAPH_METHODS:
+                cut(pixel_graph_linkage(points, edges, method).children, clusters)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
