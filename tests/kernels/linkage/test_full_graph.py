@@ -3,12 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from point_sets import ALL, TIED, constant, normal, smooth
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist, squareform
 
 from oracles import cut_by_sets, partition, union_distance
 from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, distance_linkage, full_graph_linkage
+from point_sets import ALL, TIED, constant, normal, smooth
 
 
 def assert_scipys_tree(tree, points: torch.Tensor, method: str, rtol: float) -> None:

@@ -3,12 +3,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from point_sets import ALL, TIED, integer, normal, smooth
 from scipy import sparse
 from sklearn.cluster import linkage_tree, ward_tree
 
 from oracles import ward_by_heap
 from ovsr_gpu.kernels.linkage import PIXEL_GRAPH_METHODS, edge_linkage, grid_edges, pixel_graph_linkage
+from point_sets import ALL, TIED, integer, normal, smooth
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from point_sets import ALL, TIED, constant, integer, normal, smooth
 
 from ovsr_gpu.kernels.linkage import (
     FULL_GRAPH_METHODS,
@@ -21,6 +20,7 @@ from ovsr_gpu.kernels.linkage import (
     pixel_graph_linkage,
 )
 from ovsr_gpu.kernels.trees import MergeTree, cut
+from point_sets import ALL, TIED, constant, integer, normal, smooth
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
 GPU = torch.cuda.is_available()

@@ -1,0 +1,56 @@
+"""scikit-learn's own tests of agglomerative clustering, run against this package's class and functions."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("sklearn", minversion="1.9", reason="the tests counted here are those of scikit-learn 1.9")
+
+PUT_IN_PLACE = """
+import sklearn.cluster
+from sklearn.cluster import _agglomerative
+
+from ovsr_gpu import cluster
+
+for module in (sklearn.cluster, _agglomerative):
+    for name in cluster.__all__:
+        setattr(module, name, getattr(cluster, name))
+_agglomerative._TREE_BUILDERS["ward"] = cluster.ward_tree  # the other builders look linkage_tree up when called
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for name in cluster.__all__:
+            assert getattr(item.module, name) is getattr(cluster, name)
+"""
+
+LEFT_OUT = {
+    "FeatureAgglomeration": "a class that is not offered",
+    "test_ward_agglomeration": "FeatureAgglomeration again",
+    "test_mst_linkage_core_memory_mapped": "a private Cython function",
+    "test_int_float_dict": "a private Cython class",
+    "test_affinity_passed_to_fix_connectivity": "counts calls of the metric: once an edge here, there twice",
+}
+PASSED = 56
+
+
+def test_scikit_learns_own_tests(tmp_path):
+    (tmp_path / "put_in_place.py").write_text(PUT_IN_PLACE)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = no_check_spmatrix: scikit-learn's own\n")
+    suite = ["-p", "put_in_place", "--pyargs", "sklearn.cluster.tests.test_hierarchical"]
+    seeds = {"SKLEARN_SEED": "0", "SKLEARN_TESTS_GLOBAL_RANDOM_SEED": "42"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *suite, "-k", f"not ({' or '.join(LEFT_OUT)})"],
+        cwd=tmp_path,
+        env={**os.environ, **seeds},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= PASSED
