@@ -3,7 +3,8 @@
 Ward, complete, average, weighted and single linkage are reducible: joining two clusters that are each other's nearest
 neighbour brings neither nearer to any third one. So all such pairs of a round merge together, and the tree sorted by
 height is the one that merging the single closest pair of all would build (Murtagh, 1983, "A survey of recent advances
-in hierarchical clustering algorithms"). New distances come from the recurrence of Lance and Williams (1967).
+in hierarchical clustering algorithms"). New distances come from the recurrence of Lance and Williams (1967). Single
+linkage, whose clusters grow point by point, comes from a minimum spanning tree instead.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def full_graph_linkage(
     mask: `[B, P]` bool, the points that take part; default all. stop_at: number of clusters, an int or `[B]` int64,
         below which nothing is merged. backend: "torch", "triton", or "auto" for the one that suits the device.
     Returns the tree that `scipy.cluster.hierarchy.linkage` defines, heights ascending, of the points' dtype. Of equally
-    near clusters those are joined whose oldest points' places i, j have the least i xor j.
-    Points that are not finite are never merged.
+    near clusters those are joined whose first points i, j have the least i xor j; for "single" ties are resolved by
+    the order of the points. Points that are not finite are never merged.
 
     Raises ValueError for another method, shape or dtype, RuntimeError for a backend that cannot run here.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ovsr_gpu.kernels.linkage.single_torch import single_linkage
 from ovsr_gpu.kernels.trees import MergeTree, by_height, first_merges, unmade
 
 
@@ -14,6 +15,8 @@ def rounds(distance: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> Merg
     distance: `[B, P, P]`, symmetric up to its diagonal, squared for Ward; it is overwritten.
     mask: `[B, P]` bool, the points that take part. stop_at: `[B]` int64, the number of clusters to stop at.
     """
+    if method == "single":
+        return single_linkage(distance, mask, stop_at)
     images, points = mask.shape
     device = distance.device
     tree = unmade(images, points - 1, distance)
@@ -139,8 +142,6 @@ def lance_williams(
     a: Tensor, b: Tensor, apart: Tensor, size_a: Tensor, size_b: Tensor, size_x: Tensor, method: str
 ) -> Tensor:
     """Distance of the union of clusters a and b to others x from their distances to a and b (Lance, Williams, 1967)."""
-    if method == "single":
-        return torch.minimum(a, b)
     if method == "complete":
         return torch.maximum(a, b)
     if method == "weighted":

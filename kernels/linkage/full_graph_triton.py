@@ -17,6 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ovsr_gpu.kernels.linkage.ieee_triton import divide, square_root
+from ovsr_gpu.kernels.linkage.single_triton import single_linkage
 from ovsr_gpu.kernels.trees import MergeTree, by_height, first_merges, unmade
 
 LEADS, TAKEN = tl.constexpr(1), tl.constexpr(2)
@@ -82,9 +83,7 @@ def first_neighbours(distance, order, live, near, apart, P, ROWS: tl.constexpr, 
 @triton.jit
 def lance_williams(a, b, apart, size_a, size_b, size_x, METHOD: tl.constexpr):
     """Distance of the union of a and b to x from their own."""
-    if METHOD == "single":
-        return tl.minimum(a, b)
-    elif METHOD == "complete":
+    if METHOD == "complete":
         return tl.maximum(a, b)
     elif METHOD == "weighted":
         return (a + b) * 0.5
@@ -276,6 +275,8 @@ BLOCK = 512
 
 def rounds(distance: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> MergeTree:
     """Merge tree of each image from its distances, as the torch rounds make it."""
+    if method == "single":
+        return single_linkage(distance, mask, stop_at)
     images, points = mask.shape
     device = distance.device
     tree = unmade(images, points - 1, distance)

@@ -16,11 +16,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from ovsr_gpu.kernels.linkage import full_graph_triton, pixel_graph_triton
+from ovsr_gpu.kernels.linkage import full_graph_triton, pixel_graph_triton, single_triton
 
 INTEGERS = {"order", "live", "near", "cluster", "role", "stale", "first", "second", "u_of", "v_of", "moved", "alive"}
-INTEGERS |= {"pair_of", "into"}
-LONG = {"children", "sizes", "wanted", "ends", "near_ids"}
+INTEGERS |= {"pair_of", "into", "tail"}
+LONG = {"children", "sizes", "wanted", "ends", "near_ids", "starts"}
 SCALARS = {"P", "R", "E"}
 FULL = full_graph_triton.TUNING
 PIXEL = pixel_graph_triton.TUNING
@@ -31,8 +31,10 @@ KERNELS = [
     (full_graph_triton.first_neighbours, FULL),
     *(
         (full_graph_triton.grow_trees, {"METHOD": method, "BLOCK": full_graph_triton.BLOCK, **FULL})
-        for method in ("ward", "complete", "average", "weighted", "single")
+        for method in ("ward", "complete", "average", "weighted")
     ),
+    (single_triton.spanning_tree, single_triton.TUNING),
+    (single_triton.join_ends, single_triton.TUNING),
     *(
         (pixel_graph_triton.grow_trees, {"METHOD": method, **PIXEL})
         for method in ("ward", "complete", "average", "single")

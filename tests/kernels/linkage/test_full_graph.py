@@ -165,13 +165,14 @@ def test_an_early_stop_is_the_beginning_of_the_tree(kind, method):
         assert (stopped.children[image, merges:] == -1).all()
 
 
+@pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
+@pytest.mark.parametrize("place", [0, 5])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_not_merged(bad):
+def test_what_is_not_finite_is_not_merged(bad, place, method):
     points = normal(4, 2, seed=0)
-    points[0, 5, 1] = bad
-    tree = full_graph_linkage(points, "complete")
-    others = torch.arange(16) != 5
-    expected = full_graph_linkage(points, "complete", mask=others[None])
+    points[0, place, 1] = bad
+    tree = full_graph_linkage(points, method)
+    expected = full_graph_linkage(points, method, mask=(torch.arange(16) != place)[None])
     assert all(torch.equal(found, wanted) for found, wanted in zip(tree, expected, strict=True))
 
 

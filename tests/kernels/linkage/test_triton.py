@@ -102,7 +102,7 @@ def test_masks_stops_and_what_is_not_finite(side):
     mask[3] = False
     stop_at = torch.tensor([1, 3, 2, 1])
     points, edges = normal(side, 3, seed=1, images=4), grid_edges(side, side, "4", CPU)
-    points[2, mask[2].nonzero()[3]] = torch.nan
+    points[2, mask[2].nonzero()[0]] = torch.nan
     distances = torch.cdist(points, points)
     options = {"mask": mask, "stop_at": stop_at}
     options_there = {name: value.to(DEVICE) for name, value in options.items()}
