@@ -29,7 +29,8 @@ def rounds(distance: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> Merg
     if not bool(mask.all()):
         distance = distance.gather(1, order[:, :, None].expand(-1, -1, points))
         distance = distance.gather(2, order[:, None, :].expand(-1, points, -1))
-    distance.masked_fill_(distance.isnan(), torch.inf)
+    if bool(distance.sum().isnan()):
+        distance.masked_fill_(distance.isnan(), torch.inf)
     size = live.to(distance.dtype)
     height = torch.zeros_like(size)
     _close(distance, live)
@@ -79,8 +80,9 @@ def _close(distance: Tensor, live: Tensor) -> None:
     """Make the diagonal, and the rows and columns of slots that do not live, infinitely far."""
     distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     image, slot = (~live).nonzero(as_tuple=True)
-    distance[image, slot] = torch.inf
-    distance[image, :, slot] = torch.inf
+    if len(image):
+        distance[image, slot] = torch.inf
+        distance[image, :, slot] = torch.inf
 
 
 def _nearest(distance: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,14 +143,15 @@ class _Pairs:
 def lance_williams(
     a: Tensor, b: Tensor, apart: Tensor, size_a: Tensor, size_b: Tensor, size_x: Tensor, method: str
 ) -> Tensor:
-    """Distance of the union of clusters a and b to others x from their distances to a and b (Lance, Williams, 1967)."""
+    """Distance of the union of clusters a and b to others x from their own, `a` and `b`, which are overwritten."""
     if method == "complete":
         return torch.maximum(a, b)
     if method == "weighted":
-        return (a + b) / 2
+        return a.add_(b).mul_(0.5)
     if method == "average":
-        return (size_a * a + size_b * b) / (size_a + size_b)
-    return ((size_a + size_x) * a + (size_b + size_x) * b - size_x * apart) / (size_a + size_b + size_x)
+        return a.mul_(size_a).add_(b.mul_(size_b)).div_(size_a + size_b)
+    joined = (a + b).sub_(apart).mul_(size_x).add_(a.mul_(size_a)).add_(b.mul_(size_b))
+    return joined.div_(size_x + (size_a + size_b))
 
 
 def distances(points: Tensor, method: str) -> Tensor:

@@ -90,8 +90,8 @@ def lance_williams(a, b, apart, size_a, size_b, size_x, METHOD: tl.constexpr):
     elif METHOD == "average":
         return divide(size_a * a + size_b * b, size_a + size_b)
     else:
-        joined = (size_a + size_x) * a + (size_b + size_x) * b - size_x * apart
-        return divide(joined, size_a + size_b + size_x)
+        joined = (a + b - apart) * size_x + a * size_a + b * size_b
+        return divide(joined, size_x + (size_a + size_b))
 
 
 @triton.jit

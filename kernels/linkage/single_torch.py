@@ -1,5 +1,5 @@
-"""Single linkage as batched torch operations: a minimum spanning tree, whose edges in the order of their lengths are
-the merges (Gower and Ross, 1969, "Minimum spanning trees and single linkage cluster analysis").
+"""Single linkage in torch: a minimum spanning tree, whose edges in the order of their lengths are the merges (Gower and
+Ross, 1969, "Minimum spanning trees and single linkage cluster analysis").
 
 Rounds of mutual nearest neighbours would be slow here: single linkage grows one large cluster point by point.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ovsr_gpu.kernels.trees import MergeTree, first_merges, unmade
+from ovsr_gpu.kernels.trees import MergeTree, first_merges, roots, unmade
 
 
 def single_linkage(distance: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree:
@@ -17,51 +17,74 @@ def single_linkage(distance: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree
 
     mask: `[B, P]` bool. stop_at: `[B]` int64.
     """
-    wanted = (mask.sum(1) - stop_at).clamp_min(0)
-    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    mask = mask & distance.isfinite().any(2)
-    ends, lengths = spanning_tree(distance, mask)
-    lengths, order = lengths.sort(dim=1, stable=True)
-    tree = merges_of(ends.gather(1, order[:, :, None].expand(-1, -1, 2)), lengths)
-    return first_merges(tree, wanted)
+    distance.masked_fill_(distance.isnan() | ~(mask[:, :, None] & mask[:, None, :]), torch.inf)
+    edges, lengths = spanning_forest(distance)
+    tree = joined_ends(edges, lengths)
+    return first_merges(tree, (mask.sum(1) - stop_at).clamp_min(0))
 
 
-def spanning_tree(distance: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Prim's algorithm from the first point that takes part; of equally near points the first is next.
+def spanning_forest(distance: Tensor) -> tuple[Tensor, Tensor]:
+    """Borůvka's algorithm: each component takes its shortest edge to another one, all components at once.
 
-    Returns ends `[B, P-1, 2]` int64 and lengths `[B, P-1]`, infinite where no point was left.
+    Of edges of one length that with the lower ends counts as the shorter, so no cycle can close.
+    Returns the ends of each edge, low * P + high, `[B, P-1]` int64, and lengths `[B, P-1]`, in their order; infinite
+    ones are no edges.
     """
-    images, points = mask.shape
-    image = torch.arange(images, device=mask.device)
-    ends = torch.zeros(images, points - 1, 2, dtype=torch.int64, device=mask.device)
-    lengths = distance.new_full((images, points - 1), torch.inf)
-    reach = distance.new_full((images, points), torch.inf)  # of each point from the tree, and from which point of it
-    tail = torch.zeros_like(mask, dtype=torch.int64)
-    closed = ~mask
-    last = mask.to(torch.uint8).argmax(1)
-    for step in range(points - 1):
-        closed[image, last] = True
-        row = distance[image, last]
-        nearer = row < reach
-        reach = torch.where(nearer, row, reach).masked_fill_(closed, torch.inf)
-        tail = torch.where(nearer, last[:, None], tail)
-        last = reach.argmin(1)
-        lengths[:, step] = reach[image, last]
-        ends[:, step, 0], ends[:, step, 1] = tail[image, last], last
-    return ends, lengths
+    images, points, _ = distance.shape
+    nowhere = points * points
+    point = torch.arange(points, device=distance.device).repeat(images, 1)
+    edges = torch.full_like(point[:, 1:], nowhere)
+    lengths = distance.new_full(edges.shape, torch.inf)
+    made = torch.zeros_like(point[:, :1])
+    component = point
+    while True:
+        named = component.to(torch.int32)  # a smaller type to compare all pairs of
+        outside = distance.masked_fill(named[:, :, None] == named[:, None, :], torch.inf)
+        length = outside.amin(2)
+        least = torch.full_like(length, torch.inf).scatter_reduce_(1, component, length, "amin")
+        image, source = (length.isfinite() & (length == least.gather(1, component))).nonzero(as_tuple=True)
+        target = (outside[image, source] == length[image, source][:, None]).to(torch.uint8).argmax(1)
+        edge = torch.minimum(source, target) * points + torch.maximum(source, target)
+        taken = torch.full((images * points,), nowhere, device=distance.device)
+        taken.scatter_reduce_(0, image * points + component[image, source], edge, "amin")
+        taken = taken.view(images, points)  # by each component
+        takes = taken < nowhere
+        if not bool(takes.any()):
+            by_ends = edges.argsort(dim=1)
+            lengths, order = lengths.gather(1, by_ends).sort(dim=1, stable=True)
+            return edges.gather(1, by_ends).gather(1, order), lengths
+
+        low, high = (component.gather(1, end * takes) for end in (taken // points, taken % points))
+        towards = torch.where(low == point, high, low)
+        leads = takes & (taken.gather(1, towards) == taken) & (point < towards)  # of two that took the same edge
+        new = takes & ~(leads.gather(1, towards) & (taken.gather(1, towards) == taken))
+        place = (made + new.cumsum(1) - 1)[new]
+        image = new.nonzero()[:, 0]
+        edges[image, place], lengths[image, place] = taken[new], least[new]
+        made = made + new.sum(1, keepdim=True)
+        component = roots(torch.where(takes & ~leads, towards, point)).gather(1, component)
 
 
-def merges_of(ends: Tensor, lengths: Tensor) -> MergeTree:
-    """The tree that joins the ends `[B, P-1, 2]` of one edge after another; an infinite length joins nothing."""
+def joined_ends(edges: Tensor, lengths: Tensor) -> MergeTree:
+    """The tree that joins the ends of one edge after another, by union-find on the host."""
     images, merges = lengths.shape
-    tree = unmade(images, merges, lengths)
-    cluster = torch.arange(merges + 1, device=ends.device).repeat(images, 1)
-    joins = lengths.isfinite()[:, :, None]
-    for merge in range(merges):
-        pair = cluster.gather(1, ends[:, merge])
-        union = ((cluster == pair[:, :1]) | (cluster == pair[:, 1:])) & joins[:, merge]
-        cluster.masked_fill_(union, merges + 1 + merge)
-        tree.sizes[:, merge] = union.sum(1)
-        tree.children[:, merge] = pair
-    children = torch.where(joins, tree.children.sort(dim=2).values, -1)
-    return MergeTree(children, torch.where(joins[:, :, 0], lengths, torch.inf), tree.sizes)
+    tree = unmade(images, merges, lengths)._replace(heights=lengths)
+    real = lengths.isfinite().sum(1).tolist()
+    for image, codes in enumerate(edges.tolist()):
+        parent = list(range(2 * merges + 1))
+        size = [1] * (merges + 1)
+        children = []
+        for code in codes[: real[image]]:
+            pair = []
+            for node in divmod(code, merges + 1):
+                while parent[node] != node:
+                    parent[node] = parent[parent[node]]
+                    node = parent[node]
+                pair.append(node)
+            parent[pair[0]] = parent[pair[1]] = len(size)
+            size.append(size[pair[0]] + size[pair[1]])
+            children.append(sorted(pair))
+        if children:
+            tree.children[image, : len(children)] = torch.tensor(children)
+            tree.sizes[image, : len(children)] = torch.tensor(size[merges + 1 :])
+    return tree

@@ -12,63 +12,68 @@ from torch import Tensor
 
 from ovsr_gpu.kernels.trees import MergeTree, first_merges, unmade
 
+LAST = tl.constexpr(0x7FFFFFFFFFFFFFFF)
+TUNING = {"BLOCK": 1024, "num_warps": 8}
+
 
 @triton.jit
-def spanning_tree(distance, reach, tail, starts, ends, lengths, P, BLOCK: tl.constexpr):
-    """Prim's algorithm. reach: `[B, P]`, infinite where a point takes part, else NaN; so again once it is in the tree.
+def spanning_tree(distance, reach, tail, starts, edges, lengths, P, BLOCK: tl.constexpr):
+    """Prim's algorithm; of edges of one length that with the lower ends counts as the shorter.
 
+    reach: `[B, P]`, infinite where a point takes part, else NaN; so again once it is in the tree. edges: low * P + high.
     Each thread reads what it wrote itself, so no barrier is needed.
     """
     image = tl.program_id(0).to(tl.int64)
     distance += image * P * P
     reach += image * P
     tail += image * P
-    ends += image * 2 * (P - 1)
+    edges += image * (P - 1)
     lengths += image * (P - 1)
     kind: tl.constexpr = distance.dtype.element_ty
     last = tl.load(starts + image).to(tl.int32)
     for step in range(0, P - 1):
         best = tl.full([BLOCK], float("inf"), dtype=kind)
-        best_point = tl.full([BLOCK], 0x7FFFFFFF, dtype=tl.int32)
-        best_tail = tl.zeros([BLOCK], dtype=tl.int32)
+        best_edge = tl.full([BLOCK], LAST, dtype=tl.int64)
+        best_point = tl.zeros([BLOCK], dtype=tl.int32)
         row = distance + last.to(tl.int64) * P
         for start in range(0, P, BLOCK):
             point = start + tl.arange(0, BLOCK)
             valid = point < P
             known = tl.load(reach + point, mask=valid, other=float("nan"))
             known = tl.where(point == last, float("nan"), known)
+            known_edge = tl.load(tail + point, mask=valid, other=LAST)
             far = tl.load(row + point, mask=valid, other=float("inf"))
-            nearer = far < known
+            edge = tl.minimum(point, last).to(tl.int64) * P + tl.maximum(point, last)
+            nearer = (far < known) | ((far == known) & (edge < known_edge))
             known = tl.where(nearer, far, known)
-            from_point = tl.where(nearer, last, tl.load(tail + point, mask=valid, other=0))
+            known_edge = tl.where(nearer, edge, known_edge)
             tl.store(reach + point, known, mask=valid)
-            tl.store(tail + point, from_point, mask=valid)
-            closer = known < best
+            tl.store(tail + point, known_edge, mask=valid)
+            closer = (known < best) | ((known == best) & (known_edge < best_edge))
             best = tl.where(closer, known, best)
+            best_edge = tl.where(closer, known_edge, best_edge)
             best_point = tl.where(closer, point, best_point)
-            best_tail = tl.where(closer, from_point, best_tail)
         length = tl.min(best)
-        next_point = tl.min(tl.where(best == length, best_point, 0x7FFFFFFF))
-        from_tail = tl.sum(tl.where(best_point == next_point, best_tail, 0))
-        last = tl.minimum(next_point, P - 1)  # where no point is left, the length is infinite: no edge
+        shortest = tl.min(tl.where(best == length, best_edge, LAST))
+        last = tl.max(tl.where((best == length) & (best_edge == shortest), best_point, 0))
         tl.store(lengths + step, length)
-        tl.store(ends + 2 * step, from_tail.to(tl.int64))
-        tl.store(ends + 2 * step + 1, last.to(tl.int64))
+        tl.store(edges + step, shortest)
 
 
 @triton.jit
-def join_ends(ends, lengths, cluster, children, sizes, P, BLOCK: tl.constexpr):
+def join_ends(edges, lengths, cluster, children, sizes, P, BLOCK: tl.constexpr):
     """Join the ends of one edge after another. cluster: `[B, P]`, of each point."""
     image = tl.program_id(0).to(tl.int64)
     cluster += image * P
-    ends += image * 2 * (P - 1)
+    edges += image * (P - 1)
     lengths += image * (P - 1)
     children += image * 2 * (P - 1)
     sizes += image * (P - 1)
     for merge in range(0, P - 1):
         if tl.load(lengths + merge) < float("inf"):
-            a = tl.load(cluster + tl.load(ends + 2 * merge))
-            b = tl.load(cluster + tl.load(ends + 2 * merge + 1))
+            edge = tl.load(edges + merge)
+            a = tl.load(cluster + edge // P)
+            b = tl.load(cluster + edge % P)
             tl.debug_barrier()
             size = 0
             for start in range(0, P, BLOCK):
@@ -83,9 +88,6 @@ def join_ends(ends, lengths, cluster, children, sizes, P, BLOCK: tl.constexpr):
             tl.debug_barrier()
 
 
-TUNING = {"BLOCK": 1024, "num_warps": 8}
-
-
 def single_linkage(distance: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree:
     """Merge tree of each image from its distances `[B, P, P]`, whose diagonal is overwritten.
 
@@ -97,14 +99,15 @@ def single_linkage(distance: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree
     images, points = mask.shape
     device = mask.device
     reach = torch.where(mask, torch.inf, torch.nan).to(distance.dtype)
-    tail = torch.zeros_like(mask, dtype=torch.int32)
-    ends = torch.zeros(images, points - 1, 2, dtype=torch.int64, device=device)
-    lengths = distance.new_full((images, points - 1), torch.inf)
-    spanning_tree[(images,)](distance, reach, tail, mask.to(torch.uint8).argmax(1), ends, lengths, points, **TUNING)
+    tail = torch.full_like(mask, points * points, dtype=torch.int64)
+    edges = torch.empty(images, points - 1, dtype=torch.int64, device=device)
+    lengths = distance.new_empty(images, points - 1)
+    spanning_tree[(images,)](distance, reach, tail, mask.to(torch.uint8).argmax(1), edges, lengths, points, **TUNING)
 
-    tree = unmade(images, points - 1, distance)
-    heights, order = lengths.sort(dim=1, stable=True)
-    ends = ends.gather(1, order[:, :, None].expand(-1, -1, 2))
+    by_ends = edges.argsort(dim=1)
+    lengths, order = lengths.gather(1, by_ends).sort(dim=1, stable=True)
+    edges = edges.gather(1, by_ends).gather(1, order)
+    tree = unmade(images, points - 1, distance)._replace(heights=lengths)
     cluster = torch.arange(points, dtype=torch.int32, device=device).repeat(images, 1)
-    join_ends[(images,)](ends, heights, cluster, tree.children, tree.sizes, points, **TUNING)
-    return first_merges(tree._replace(heights=heights), wanted)
+    join_ends[(images,)](edges, lengths, cluster, tree.children, tree.sizes, points, **TUNING)
+    return first_merges(tree, wanted)

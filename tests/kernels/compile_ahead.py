@@ -19,8 +19,8 @@ from triton.compiler import ASTSource
 from ovsr_gpu.kernels.linkage import full_graph_triton, pixel_graph_triton, single_triton
 
 INTEGERS = {"order", "live", "near", "cluster", "role", "stale", "first", "second", "u_of", "v_of", "moved", "alive"}
-INTEGERS |= {"pair_of", "into", "tail"}
-LONG = {"children", "sizes", "wanted", "ends", "near_ids", "starts"}
+INTEGERS |= {"pair_of", "into"}
+LONG = {"children", "sizes", "wanted", "ends", "near_ids", "starts", "tail", "edges"}
 SCALARS = {"P", "R", "E"}
 FULL = full_graph_triton.TUNING
 PIXEL = pixel_graph_triton.TUNING
