@@ -20,8 +20,8 @@ TUNING = {"BLOCK": 1024, "num_warps": 8}
 def spanning_tree(distance, reach, tail, starts, edges, lengths, P, BLOCK: tl.constexpr):
     """Prim's algorithm; of edges of one length that with the lower ends counts as the shorter.
 
-    reach: `[B, P]`, infinite where a point takes part, else NaN; so again once it is in the tree. edges: low * P + high.
-    Each thread reads what it wrote itself, so no barrier is needed.
+    reach: `[B, P]`, infinite where a point takes part, else NaN, as for points of the tree. edges: low * P + high. Each
+    thread reads what it wrote itself, so no barrier is needed.
     """
     image = tl.program_id(0).to(tl.int64)
     distance += image * P * P
