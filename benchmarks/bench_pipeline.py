@@ -50,6 +50,8 @@ SECONDS = 1.0  # to spend on each measurement, and at least so many rounds
 LEAST_ROUNDS = 2
 Calls = dict[str, Callable[[], Any]]
 
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
 
 def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
     """A call for each stage, on the results of the stages before it."""

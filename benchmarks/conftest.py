@@ -1,28 +1,34 @@
-"""Options of the benchmarks, the two networks and the pictures, and the table of ratios at the end."""
+"""Options of the benchmarks, what they share, and the tables at the end.
+
+The clustering benchmark runs without the packages of the networks and pictures, so their fixtures import these.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from threadpoolctl import threadpool_limits
+from clustering.bounds import Rates, measured_rates
+from clustering.results import Results, describe_machine, report
 from torch import nn
 
-from ovsr_gpu.models.backbone import load_backbone
-from ovsr_gpu.models.clip import ClipModel, load_clip
 from ovsr_gpu.models.device import choose_device
 from patchwork import patchwork
+
+if TYPE_CHECKING:
+    from ovsr_gpu.models.clip import ClipModel
 
 RANDOM_CLIP = "ViT-B-32"
 PICTURE_SIZE = (480, 640)
 Ratios = dict[tuple[str, int], dict[str, float]]
 """Median seconds of each provider, by stage and batch size."""
 RATIOS = pytest.StashKey[Ratios]()
+RESULTS = pytest.StashKey[Results]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clip", help="open_clip model or local-dir:DIR; else see the README")
     group.addoption("--clip-weights", help="pretrained tag or checkpoint of that model; random weights if left out")
     group.addoption("--pictures", type=Path, help="folder of .jpg and .png pictures; else 640x480 ones are made")
+    group.addoption("--full", action="store_true", help="clustering: batches of 256, and all combinations on a GPU")
+    group.addoption("--results", type=Path, help="clustering: JSON file for the figures")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,11 +48,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if not config.stash[RATIOS]:
-        return
+    if config.stash[RATIOS]:
+        write_ratios(terminalreporter, config.stash[RATIOS])
+    if (results := config.stash.get(RESULTS, None)) and results.rows:
+        terminalreporter.section("clustering")
+        terminalreporter.write_line(report(results.rows))
+
+
+def write_ratios(terminalreporter: pytest.TerminalReporter, ratios: Ratios) -> None:
     terminalreporter.section("median milliseconds a picture, and how many times as fast as the reference")
     terminalreporter.line(f"{'':20}{'batch':>6}{'ours':>10}{'reference':>11}{'ratio':>8}")
-    for (stage, batch), medians in config.stash[RATIOS].items():
+    for (stage, batch), medians in ratios.items():
         ours, reference = (medians.get(provider, float("nan")) / batch for provider in ("ours", "reference"))
         terminalreporter.line(f"{stage:20}{batch:6}{1e3 * ours:10.2f}{1e3 * reference:11.2f}{reference / ours:8.2f}")
         if stage == "end to end":
@@ -56,9 +70,24 @@ def ratios(request: pytest.FixtureRequest) -> Ratios:
     return request.config.stash[RATIOS]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
+def rates(device: torch.device) -> Rates | None:
+    return measured_rates(device) if device.type == "cuda" else None
+
+
+@pytest.fixture(scope="session")
+def results(request: pytest.FixtureRequest, device: torch.device, rates: Rates | None) -> Results:
+    """Takes the rows of the clustering benchmark."""
+    results = Results(request.config.getoption("--results"), describe_machine(device, rates))
+    request.config.stash[RESULTS] = results
+    return results
+
+
+@pytest.fixture(scope="session")
 def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """NumPy's BLAS on one thread, which is the fastest for its small matrices, and a text cache of our own."""
+    from threadpoolctl import threadpool_limits
+
     with threadpool_limits(1, user_api="blas"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
         yield
@@ -72,6 +101,8 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture(scope="session")
 def backbone(request: pytest.FixtureRequest, device: torch.device) -> tuple[nn.Sequential, str]:
     """The blocks of EfficientNet-B0, and what its weights are."""
+    from ovsr_gpu.models.backbone import load_backbone
+
     weights = request.config.getoption("--backbone-weights")
     if weights is None and (assets := os.environ.get("OVSR_TEST_ASSETS")):
         weights = str(Path(assets, "effnet", "efficientnet_b0_finetuned.pth"))
@@ -86,6 +117,8 @@ def backbone(request: pytest.FixtureRequest, device: torch.device) -> tuple[nn.S
 @pytest.fixture(scope="session")
 def clip(request: pytest.FixtureRequest, device: torch.device) -> tuple[ClipModel, str]:
     """CLIP, and what it and its weights are."""
+    from ovsr_gpu.models.clip import ClipModel, load_clip
+
     name, weights = (request.config.getoption(option) for option in ("--clip", "--clip-weights"))
     if name is None and (assets := os.environ.get("OVSR_TEST_ASSETS")):
         name = f"local-dir:{Path(assets, 'clip', 'effb0_msrc')}"
@@ -102,6 +135,8 @@ def clip(request: pytest.FixtureRequest, device: torch.device) -> tuple[ClipMode
 @pytest.fixture(scope="session")
 def pictures(request: pytest.FixtureRequest) -> list[np.ndarray]:
     """Decoded pictures `[H, W, 3]` uint8: those of the folder, or sixteen that are made."""
+    from PIL import Image
+
     folder = request.config.getoption("--pictures")
     if folder is None:
         return [patchwork(*PICTURE_SIZE, 4, np.random.default_rng(seed)) for seed in range(16)]

@@ -1,0 +1,152 @@
+"""The figures of a run: rows, the machine that they come from, their file and tables."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clustering.bounds import Rates
+from clustering.cases import Case
+from clustering.libraries import cores
+
+PACKAGES = ("torch", "triton", "cupy-cuda13x", "numpy", "scipy", "scikit-learn", "fastcluster")
+LABELS = {
+    "triton": "Triton",
+    "torch": "torch",
+    "scipy": "SciPy",
+    "fastcluster": "fastcluster",
+    "sklearn": "scikit-learn",
+}
+TITLES = {"full": "Ward, full graph", "pixel": "Ward, 4-connected pixel graph", "cut": "Cut into 8 clusters"}
+Row = dict[str, Any]
+
+
+class Results:
+    """The rows of a run; where there is a path, each is written at once, so that a run cut short has lost nothing."""
+
+    def __init__(self, path: Path | None, machine: dict[str, Any]) -> None:
+        self.path, self.machine, self.rows = path, machine, list[Row]()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def add(self, row: Row) -> None:
+        self.rows.append(row)
+        if self.path is not None:
+            lines = ",\n".join(json.dumps(one) for one in self.rows)
+            self.path.write_text(f'{{"machine": {json.dumps(self.machine)},\n"rows": [\n{lines}\n]}}\n')
+
+
+def describe_machine(device: torch.device, rates: Rates | None) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "torch_threads": torch.get_num_threads(),
+        "versions": versions,
+        "rates": rates and rates._asdict(),
+    }
+
+
+def describe(machine: dict[str, Any]) -> str:
+    """The machine in a line."""
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number[0].isdigit())
+    device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
+    return f"{device}{machine['cpu']}, {machine['cores']} cores; {versions}"
+
+
+def cpu_name() -> str:
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def read_results(path: Path) -> Results:
+    found = json.loads(path.read_text())
+    results = Results(None, found["machine"])
+    results.rows = found["rows"]
+    return results
+
+
+def measured_row(case: Case, seconds: list[float], peak_bytes: int | None, floor: float | None) -> Row:
+    """seconds: of each round. peak_bytes: that the device held beyond the input. floor: seconds of the bound."""
+    median, ninetieth, ninety_ninth = np.quantile(seconds, [0.5, 0.9, 0.99])
+    return {
+        **case._asdict(),
+        "rounds": len(seconds),
+        "p50_ms": round(1e3 * median, 4),
+        "p90_ms": round(1e3 * ninetieth, 4),
+        "p99_ms": round(1e3 * ninety_ninth, 4),
+        "images_per_second": float(f"{case.batch / median:.4g}"),
+        "peak_bytes": peak_bytes,
+        "share_of_bound": floor and float(f"{floor / median:.3g}"),
+    }
+
+
+def series_label(row: Row) -> str:
+    library, _, processes = row["provider"].partition("_")
+    if library in ("triton", "torch"):
+        return f"{LABELS[library]} {row['dtype']}" if row["operation"] != "cut" else LABELS[library]
+    return f"{LABELS[library]}, {'all cores' if processes else 'one thread'}"
+
+
+def report(rows: list[Row]) -> str:
+    """Markdown: for each operation how the series compare, then, if there are any, the rows of a CUDA device."""
+    parts = [
+        f"**{title}**, median milliseconds an image\n\n{comparison_table(of_operation)}"
+        for operation, title in TITLES.items()
+        if (of_operation := [row for row in rows if row["operation"] == operation])
+    ]
+    if on_device := [row for row in rows if row["peak_bytes"] is not None]:
+        parts.append(f"**On the CUDA device**, latency of a batch\n\n{device_table(on_device)}")
+    return "\n\n".join(parts)
+
+
+def comparison_table(rows: list[Row]) -> str:
+    """A line a workload, a column a series."""
+    series = list(dict.fromkeys(map(series_label, rows)))
+    cells: dict[tuple, dict[str, str]] = {}
+    for row in rows:
+        workload = (row["data"], row["side"], row["rank"], row["batch"])
+        cells.setdefault(workload, {})[series_label(row)] = f"{row['p50_ms'] / row['batch']:.3g}"
+    return markdown_table(
+        ["data", "grid", "R", "batch", *series],
+        [
+            [data, f"{side}x{side}", rank, batch, *(cells[data, side, rank, batch].get(name, "") for name in series)]
+            for data, side, rank, batch in sorted(cells)
+        ],
+    )
+
+
+def device_table(rows: list[Row]) -> str:
+    return markdown_table(
+        ["entry", "p50 ms", "p90 ms", "p99 ms", "rounds", "images/s", "peak MB", "share of bound"],
+        [
+            [
+                Case(*(row[field] for field in Case._fields)),
+                *(f"{row[quantile]:.3g}" for quantile in ("p50_ms", "p90_ms", "p99_ms")),
+                row["rounds"],
+                f"{row['images_per_second']:.4g}",
+                f"{row['peak_bytes'] / 1e6:.1f}",
+                f"{row['share_of_bound']:.2%}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def markdown_table(head: list[str], body: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,94 @@
+"""Draw how the cost of clustering grows, and print the tables, from what `bench_clustering.py --results FILE` wrote.
+
+    python benchmarks/plot_clustering.py benchmarks/results/clustering_cpu.json
+
+draws `clustering_cpu.png` beside the file and prints Markdown. Needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from clustering.cases import LARGE_BATCH, SWEEPS, Case
+from clustering.results import TITLES, Results, Row, describe, read_results, report, series_label
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, StrMethodFormatter
+
+BASE = Case(operation="", provider="", dtype="")._asdict()
+AXES = {"side": "points P", "rank": "channels R", "batch": "images in the batch B", "data": "data"}
+STYLES = {  # colours that the colour-blind tell apart too (Okabe and Ito, 2008, "Color universal design")
+    "Triton float32": ("#d55e00", "-"),
+    "Triton float64": ("#d55e00", ":"),
+    "torch": ("#0072b2", "-"),
+    "torch float32": ("#0072b2", "-"),
+    "torch float64": ("#0072b2", ":"),
+    "SciPy, one thread": ("#222222", "-"),
+    "SciPy, all cores": ("#222222", "--"),
+    "fastcluster, one thread": ("#009e73", "-"),
+    "fastcluster, all cores": ("#009e73", "--"),
+    "scikit-learn, one thread": ("#cc79a7", "-"),
+    "scikit-learn, all cores": ("#cc79a7", "--"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="+", help="JSON files")
+    for path in parser.parse_args().results:
+        results = read_results(path)
+        draw(results).savefig(path.with_suffix(".png"), dpi=100)
+        print(f"{describe(results.machine)}\n\n{report(results.rows)}\n")
+
+
+def draw(results: Results) -> Figure:
+    """A row of panels an operation: its cost along each axis, the others at the defaults of `Case`."""
+    rows_of = {operation: [row for row in results.rows if row["operation"] == operation] for operation in TITLES}
+    rows_of = {operation: rows for operation, rows in rows_of.items() if rows}
+    figure = Figure(figsize=(16, 1 + 3.4 * len(rows_of)), layout="constrained")
+    figure.suptitle(
+        f"{describe(results.machine)}\nWhere not varied: {BASE['side']}x{BASE['side']} points, R = {BASE['rank']}, "
+        f"B = {BASE['batch']}, {BASE['data']} data",
+        fontsize=10,
+    )
+    panels = figure.subplots(len(rows_of), len(AXES), sharey="row", squeeze=False)
+    for line, (operation, rows) in zip(panels, rows_of.items(), strict=True):
+        line[0].set_title(TITLES[operation], loc="left", fontweight="bold")
+        line[0].set_ylabel("milliseconds an image, median")
+        for panel, axis in zip(line, AXES, strict=True):
+            draw_panel(panel, axis, rows)
+        handles, labels = line[0].get_legend_handles_labels()
+        line[-1].legend(handles, labels, loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
+    return figure
+
+
+def draw_panel(panel: Axes, axis: str, rows: list[Row]) -> None:
+    """The rows that differ along this axis only, a line a series; nothing where they share one value."""
+    rows = [row for row in rows if all(row[other] == BASE[other] for other in AXES if other != axis)]
+    values = [value for value in (*SWEEPS[axis], LARGE_BATCH) if any(row[axis] == value for row in rows)]
+    if len(values) < 2:
+        panel.set_axis_off()
+        return
+    kinds = axis == "data"
+    places = list(range(len(values))) if kinds else [value**2 if axis == "side" else value for value in values]
+    for label in dict.fromkeys(map(series_label, rows)):
+        cost = {row[axis]: row["p50_ms"] / row["batch"] for row in rows if series_label(row) == label}
+        colour, line = STYLES[label]
+        face = colour if line == "-" else "white"
+        x = [place for place, value in zip(places, values, strict=True) if value in cost]
+        y = [cost[value] for value in values if value in cost]
+        panel.plot(x, y, "o", ls="" if kinds else line, color=colour, mfc=face, ms=4, label=label)
+    panel.set_xscale("linear" if kinds else "log")
+    panel.set_yscale("log")
+    panel.set_xticks(places, list(map(str, values if kinds else places)), rotation=60 if axis == "side" else 0)
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panel.set_xlabel(AXES[axis])
+    panel.margins(x=0.15 if kinds else 0.05)
+    panel.grid(color="#e6e6e6")
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The clustering benchmark: that its providers compute the same, that its figures are right, and that its parts run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from clustering.bounds import Rates, least_seconds
+from clustering.cases import Case, cases
+from clustering.points import made_points
+from clustering.providers import prepare
+from clustering.results import Results, measured_row, report
+from plot_clustering import draw
+
+from oracles import partition
+
+ROOT = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+MACHINE = {
+    "device": "cpu",
+    "cpu": "a processor",
+    "cores": 2,
+    "versions": {"torch": "2.11.0", "triton": "not installed"},
+}
+
+
+def run(*command: str, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def outcome(operation: str, provider: str, dtype: str, data: str = "smooth"):
+    return prepare(Case(operation, provider, dtype, side=10, batch=3, data=data), CPU, None)()
+
+
+@pytest.mark.parametrize("data", ["smooth", "noise", "constant", "constant_75"])
+def test_providers_of_the_full_graph_agree(data):
+    heights = outcome("full", "torch", "float32", data).heights
+    for library in ("scipy", "fastcluster"):
+        trees = outcome("full", library, "float64", data)
+        np.testing.assert_allclose(heights, np.stack([tree[:, 2] for tree in trees]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("data", ["smooth", "noise", "constant", "constant_75"])
+def test_providers_of_the_pixel_graph_agree(data):
+    tree = outcome("pixel", "torch", "float64", data)
+    for image, (children, distances) in enumerate(outcome("pixel", "sklearn", "float64", data)):
+        assert np.array_equal(tree.children[image], np.sort(children, axis=1))
+        np.testing.assert_allclose(tree.heights[image], distances, atol=1e-12)
+
+
+def test_providers_of_the_cut_agree():
+    labels, expected = outcome("cut", "torch", "int64"), outcome("cut", "scipy", "float64")
+    assert len(labels) == len(expected) == 3
+    for ours, theirs in zip(labels, expected, strict=True):
+        assert len(partition(ours)) == 8
+        assert partition(ours) == partition(theirs)
+
+
+def test_made_points():
+    points = {data: made_points(Case("full", "torch", "float32", data=data)) for data in ("smooth", "noise")}
+    steps = {data: (made.view(8, 28, 28, 16).diff(dim=1).std() / made.std()).item() for data, made in points.items()}
+    assert steps["smooth"] < 0.5 < 1.3 < steps["noise"]  # independent neighbours differ by sqrt(2)
+    colours = [len(image.unique(dim=0)) for image in made_points(Case("full", "torch", "float32", data="constant_75"))]
+    assert colours == [1 + 28 * 7] * 8
+
+
+def test_cases():
+    default, full = cases(full=False), cases(full=True)
+    assert len(set(map(str, full))) == len(full)
+    assert set(default) < set(full)
+    combinations = {(case.side, case.batch, case.data) for case in full if case[:3] == ("pixel", "triton", "float64")}
+    for side in (28, 40, 56, 64):
+        for batch in (1, 8, 64, 256):
+            assert all((side, batch, data) in combinations for data in ("smooth", "noise", "constant", "constant_75"))
+
+
+@pytest.mark.parametrize(
+    ("operation", "float32_rate", "seconds"),
+    [
+        ("full", 1.0, 2 * 128),  # computed anew, bound by 4 points of 4 bytes and 4 merges of 28 bytes
+        ("full", 0.1, 2 * 277 + 2 / 3),  # kept, bound by those and 4 bytes x (16 + 64/3) distances
+        ("full", 0.01, 2 * 2400),  # kept, bound by 8 distances of 3 operations
+        ("pixel", 0.1, 2 * 780),  # 26 distances
+        ("cut", 0.1, 2 * 96),
+    ],
+)
+def test_least_seconds(operation, float32_rate, seconds):
+    case = Case(operation, "triton", "int64" if operation == "cut" else "float32", side=2, batch=2, rank=1)
+    assert least_seconds(case, Rates(bytes=1, float32=float32_rate, float64=1)) == pytest.approx(seconds)
+
+
+def test_measured_row():
+    row = measured_row(Case("full", "triton", "float32"), [i / 1000 for i in range(1, 102)], 5, 0.0051)
+    assert (row["p50_ms"], row["p90_ms"], row["p99_ms"], row["rounds"]) == (51, 91, 100, 101)
+    assert row["images_per_second"] == pytest.approx(8 / 0.051, rel=1e-3)
+    assert row["share_of_bound"] == 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plugin", ["benchmark", "no:benchmark"])
+def test_run_of_the_benchmark(plugin, tmp_path):
+    """With pytest-benchmark and without it."""
+    file, extra = tmp_path / "new" / "results.json", [] if plugin == "benchmark" else ["-p", plugin]
+    command = [sys.executable, "-m", "pytest", "benchmarks/bench_clustering.py", "--device", "cpu"]
+    output = run(*command, "-k", "10x10", "--results", str(file), "-p", "no:cacheprovider", *extra)
+    found = json.loads(file.read_text())
+    assert found["machine"]["versions"]["torch"] == version("torch")
+    expected = [case for case in cases(full=False) if case.side == 10 and case.provider != "triton"]
+    assert [tuple(row[field] for field in Case._fields) for row in found["rows"]] == expected
+    for row in found["rows"]:
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
+        assert row["rounds"] >= 2
+        assert row["peak_bytes"] is None
+    assert report(found["rows"]) in output
+
+
+def some_results(path: Path | None) -> Results:
+    results = Results(path, MACHINE)
+    for side in (10, 28):
+        results.add(measured_row(Case("full", "scipy_processes", "float64", side=side), [0.016 * side] * 3, None, None))
+        results.add(measured_row(Case("full", "triton", "float32", side=side), [0.008 * side] * 3, 2_000_000, 0.004))
+    return results
+
+
+def test_report():
+    lines = report(some_results(None).rows).splitlines()
+    assert "| data | grid | R | batch | SciPy, all cores | Triton float32 |" in lines
+    assert "| smooth | 10x10 | 16 | 8 | 20 | 10 |" in lines
+    entry = "full-triton-float32-10x10-B8-R16-smooth"
+    assert f"| {entry} | 80 | 80 | 80 | 3 | 100 | 2.0 | 5.00% |" in lines
+
+
+def test_plot(tmp_path):
+    results = some_results(tmp_path / "results.json")
+    over_points = draw(results).axes[0]
+    lines = {line.get_label(): line.get_xydata().tolist() for line in over_points.get_lines()}
+    assert lines == {
+        "SciPy, all cores": [[100, 20], [784, 56]],
+        "Triton float32": [[100, 10], [784, 28]],
+    }
+    output = run(sys.executable, "benchmarks/plot_clustering.py", str(tmp_path / "results.json"))
+    assert output == f"a processor, 2 cores; torch 2.11.0\n\n{report(results.rows)}\n\n"
+    assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="gpu.sh is for Linux")
+def test_gpu_script_on_the_cpu(tmp_path):
+    environment = {"DEVICE": "cpu", "OUT": str(tmp_path / "out"), "PYTHON": sys.executable}
+    output = run("benchmarks/gpu.sh", "-k", "10x10 and cut", **environment)
+    assert "all parts went well" in output
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".json", ".md", ".png"]
