@@ -9,6 +9,7 @@ from multiprocessing.pool import Pool
 import numpy as np
 import pytest
 import torch
+
 from clustering.bounds import least_seconds
 from clustering.cases import cases
 from clustering.libraries import worker_processes

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from clustering.bounds import Rates, measured_rates
-from clustering.results import Results, describe_machine, report
 from torch import nn
 
+from clustering.bounds import Rates, measured_rates
+from clustering.results import Results, describe_machine, report
 from ovsr_gpu.models.device import choose_device
 from patchwork import patchwork
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from clustering.cases import LARGE_BATCH, SWEEPS, Case
-from clustering.results import TITLES, Results, Row, describe, read_results, report, series_label
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
+
+from clustering.cases import LARGE_BATCH, SWEEPS, Case
+from clustering.results import TITLES, Results, Row, describe, read_results, report, series_label
 
 BASE = Case(operation="", provider="", dtype="")._asdict()
 AXES = {"side": "points P", "rank": "channels R", "batch": "images in the batch B", "data": "data"}

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from clustering.bounds import Rates, least_seconds
 from clustering.cases import Case, cases
 from clustering.points import made_points
 from clustering.providers import prepare
 from clustering.results import Results, measured_row, report
-from plot_clustering import draw
-
 from oracles import partition
+from plot_clustering import draw
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from ovsr_gpu import Config, FeatureConfig, Segmenter
+from ovsr_gpu import Config, FeatureConfig
 from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import crop_resize
-from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_linkage
+from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import cut
 
 pytestmark = [
@@ -20,23 +20,24 @@ def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_pixel_graph():
-    points = random(4, 400, 16)
-    edges = grid_edges(20, 20, "4", torch.device("cpu"))
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_pixel_graph(backend):
+    points, edges = random(4, 400, 16), grid_edges(20, 20, "4", torch.device("cpu"))
     tree = pixel_graph_linkage(points, edges)
-    found = pixel_graph_linkage(points.cuda(), edges.cuda(), backend="torch")
-    assert torch.equal(found.children.cpu(), tree.children)
+    found = pixel_graph_linkage(points.cuda(), edges.cuda(), backend=backend)
     torch.testing.assert_close(found.heights.cpu(), tree.heights)
+    assert torch.equal(found.children.cpu(), tree.children)
     count = torch.tensor([1, 5, 20, 400])
     assert torch.equal(cut(found.children, count.cuda()).cpu(), cut(tree.children, count))
 
 
-@pytest.mark.parametrize("method", ["ward", "complete", "average", "single"])
-def test_full_graph(method):
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
+def test_full_graph(method, backend):
     tree = full_graph_linkage(random(3, 200, 8), method)
-    found = full_graph_linkage(random(3, 200, 8).cuda(), method, backend="torch")
-    assert torch.equal(found.children.cpu(), tree.children)
+    found = full_graph_linkage(random(3, 200, 8).cuda(), method, backend=backend)
     torch.testing.assert_close(found.heights.cpu(), tree.heights, rtol=1e-5, atol=1e-6)
+    assert torch.equal(found.children.cpu(), tree.children)
 
 
 def test_components():
@@ -57,6 +58,8 @@ def test_crops():
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_the_whole_method(preset, tiny_clip, random_backbone):
+    from ovsr_gpu import Segmenter  # which imports the networks' packages
+
     config = Config(preset=preset, features=FeatureConfig(input_size=128, grid_size=16))
     blobs = interpolate(random(4, 3, 5, 6), (120, 160), mode="bicubic")
     images = (blobs * 60 + 120 + 5 * random(4, 3, 120, 160)).clamp(0, 255).byte()

@@ -18,7 +18,7 @@ from torch import Tensor
 from ovsr_gpu.kernels.backend import choose_backend
 from ovsr_gpu.kernels.linkage import full_graph_torch
 from ovsr_gpu.kernels.linkage.arguments import check_floating, check_method, mask_and_stop
-from ovsr_gpu.kernels.trees import MergeTree
+from ovsr_gpu.kernels.trees import MergeTree, unmade
 
 FULL_GRAPH_METHODS = ("ward", "complete", "average", "weighted", "single")
 CPU_CACHE_BYTES = 1 << 24
@@ -84,6 +84,8 @@ def _in_chunks(
         from ovsr_gpu.kernels.linkage import full_graph_triton as engine
     else:
         engine = full_graph_torch
+    if not len(data):
+        return unmade(0, data.shape[1] - 1, data)
     at_once = max(1, _chunk_bytes(data.device) // (data.shape[1] ** 2 * data.element_size()))
     trees = [
         engine.rounds(matrix(engine, chunk), method, chunk_mask, chunk_stop)

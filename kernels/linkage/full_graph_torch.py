@@ -93,18 +93,16 @@ def _nearest(distance: Tensor, origin: Tensor) -> tuple[Tensor, Tensor]:
     always exist. Where everything ties, as in areas of one colour, xor pairs up all neighbours of a round, where "the
     first one" would join a single pair.
     """
-    images, slots, _ = distance.shape
+    slots = torch.arange(distance.shape[1], device=distance.device)
     least = distance.amin(2)
-    row, column = (
-        (distance == torch.where(least.isfinite(), least, -1)[:, :, None]).flatten(0, 1).nonzero(as_tuple=True)
-    )
-    first = origin.flatten()
-    gap = first[row] ^ first[row // slots * slots + column]
-    least_gap = torch.full_like(first, 1 << 62).scatter_reduce_(0, row, gap, "amin")
-    best = (gap == least_gap[row]).nonzero()[:, 0]
-    nearest = torch.arange(slots, device=distance.device).repeat(images)
-    nearest[row[best]] = column[best]
-    return nearest.view(images, slots), least
+    first = origin.to(torch.int32)  # a smaller type for all pairs
+    gap = first[:, :, None] ^ first[:, None, :]
+    gap.masked_fill_(distance != least[:, :, None], torch.iinfo(torch.int32).max)
+    neighbour = (first ^ gap.amin(2)).to(torch.int64)
+    slot_of = torch.zeros(len(origin), int(origin.max()) + 1, dtype=torch.int64, device=distance.device)
+    slot_of.scatter_(1, origin, slots.expand_as(origin))
+    reachable = least.isfinite()
+    return torch.where(reachable, slot_of.gather(1, neighbour * reachable), slots), least
 
 
 class _Pairs:

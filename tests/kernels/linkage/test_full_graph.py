@@ -56,6 +56,11 @@ def test_scipys_tree(method, side):
     assert_scipys_tree(full_graph_linkage(points.float(), method), points.float(), method, 1e-5)
 
 
+@pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
+def test_no_images(method):
+    assert full_graph_linkage(torch.ones(0, 5, 3), method).children.shape == (0, 4, 2)
+
+
 def test_one_point_has_no_merges():
     assert full_graph_linkage(torch.ones(2, 1, 3)).children.shape == (2, 0, 2)
 

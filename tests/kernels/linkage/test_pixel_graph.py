@@ -151,6 +151,18 @@ def test_edge_weights_need_no_points():
     assert tree.sizes[0].tolist() == [2, 3, 4]
 
 
+@pytest.mark.parametrize("method", PIXEL_GRAPH_METHODS)
+def test_no_images_and_no_edges(method):
+    edges = grid_edges(2, 2, "4", CPU)
+    assert pixel_graph_linkage(torch.ones(0, 4, 3), edges, method).children.shape == (0, 3, 2)
+    assert (pixel_graph_linkage(torch.ones(1, 4, 3), edges[:0], method).children == -1).all()
+
+
+def test_edges_must_join_points_that_exist():
+    with pytest.raises(ValueError, match="points 0 to 3; got 0 to 4"):
+        pixel_graph_linkage(torch.ones(1, 4, 3), torch.tensor([[0, 4]]))
+
+
 def test_one_pixel_has_no_merges():
     tree = pixel_graph_linkage(torch.ones(2, 1, 3), grid_edges(1, 1, "4", CPU))
     assert tree.children.shape == (2, 0, 2)
