@@ -208,8 +208,7 @@ def info() -> None:
         _print_section(page, "Versions", list(versions().items()))
         _print_section(page, "Devices", devices())
         _print_section(page, "Backends", backends())
-        page.print("  The clustering and the crops of this release run on torch, on every device;")
-        page.print("  triton and cupy are looked up for the kernels of later releases.\n")
+        page.print("  Where the Triton kernels can run they do the clustering; all else runs on torch.\n")
         _print_section(page, "Cached weights", cached_weights() or [("none", "they are downloaded on first use")])
 
 

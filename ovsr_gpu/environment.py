@@ -52,7 +52,7 @@ def backends() -> list[tuple[str, str]]:
         "torch cuda": no_cuda,
         "torch mps": no_mps,
         "triton kernels": no_cuda if find_spec("triton") else "triton is not installed",
-        "cupy kernels": no_cuda if find_spec("cupy") else "cupy is not installed (pip install 'ovsr-gpu[cuda]')",
+        "cupy arrays": no_cuda if find_spec("cupy") else "cupy is not installed (pip install 'ovsr-gpu[cuda]')",
     }
     return [(name, f"cannot run: {reason}" if reason else "can run") for name, reason in missing.items()]
 
