@@ -75,10 +75,10 @@ class Edges:
         """The edges that are the nearest of both their ends, in the order of image and key."""
         ids = self.key.ids
         both = (nearest.ids.index_select(0, self.low) == ids) & (nearest.ids.index_select(0, self.high) == ids)
-        pairs = self[both.nonzero()[:, 0]]
-        pairs = pairs[pairs.key.ids.argsort()]
-        pairs = pairs[pairs.key.weight.argsort(stable=True)]
-        return pairs[(pairs.low // nodes).argsort(stable=True)]
+        order = both.nonzero()[:, 0]
+        for sort_by in (ids, self.key.weight, self.low // nodes):  # the last one counts first
+            order = order[sort_by.index_select(0, order).argsort(stable=True)]
+        return self[order]
 
     def number_of(self, rows: int) -> Tensor:
         """Number of the edge that each row is an end of, `[rows]` int64, -1 where of none; no row may be in two."""

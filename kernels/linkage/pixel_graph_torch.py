@@ -100,19 +100,17 @@ class _WardGraph:
         self.total = points.new_zeros(images, self.nodes, rank)
         self.total[:, :count] = points
         self.total = self.total.flatten(0, 1)
+        self.mean = self.total.clone()
         self.size = points.new_ones(images * self.nodes)
 
     def state(self, rows: Tensor) -> State:
-        size = self.size.index_select(0, rows)
-        return self.total.index_select(0, rows) / size[:, None], size
+        return self.mean.index_select(0, rows), self.size.index_select(0, rows)
 
-    def union(self, pairs: Edges) -> tuple[Tensor, Tensor]:
-        """Sums `[pairs, R]` and sizes `[pairs]` of each pair joined."""
-        total, size = self.total, self.size
-        return (
-            total.index_select(0, pairs.low) + total.index_select(0, pairs.high),
-            size.index_select(0, pairs.low) + size.index_select(0, pairs.high),
-        )
+    def union(self, pairs: Edges) -> tuple[Tensor, State]:
+        """Sums `[pairs, R]`, and the state, of each pair joined."""
+        total = self.total.index_select(0, pairs.low) + self.total.index_select(0, pairs.high)
+        size = self.size.index_select(0, pairs.low) + self.size.index_select(0, pairs.high)
+        return total, (total / size[:, None], size)
 
     @staticmethod
     def distance(a: State, b: State) -> Tensor:
@@ -143,8 +141,7 @@ class _WardGraph:
         near = torch.cat([pairs.key.weight <= least[pairs.low // self.nodes], source.new_zeros(1, dtype=torch.bool)])
         leaves = (near[from_pair] & (from_pair != to_pair)).nonzero()[:, 0]
         p, q, x = from_pair[leaves], to_pair[leaves], target[leaves]
-        total, size = self.union(pairs)
-        mean = total / size[:, None]
+        _, (mean, size) = self.union(pairs)
         to_neighbour = self.distance((mean[p], size[p]), self.state(x))
         bound = bound.cat(pairs.key[p].max(Key.yet_to_come(to_neighbour)))
         touches = near[q].nonzero()[:, 0]
@@ -155,7 +152,7 @@ class _WardGraph:
 
     def contract(self, edges: Edges, pairs: Edges, union: Tensor) -> Edges:
         """The edges once each pair is its union, whose row is given."""
-        self.total[union], self.size[union] = self.union(pairs)
+        self.total[union], (self.mean[union], self.size[union]) = self.union(pairs)
         into = torch.arange(len(self.size), device=union.device)
         into[pairs.low] = union
         into[pairs.high] = union
