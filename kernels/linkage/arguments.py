@@ -19,8 +19,8 @@ def check_floating(name: str, tensor: Tensor, shape: str, good_shape: bool) -> N
         )
 
 
-def mask_and_stop(like: Tensor, points: int, mask: Tensor | None, stop_at: int | Tensor) -> tuple[Tensor, Tensor]:
-    """The points that take part, `[B, P]` bool, and the number of clusters to stop at, `[B]` int64."""
+def mask_and_wanted(like: Tensor, points: int, mask: Tensor | None, stop_at: int | Tensor) -> tuple[Tensor, Tensor]:
+    """The points that take part, `[B, P]` bool, and the number of merges that leave `stop_at` clusters, `[B]` int64."""
     images = like.shape[0]
     if mask is None:
         mask = torch.ones(images, points, dtype=torch.bool, device=like.device)
@@ -34,4 +34,4 @@ def mask_and_stop(like: Tensor, points: int, mask: Tensor | None, stop_at: int |
         raise ValueError(
             f"stop_at must be an int or int64 of shape {[images]}; got {list(stop_at.shape)} {stop_at.dtype}"
         )
-    return mask, stop_at
+    return mask, (mask.sum(1) - stop_at).clamp_min(0)

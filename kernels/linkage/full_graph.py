@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ovsr_gpu.kernels.backend import choose_backend
 from ovsr_gpu.kernels.linkage import full_graph_torch
-from ovsr_gpu.kernels.linkage.arguments import check_floating, check_method, mask_and_stop
+from ovsr_gpu.kernels.linkage.arguments import check_floating, check_method, mask_and_wanted
 from ovsr_gpu.kernels.trees import MergeTree, unmade
 
 FULL_GRAPH_METHODS = ("ward", "complete", "average", "weighted", "single")
@@ -46,8 +46,8 @@ def full_graph_linkage(
     """
     check_method(method, FULL_GRAPH_METHODS)
     check_floating("points", points, "[B, P, R] with P >= 1", points.ndim == 3 and points.shape[1] >= 1)
-    mask, stop_at = mask_and_stop(points, points.shape[1], mask, stop_at)
-    return _in_chunks(points, method, mask, stop_at, backend, lambda engine, chunk: engine.distances(chunk, method))
+    mask, wanted = mask_and_wanted(points, points.shape[1], mask, stop_at)
+    return _in_chunks(points, method, mask, wanted, backend, lambda engine, chunk: engine.distances(chunk, method))
 
 
 def distance_linkage(
@@ -66,16 +66,16 @@ def distance_linkage(
     check_method(method, FULL_GRAPH_METHODS)
     square = distances.ndim == 3 and distances.shape[1] == distances.shape[2] >= 1
     check_floating("distances", distances, "[B, P, P] with P >= 1", square)
-    mask, stop_at = mask_and_stop(distances, distances.shape[1], mask, stop_at)
+    mask, wanted = mask_and_wanted(distances, distances.shape[1], mask, stop_at)
     own = Tensor.square if method == "ward" else Tensor.clone
-    return _in_chunks(distances, method, mask, stop_at, backend, lambda _, chunk: own(chunk))
+    return _in_chunks(distances, method, mask, wanted, backend, lambda _, chunk: own(chunk))
 
 
 def _in_chunks(
     data: Tensor,
     method: str,
     mask: Tensor,
-    stop_at: Tensor,
+    wanted: Tensor,
     backend: str,
     matrix: Callable[[ModuleType, Tensor], Tensor],
 ) -> MergeTree:
@@ -88,9 +88,9 @@ def _in_chunks(
         return unmade(0, data.shape[1] - 1, data)
     at_once = max(1, _chunk_bytes(data.device) // (data.shape[1] ** 2 * data.element_size()))
     trees = [
-        engine.rounds(matrix(engine, chunk), method, chunk_mask, chunk_stop)
-        for chunk, chunk_mask, chunk_stop in zip(
-            data.split(at_once), mask.split(at_once), stop_at.split(at_once), strict=True
+        engine.rounds(matrix(engine, chunk), method, chunk_mask, chunk_wanted)
+        for chunk, chunk_mask, chunk_wanted in zip(
+            data.split(at_once), mask.split(at_once), wanted.split(at_once), strict=True
         )
     ]
     return MergeTree(*(torch.cat(part) for part in zip(*trees, strict=True)))

@@ -9,18 +9,17 @@ from ovsr_gpu.kernels.linkage.single_torch import single_linkage
 from ovsr_gpu.kernels.trees import MergeTree, by_height, first_merges, unmade
 
 
-def rounds(distance: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> MergeTree:
+def rounds(distance: Tensor, method: str, mask: Tensor, wanted: Tensor) -> MergeTree:
     """Merge tree of each image from its distances.
 
     distance: `[B, P, P]`, symmetric up to its diagonal, squared for Ward; it is overwritten.
-    mask: `[B, P]` bool, the points that take part. stop_at: `[B]` int64, the number of clusters to stop at.
+    mask: `[B, P]` bool, the points that take part. wanted: `[B]` int64, merges of each image.
     """
     if method == "single":
-        return single_linkage(distance, mask, stop_at)
+        return single_linkage(distance, mask, wanted)
     images, points = mask.shape
     device = distance.device
     tree = unmade(images, points - 1, distance)
-    wanted = (mask.sum(1) - stop_at).clamp_min(0)  # merges of each image
     made = torch.zeros(images, 1, dtype=torch.int64, device=device)
 
     # Each cluster has a slot; those that live stand first, in the order of their first points.

@@ -95,6 +95,17 @@ def lance_williams(a, b, apart, size_a, size_b, size_x, METHOD: tl.constexpr):
 
 
 @triton.jit
+def merges_upto(heights, made, height, BLOCK: tl.constexpr):
+    """Number of the merges made so far that are not above a height."""
+    count = 0
+    for start in range(0, made, BLOCK):
+        lane = start + tl.arange(0, BLOCK)
+        low = tl.load(heights + lane, mask=lane < made, other=float("inf")) <= height
+        count += tl.sum((low & (lane < made)).to(tl.int32))
+    return count
+
+
+@triton.jit
 def write_pairs(
     order, live, near, apart, size, cluster, height, role, first, second, children, heights, sizes, made, merging,
     BLOCK: tl.constexpr,
@@ -209,11 +220,7 @@ def grow_trees(
             slot = tl.load(order + now + lane, mask=lane < count, other=0)
             floor = tl.minimum(floor, tl.load(apart + slot, mask=lane < count, other=float("inf")))
         least = tl.min(floor)
-        final = 0
-        for start in range(0, made, BLOCK):
-            lane = start + tl.arange(0, BLOCK)
-            low = tl.load(heights + lane, mask=lane < made, other=float("inf")) <= least
-            final += tl.sum((low & (lane < made)).to(tl.int32))
+        final = merges_upto(heights, made, least, BLOCK)
 
         pairs = write_pairs(
             order + now, count, near, apart, size, cluster, height, role, first, second, children, heights, sizes,
@@ -273,15 +280,14 @@ TUNING = {"ROWS": 8, "COLUMNS": 256, "num_warps": 16, "enable_fp_fusion": False}
 BLOCK = 512
 
 
-def rounds(distance: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> MergeTree:
+def rounds(distance: Tensor, method: str, mask: Tensor, wanted: Tensor) -> MergeTree:
     """Merge tree of each image from its distances, as the torch rounds make it."""
     if method == "single":
-        return single_linkage(distance, mask, stop_at)
+        return single_linkage(distance, mask, wanted)
     images, points = mask.shape
     device = distance.device
     tree = unmade(images, points - 1, distance)
     live = mask.sum(1, dtype=torch.int32)
-    wanted = (live - stop_at).clamp_min(0)
     place = torch.arange(points, dtype=torch.int32, device=device)
     order = torch.zeros(images, 2, points, dtype=torch.int32, device=device)
     order[:, 0] = (~mask).to(torch.uint8).argsort(dim=1, stable=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ovsr_gpu.kernels.backend import choose_backend
 from ovsr_gpu.kernels.linkage import pixel_graph_torch
-from ovsr_gpu.kernels.linkage.arguments import check_floating, check_method, mask_and_stop
+from ovsr_gpu.kernels.linkage.arguments import check_floating, check_method, mask_and_wanted
 from ovsr_gpu.kernels.trees import MergeTree
 
 PIXEL_GRAPH_METHODS = ("ward", "complete", "average", "single")
@@ -56,8 +56,8 @@ def pixel_graph_linkage(
         lengths = torch.linalg.vector_norm(a - b, dim=2)
         return edge_linkage(lengths, edges, points.shape[1], method, mask=mask, stop_at=stop_at, backend=backend)
     _check_edges(edges, points.shape[1])
-    mask, stop_at = mask_and_stop(points, points.shape[1], mask, stop_at)
-    return _engine(backend, points).ward_tree(points, edges, mask, stop_at)
+    mask, wanted = mask_and_wanted(points, points.shape[1], mask, stop_at)
+    return _engine(backend, points).ward_tree(points, edges, mask, wanted)
 
 
 def edge_linkage(
@@ -78,8 +78,8 @@ def edge_linkage(
     check_method(method, PIXEL_GRAPH_METHODS[1:])
     _check_edges(edges, points)
     check_floating("weights", weights, f"[B, {len(edges)}]", weights.ndim == 2 and weights.shape[1] == len(edges))
-    mask, stop_at = mask_and_stop(weights, points, mask, stop_at)
-    return _engine(backend, weights).edge_tree(weights, edges, method, mask, stop_at)
+    mask, wanted = mask_and_wanted(weights, points, mask, stop_at)
+    return _engine(backend, weights).edge_tree(weights, edges, method, mask, wanted)
 
 
 def _engine(backend: str, data: Tensor) -> ModuleType:

@@ -15,22 +15,22 @@ from ovsr_gpu.kernels.linkage.graph_edges import Edges, Key, distinct, favourite
 from ovsr_gpu.kernels.trees import MergeTree, by_height, first_merges, unmade
 
 
-def ward_tree(points: Tensor, ends: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree:
-    """points: `[B, P, R]`. ends: `[E, 2]` int64. mask: `[B, P]` bool. stop_at: `[B]` int64."""
+def ward_tree(points: Tensor, ends: Tensor, mask: Tensor, wanted: Tensor) -> MergeTree:
+    """points: `[B, P, R]`. ends: `[E, 2]` int64. mask: `[B, P]` bool. wanted: `[B]` int64, merges."""
     graph = _WardGraph(points)
     low, high, _, _ = _flat_edges(ends, mask)
     weight = graph.distance(graph.state(low), graph.state(high))
-    tree = _rounds(graph, Edges.of(low, high, weight, graph.nodes), (mask.sum(1) - stop_at).clamp_min(0))
+    tree = _rounds(graph, Edges.of(low, high, weight, graph.nodes), wanted)
     return tree._replace(heights=(2 * tree.heights).sqrt())
 
 
-def edge_tree(weights: Tensor, ends: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> MergeTree:
+def edge_tree(weights: Tensor, ends: Tensor, method: str, mask: Tensor, wanted: Tensor) -> MergeTree:
     """weights: `[B, E]`, of an edge given twice the smaller one counts. The rest as in `ward_tree`."""
     graph = _WeightGraph(weights, method, mask.shape)
     low, high, place, given = _flat_edges(ends, mask)
     weight = weights.flatten().index_select(0, given)
     weight = torch.full_like(low, torch.inf, dtype=weights.dtype).scatter_reduce_(0, place, weight, "amin")
-    return _rounds(graph, Edges.of(low, high, weight, graph.nodes), (mask.sum(1) - stop_at).clamp_min(0))
+    return _rounds(graph, Edges.of(low, high, weight, graph.nodes), wanted)
 
 
 def _flat_edges(ends: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

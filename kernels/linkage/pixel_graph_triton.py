@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ovsr_gpu.kernels.linkage.full_graph_triton import merges_upto
 from ovsr_gpu.kernels.linkage.greedy_order_triton import (
     LAST,
     average_limit,
@@ -58,13 +59,7 @@ def final_merges(weight_of, edges, heights, made, BLOCK: tl.constexpr):
     for start in range(0, edges, BLOCK):
         lane = start + tl.arange(0, BLOCK)
         least = tl.minimum(least, tl.load(weight_of + lane, mask=lane < edges, other=float("inf")))
-    floor = tl.min(least)
-    final = 0
-    for start in range(0, made, BLOCK):
-        lane = start + tl.arange(0, BLOCK)
-        low = tl.load(heights + lane, mask=lane < made, other=float("inf")) <= floor
-        final += tl.sum((low & (lane < made)).to(tl.int32))
-    return final
+    return merges_upto(heights, made, tl.min(least), BLOCK)
 
 
 @triton.jit
@@ -318,16 +313,16 @@ def grow_trees(
 TUNING = {"ROWS": 16, "COLUMNS": 64, "BLOCK": 512, "num_warps": 16, "enable_fp_fusion": False}
 
 
-def ward_tree(points: Tensor, ends: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree:
-    """points: `[B, P, R]`. ends: `[E, 2]` int64. mask: `[B, P]` bool. stop_at: `[B]` int64."""
+def ward_tree(points: Tensor, ends: Tensor, mask: Tensor, wanted: Tensor) -> MergeTree:
+    """points: `[B, P, R]`. ends: `[E, 2]` int64. mask: `[B, P]` bool. wanted: `[B]` int64, merges."""
     images, count, rank = points.shape
     total = points.new_empty(images, 2 * count - 1, rank)
     total[:, :count] = points
-    tree = _grow(points.new_empty(0), total, ends, "ward", mask, stop_at)
+    tree = _grow(points.new_empty(0), total, ends, "ward", mask, wanted)
     return tree._replace(heights=(2 * tree.heights).sqrt())
 
 
-def edge_tree(weights: Tensor, ends: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> MergeTree:
+def edge_tree(weights: Tensor, ends: Tensor, method: str, mask: Tensor, wanted: Tensor) -> MergeTree:
     """weights: `[B, E]`, of an edge given twice the smaller one counts. The rest as in `ward_tree`."""
     low, high = ends.min(1).values, ends.max(1).values
     key, order = (low * mask.shape[1] + high).sort(stable=True)
@@ -336,10 +331,10 @@ def edge_tree(weights: Tensor, ends: Tensor, method: str, mask: Tensor, stop_at:
     group = (starts.cumsum(0) - 1).expand(len(weights), -1)
     lightest = torch.full_like(weights, torch.inf).scatter_reduce_(1, group, weights[:, order] + 0.0, "amin")
     given = torch.where(starts, lightest.gather(1, group), torch.inf)
-    return _grow(given, weights.new_empty(0), ends[order], method, mask, stop_at)
+    return _grow(given, weights.new_empty(0), ends[order], method, mask, wanted)
 
 
-def _grow(given: Tensor, total: Tensor, ends: Tensor, method: str, mask: Tensor, stop_at: Tensor) -> MergeTree:
+def _grow(given: Tensor, total: Tensor, ends: Tensor, method: str, mask: Tensor, wanted: Tensor) -> MergeTree:
     images, points = mask.shape
     nodes, edges, device = 2 * points - 1, len(ends), mask.device
     like = given if method != "ward" else total
@@ -352,7 +347,6 @@ def _grow(given: Tensor, total: Tensor, ends: Tensor, method: str, mask: Tensor,
     alive[:, 0] = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
     into = torch.arange(nodes, dtype=torch.int32, device=device).repeat(images, 1)
     near_bits = torch.empty_like(into, dtype=torch.int32 if like.dtype == torch.float32 else torch.int64)
-    wanted = (mask.sum(1) - stop_at).clamp_min(0)
     grow_trees[(images,)](
         ends.contiguous(), given, mask.to(torch.int8), integers(2, edges), integers(2, edges),
         like.new_empty(images, 2, edges), integers(edges), alive, mask.sum(1, dtype=torch.int32),

@@ -12,15 +12,15 @@ from torch import Tensor
 from ovsr_gpu.kernels.trees import MergeTree, first_merges, roots, unmade
 
 
-def single_linkage(distance: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree:
-    """Merge tree of each image from its distances `[B, P, P]`, whose diagonal is overwritten.
+def single_linkage(distance: Tensor, mask: Tensor, wanted: Tensor) -> MergeTree:
+    """Merge tree of each image from its distances `[B, P, P]`, which are overwritten.
 
-    mask: `[B, P]` bool. stop_at: `[B]` int64.
+    mask: `[B, P]` bool. wanted: `[B]` int64.
     """
     distance.masked_fill_(distance.isnan() | ~(mask[:, :, None] & mask[:, None, :]), torch.inf)
     edges, lengths = spanning_forest(distance)
     tree = joined_ends(edges, lengths)
-    return first_merges(tree, (mask.sum(1) - stop_at).clamp_min(0))
+    return first_merges(tree, wanted)
 
 
 def spanning_forest(distance: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,9 +50,7 @@ def spanning_forest(distance: Tensor) -> tuple[Tensor, Tensor]:
         taken = taken.view(images, points)  # by each component
         takes = taken < nowhere
         if not bool(takes.any()):
-            by_ends = edges.argsort(dim=1)
-            lengths, order = lengths.gather(1, by_ends).sort(dim=1, stable=True)
-            return edges.gather(1, by_ends).gather(1, order), lengths
+            return in_order(edges, lengths)
 
         low, high = (component.gather(1, end * takes) for end in (taken // points, taken % points))
         towards = torch.where(low == point, high, low)
@@ -63,6 +61,13 @@ def spanning_forest(distance: Tensor) -> tuple[Tensor, Tensor]:
         edges[image, place], lengths[image, place] = taken[new], least[new]
         made = made + new.sum(1, keepdim=True)
         component = roots(torch.where(takes & ~leads, towards, point)).gather(1, component)
+
+
+def in_order(edges: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """The edges and their lengths, `[B, P-1]`, by length and, where that ties, by their ends."""
+    by_ends = edges.argsort(dim=1)
+    lengths, order = lengths.gather(1, by_ends).sort(dim=1, stable=True)
+    return edges.gather(1, by_ends).gather(1, order), lengths
 
 
 def joined_ends(edges: Tensor, lengths: Tensor) -> MergeTree:

@@ -10,10 +10,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ovsr_gpu.kernels.linkage.single_torch import in_order
 from ovsr_gpu.kernels.trees import MergeTree, first_merges, unmade
 
 LAST = tl.constexpr(0x7FFFFFFFFFFFFFFF)
-TUNING = {"BLOCK": 1024, "num_warps": 8}
+TUNING = {"BLOCK": 1024, "num_warps": 8, "enable_fp_fusion": False}
 
 
 @triton.jit
@@ -88,12 +89,11 @@ def join_ends(edges, lengths, cluster, children, sizes, P, BLOCK: tl.constexpr):
             tl.debug_barrier()
 
 
-def single_linkage(distance: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree:
+def single_linkage(distance: Tensor, mask: Tensor, wanted: Tensor) -> MergeTree:
     """Merge tree of each image from its distances `[B, P, P]`, whose diagonal is overwritten.
 
-    mask: `[B, P]` bool. stop_at: `[B]` int64.
+    mask: `[B, P]` bool. wanted: `[B]` int64.
     """
-    wanted = (mask.sum(1) - stop_at).clamp_min(0)
     distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     mask = mask & distance.isfinite().any(2)
     images, points = mask.shape
@@ -104,9 +104,7 @@ def single_linkage(distance: Tensor, mask: Tensor, stop_at: Tensor) -> MergeTree
     lengths = distance.new_empty(images, points - 1)
     spanning_tree[(images,)](distance, reach, tail, mask.to(torch.uint8).argmax(1), edges, lengths, points, **TUNING)
 
-    by_ends = edges.argsort(dim=1)
-    lengths, order = lengths.gather(1, by_ends).sort(dim=1, stable=True)
-    edges = edges.gather(1, by_ends).gather(1, order)
+    edges, lengths = in_order(edges, lengths)
     tree = unmade(images, points - 1, distance)._replace(heights=lengths)
     cluster = torch.arange(points, dtype=torch.int32, device=device).repeat(images, 1)
     join_ends[(images,)](edges, lengths, cluster, tree.children, tree.sizes, points, **TUNING)
