@@ -22,6 +22,8 @@ AXES = {"side": "points P", "rank": "channels R", "batch": "images in the batch 
 STYLES = {  # colours that the colour-blind tell apart too (Okabe and Ito, 2008, "Color universal design")
     "Triton float32": ("#d55e00", "-"),
     "Triton float64": ("#d55e00", ":"),
+    "heap float32": ("#e69f00", "-"),
+    "heap float64": ("#e69f00", ":"),
     "torch": ("#0072b2", "-"),
     "torch float32": ("#0072b2", "-"),
     "torch float64": ("#0072b2", ":"),

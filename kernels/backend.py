@@ -6,18 +6,23 @@ from importlib.util import find_spec
 
 from torch import Tensor
 
-BACKENDS = ("auto", "torch", "triton")
 
-
-def choose_backend(backend: str, tensor: Tensor) -> str:
-    """ "torch" or "triton"; "auto" takes Triton for CUDA tensors and torch elsewhere.
+def choose_backend(backend: str, tensor: Tensor, on_cpu: str = "torch") -> str:
+    """ "torch", "triton" or `on_cpu`; "auto" takes Triton for CUDA tensors, `on_cpu` for those on a CPU, else torch.
 
     Raises ValueError for another name, RuntimeError for a backend that cannot run on the tensor's device.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}; got {backend!r}")
+    names = dict.fromkeys(("auto", "torch", "triton", on_cpu))
+    if backend not in names:
+        raise ValueError(f"backend must be one of {', '.join(names)}; got {backend!r}")
     if backend == "auto":
-        return "triton" if tensor.is_cuda and find_spec("triton") else "torch"
+        if tensor.is_cuda and find_spec("triton"):
+            return "triton"
+        return on_cpu if tensor.is_cpu else "torch"
+    if backend not in ("torch", "triton") and not tensor.is_cpu:
+        raise RuntimeError(
+            f"backend {backend!r} needs tensors on the CPU; these are on {tensor.device}, where 'torch' can run"
+        )
     if backend == "triton" and not find_spec("triton"):
         raise RuntimeError("backend 'triton' needs the package triton, which is not installed; 'torch' can run")
     if backend == "triton" and not (tensor.is_cuda or interpreting()):

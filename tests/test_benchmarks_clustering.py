@@ -51,9 +51,10 @@ def test_providers_of_the_full_graph_agree(data):
         np.testing.assert_allclose(heights, np.stack([tree[:, 2] for tree in trees]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("provider", ["heap", "torch"])
 @pytest.mark.parametrize("data", ["smooth", "noise", "constant", "constant_75"])
-def test_providers_of_the_pixel_graph_agree(data):
-    tree = outcome("pixel", "torch", "float64", data)
+def test_providers_of_the_pixel_graph_agree(data, provider):
+    tree = outcome("pixel", provider, "float64", data)
     for image, (children, distances) in enumerate(outcome("pixel", "sklearn", "float64", data)):
         assert np.array_equal(tree.children[image], np.sort(children, axis=1))
         np.testing.assert_allclose(tree.heights[image], distances, atol=1e-12)

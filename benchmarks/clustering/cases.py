@@ -29,6 +29,8 @@ SERIES = (  # operation, provider, dtype; the device's own first, so that a run 
     ("pixel", "triton", "float32"),
     ("pixel", "triton", "float64"),
     ("full", "torch", "float32"),
+    ("pixel", "heap", "float32"),
+    ("pixel", "heap", "float64"),
     ("pixel", "torch", "float32"),
     ("pixel", "torch", "float64"),
     ("cut", "torch", "int64"),

@@ -15,11 +15,13 @@ from clustering.points import made_points
 from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import MergeTree, cut
 
-OURS = ("torch", "triton")
+OURS = ("heap", "torch", "triton")
 
 
 def reason_to_skip(case: Case, device: torch.device) -> str | None:
     """Why a case cannot run here, None where it can."""
+    if case.provider == "heap":
+        return None if device.type == "cpu" else f"the heap works on the CPU; this run is on {device.type}"
     package = case.provider.partition("_")[0]
     if find_spec(package) is None:
         return f"{package} is not installed"

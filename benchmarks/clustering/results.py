@@ -19,6 +19,7 @@ PACKAGES = ("torch", "triton", "cupy-cuda13x", "numpy", "scipy", "scikit-learn",
 LABELS = {
     "triton": "Triton",
     "torch": "torch",
+    "heap": "heap",
     "scipy": "SciPy",
     "fastcluster": "fastcluster",
     "sklearn": "scikit-learn",
@@ -97,7 +98,7 @@ def measured_row(case: Case, seconds: list[float], peak_bytes: int | None, floor
 
 def series_label(row: Row) -> str:
     library, _, processes = row["provider"].partition("_")
-    if library in ("triton", "torch"):
+    if library in ("triton", "torch", "heap"):
         return f"{LABELS[library]} {row['dtype']}" if row["operation"] != "cut" else LABELS[library]
     return f"{LABELS[library]}, {'all cores' if processes else 'one thread'}"
 

@@ -75,8 +75,8 @@ def _padded(row: Tensor, count: Tensor, start: Tensor, made: Tensor, behind: int
 class _Clusters:
     """The clusters of all images, each in the slot of its first point, and their distances.
 
-    Slot s of image b is row b * K + s of what is kept about each cluster and of the distances `[B * K, K]`. A union takes
-    the slot of the lower of its halves. That of the other is dead, until the slots that live are moved together.
+    Slot s of image b is row b * K + s of what is kept about each cluster and of the distances `[B * K, K]`. A union
+    takes the slot of the lower of its halves. That of the other is dead, until the slots that live are moved together.
     """
 
     def __init__(self, distance: Tensor, mask: Tensor) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ovsr_gpu.kernels.backend import choose_backend
-from ovsr_gpu.kernels.linkage import pixel_graph_torch
+from ovsr_gpu.kernels.linkage import pixel_graph_heap, pixel_graph_torch
 from ovsr_gpu.kernels.linkage.arguments import check_floating, check_method, mask_and_wanted
 from ovsr_gpu.kernels.trees import MergeTree
 
@@ -83,11 +83,12 @@ def edge_linkage(
 
 
 def _engine(backend: str, data: Tensor) -> ModuleType:
-    if choose_backend(backend, data) == "triton":
+    chosen = choose_backend(backend, data, on_cpu="heap")
+    if chosen == "triton":
         from ovsr_gpu.kernels.linkage import pixel_graph_triton
 
         return pixel_graph_triton
-    return pixel_graph_torch
+    return pixel_graph_heap if chosen == "heap" else pixel_graph_torch
 
 
 def _check_edges(edges: Tensor, points: int) -> None:

@@ -7,10 +7,22 @@ from scipy import sparse
 from sklearn.cluster import linkage_tree, ward_tree
 
 from oracles import ward_by_heap
-from ovsr_gpu.kernels.linkage import PIXEL_GRAPH_METHODS, edge_linkage, grid_edges, pixel_graph_linkage
+from ovsr_gpu.kernels import backend as backends
+from ovsr_gpu.kernels.linkage import PIXEL_GRAPH_METHODS, edge_linkage, grid_edges, pixel_graph, pixel_graph_linkage
 from point_sets import ALL, TIED, integer, normal, smooth
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True, params=["heap", "torch"])
+def backend(request, monkeypatch):
+    """What "auto" stands for: the heap of a CPU, and the rounds that a device without Triton runs."""
+    choose = backends.choose_backend
+
+    def chosen(name, *args, **options):
+        return choose(request.param if name == "auto" else name, *args, **options)
+
+    monkeypatch.setattr(pixel_graph, "choose_backend", chosen)
 
 
 def connectivity_matrix(edges: torch.Tensor, points: int) -> sparse.csr_matrix:
@@ -142,6 +154,24 @@ def test_an_early_stop_is_the_beginning_of_the_tree(kind, method):
         assert (stopped.children[image, merges:] == -1).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("method", ["ward", "average"])
+@pytest.mark.parametrize("kind", ALL)
+def test_heap_and_rounds_grow_one_tree_bit_by_bit(kind, method, dtype):
+    """For the linkages whose order is part of their definition, ties included."""
+    points, edges = kind(9, 5, seed=1, images=3).to(dtype), grid_edges(9, 9, "8", CPU)
+    points[1, 40] = torch.nan
+    options = {
+        "mask": torch.rand(3, 81, generator=torch.Generator().manual_seed(0)) > 0.2,
+        "stop_at": torch.tensor([1, 5, 81]),
+    }
+    by_heap, by_rounds = (
+        pixel_graph_linkage(points, edges, method, **options, backend=backend) for backend in ("heap", "torch")
+    )
+    for one, other in zip(by_heap, by_rounds, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_edge_weights_need_no_points():
     weights = torch.tensor([[3.0, 1.0, 2.0, 5.0]])
     edges = torch.tensor([[0, 1], [1, 2], [3, 2], [2, 3]])  # of the edge given twice the smaller weight counts
@@ -180,5 +210,9 @@ def test_bad_input():
         edge_linkage(torch.zeros(1, 3), edges, 4, "single")
     with pytest.raises(ValueError, match=r"edges must be int64 of shape \[E, 2\]"):
         pixel_graph_linkage(points, edges.int())
+    with pytest.raises(ValueError, match="auto, torch, triton, heap; got 'numba'"):
+        pixel_graph_linkage(points, edges, backend="numba")
+    with pytest.raises(RuntimeError, match="'heap' needs tensors on the CPU; these are on meta, where 'torch' can run"):
+        pixel_graph_linkage(points.to("meta"), edges, backend="heap")
     with pytest.raises(ValueError, match="'4' or '8'; got '6'"):
         grid_edges(2, 2, "6", CPU)
