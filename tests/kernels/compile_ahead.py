@@ -16,17 +16,21 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from ovsr_gpu.kernels.components import components_triton
 from ovsr_gpu.kernels.linkage import full_graph_triton, pixel_graph_triton, single_triton
 
 INTEGERS = {"order", "live", "near", "cluster", "role", "stale", "first", "second", "u_of", "v_of", "moved", "alive"}
 INTEGERS |= {"pair_of", "into"}
-LONG = {"children", "sizes", "wanted", "ends", "near_ids", "starts", "tail", "edges"}
-SCALARS = {"P", "R", "E"}
+INTEGERS |= {"own", "area", "border"}
+LONG = {"labels", "children", "sizes", "wanted", "ends", "near_ids", "starts", "tail", "edges"}
+SCALARS = {"P", "R", "E", "height", "width", "least"}
 FULL = full_graph_triton.TUNING
 PIXEL = pixel_graph_triton.TUNING
 TILE = {"TILE": full_graph_triton.TILE, "enable_fp_fusion": False}
 
 KERNELS = [
+    (components_triton.find_components, components_triton.TUNING),
+    (components_triton.absorb_components, components_triton.TUNING),
     *((full_graph_triton.point_distances, {"SQUARED": squared, **TILE}) for squared in (True, False)),
     (full_graph_triton.first_neighbours, FULL),
     *(

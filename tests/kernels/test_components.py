@@ -4,8 +4,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices import DEVICE, GPU, on_gpu
 from oracles import absorb_one_by_one, label_pieces, number_by_first
 from ovsr_gpu.kernels.components import absorb_small, connected_components
+
+
+def comb(height, width):
+    """One component of teeth that hang together only at alternating ends, and what lies between them."""
+    labels = torch.zeros(1, height, width, dtype=torch.int64)
+    labels[0, 1::4, :-1] = 1
+    labels[0, 3::4, 1:] = 1
+    return labels
 
 
 @settings(max_examples=60, deadline=None)
@@ -26,12 +35,8 @@ def test_components_and_absorption(height, width, levels, least, seed):
 
 
 def test_a_long_winding_component():
-    """A comb whose teeth hang together only at the far end."""
-    labels = torch.zeros(1, 21, 21, dtype=torch.int64)
-    labels[0, 1::4, :-1] = 1
-    labels[0, 3::4, 1:] = 1
-    assert connected_components(labels).max() == 10
-    assert connected_components(labels)[0, 0].unique().tolist() == [0]
+    assert connected_components(comb(21, 21)).max() == 10
+    assert connected_components(comb(21, 21))[0, 0].unique().tolist() == [0]
 
 
 @pytest.mark.parametrize("position", range(3))
@@ -39,3 +44,40 @@ def test_batch_position_does_not_matter(position):
     labels = torch.randint(0, 3, (3, 8, 8), generator=torch.Generator().manual_seed(1))
     alone = absorb_small(connected_components(labels[position : position + 1]), 5)
     assert torch.equal(absorb_small(connected_components(labels), 5)[position], alone[0])
+
+
+@pytest.mark.parametrize("side", [(1, 1), (1, 9), (7, 5), (10, 13), *on_gpu((40, 40), (181, 181))])
+@pytest.mark.parametrize("levels", [1, 2, 4])
+def test_the_triton_kernels_agree_to_the_cell(levels, side):
+    pytest.importorskip("triton", reason="the Triton kernels need triton")
+    labels = torch.randint(0, levels, (2, *side), generator=torch.Generator().manual_seed(levels))
+    labels = torch.cat([labels, comb(*side)])
+    components = connected_components(labels, backend="torch")
+    assert torch.equal(connected_components(labels.to(DEVICE), backend="triton").cpu(), components)
+    for least in (0, 2.5, 9, 10_000):
+        found = absorb_small(components.to(DEVICE), least, backend="triton")
+        assert torch.equal(found.cpu(), absorb_small(components, least, backend="torch"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
+def test_no_host_synchronisation_and_a_thousand_runs_are_one():
+    labels = torch.randint(0, 3, (8, 40, 40), generator=torch.Generator().manual_seed(0)).cuda()
+    first = absorb_small(connected_components(labels), 8)
+    differs = torch.zeros((), dtype=torch.int64, device=DEVICE)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(1000):
+            differs += (absorb_small(connected_components(labels), 8) != first).sum()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert int(differs) == 0
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"labels must be int64 of shape \[B, h, w\].*got \[4, 4\] torch.int64"):
+        connected_components(torch.zeros(4, 4, dtype=torch.int64))
+    with pytest.raises(ValueError, match="components must be int64"):
+        absorb_small(torch.zeros(1, 4, 4), 2)
+    with pytest.raises(ValueError, match="auto, torch, triton; got 'numba'"):
+        connected_components(torch.zeros(1, 4, 4, dtype=torch.int64), backend="numba")

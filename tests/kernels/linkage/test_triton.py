@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from devices import DEVICE, GPU, on_gpu
 from ovsr_gpu.kernels.linkage import (
     FULL_GRAPH_METHODS,
     PIXEL_GRAPH_METHODS,
@@ -23,16 +24,8 @@ from ovsr_gpu.kernels.trees import MergeTree, cut
 from point_sets import ALL, TIED, constant, integer, normal, smooth
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
-GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if GPU else "cpu")
 CPU = torch.device("cpu")
 KINDS = ALL if GPU else [smooth, integer, constant]  # the interpreter takes about a second a tree
-
-
-def on_gpu(*values):
-    """Sizes that are too slow for the interpreter."""
-    marks = [pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")]
-    return [pytest.param(value, marks=marks) for value in values]
 
 
 def assert_equal(found: MergeTree, expected: MergeTree) -> None:

@@ -1,4 +1,4 @@
-"""Connected components of label grids and absorption of small ones, all images at once."""
+"""Connected components and absorption of small ones in batched torch operations."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import torch
 from torch import Tensor
 
 from ovsr_gpu.kernels.linkage import grid_edges
-from ovsr_gpu.kernels.trees import number_by_first, roots
+from ovsr_gpu.kernels.trees import roots
 
 
-def connected_components(labels: Tensor) -> Tensor:
-    """Components of equal labels that touch by a side.
-
-    labels: `[B, h, w]` int64. Returns `[B, h, w]` int64, 0, 1, ... in each image in the order of the components' first
-    cells.
-    """
+def first_cells(labels: Tensor) -> Tensor:
+    """First cell of the component of each cell of `[B, h, w]`: `[B, h * w]`."""
     images, height, width = labels.shape
     edges = grid_edges(height, width, "4", labels.device)
     flat = labels.flatten(1)
@@ -26,18 +22,12 @@ def connected_components(labels: Tensor) -> Tensor:
         offer = torch.where(same, first.gather(1, others), height * width)
         lower = roots(first.scatter_reduce(1, ends, offer, "amin"))
         if torch.equal(lower, first):
-            return number_by_first(first).view_as(labels)
+            return first
         first = lower
 
 
-def absorb_small(components: Tensor, least: float) -> Tensor:
-    """Give every component of fewer than `least` cells to the neighbour with which it shares the longest border.
-
-    Smallest first (of equals the lowest number), until none is left or the image is one component; of equal borders the
-    neighbour with the lowest number wins.
-
-    components: `[B, h, w]` int64 in [0, h * w), each connected. Returns `[B, h, w]` int64, numbered by first cell.
-    """
+def absorb(components: Tensor, least: float) -> Tensor:
+    """The component `[B, h * w]` that each cell of `[B, h, w]` ends in."""
     images, height, width = components.shape
     cells = height * width
     device = components.device
@@ -56,7 +46,7 @@ def absorb_small(components: Tensor, least: float) -> Tensor:
         goes = (area > 0) & (area < least) & (rank < lowest) & (lowest < torch.iinfo(torch.int64).max)
         leaving = goes[a]
         if not bool(leaving.any()):
-            return number_by_first(own.view(images, cells) % cells).view_as(components)
+            return own.view(images, cells) % cells
         pair, border = torch.unique(a[leaving] * (images * cells) + b[leaving], return_counts=True)
         source, target = pair // (images * cells), pair % (images * cells)
         preference = border * (images * cells) + (images * cells - 1 - target)
