@@ -42,8 +42,8 @@ class ImageBatch:
                 raise PictureError(
                     f"expected a non-empty [B, 3, H, W] uint8 tensor; got {list(images.shape)} {images.dtype}"
                 )
-            sizes = torch.tensor(images.shape[2:], device=device).expand(len(images), 2)
-            return cls(images.to(device), sizes, None)
+            sides = [torch.full((len(images),), side, device=device) for side in images.shape[2:]]
+            return cls(images.to(device), torch.stack(sides, dim=1), None)
         if isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Sequence):
             raise PictureError(
                 f"expected a [B, 3, H, W] uint8 tensor or a list of pictures; got {type(images).__name__} "

@@ -47,7 +47,8 @@ class Regions:
 
     def counts(self, images: int) -> Tensor:
         """Number of regions of each of the `images` images: `[B]` int64."""
-        return torch.bincount(self.image_index, minlength=images)
+        none = torch.zeros(images, dtype=torch.int64, device=self.image_index.device)
+        return none.scatter_add_(0, self.image_index, torch.ones_like(self.image_index))
 
     def firsts(self, images: int) -> Tensor:
         """Place of the first region of each of the `images` images: `[B]` int64."""

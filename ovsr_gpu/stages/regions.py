@@ -8,6 +8,7 @@ from torch import Tensor
 from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
+from ovsr_gpu.late import LateInteger
 from ovsr_gpu.structures import Regions
 from ovsr_gpu.timing import stage
 
@@ -80,31 +81,31 @@ class _Lines:
 def measure(labels: Tensor, rows: _Lines, columns: _Lines) -> tuple[Tensor, Regions]:
     """Number the labels that a picture really shows 0..n-1, and measure them in its pixels.
 
-    labels: `[B, h, w]` int64 in [0, h * w). Returns the numbers `[B, h, w]` int32 and the regions.
+    labels: `[B, h, w]` int64 in [0, h * w). Returns the numbers `[B, h, w]` int32 and the regions. Nothing but their
+    total number comes to the host.
     """
     images, height, width = labels.shape
-    key = labels + height * width * torch.arange(images, device=labels.device)[:, None, None]
+    cells = height * width
+    place = torch.arange(images * cells, device=labels.device)
+    label = labels.flatten() + place // cells * cells  # unique in the batch
     pixels = (rows.stop - rows.start)[:, :, None] * (columns.stop - columns.start)[:, None, :]
-    area = key.new_zeros(images * height * width).scatter_add_(0, key.flatten(), pixels.flatten())
-    shown = area.nonzero()[:, 0]
-    image_index = shown // (height * width)
-    place = torch.full_like(area, len(shown)).scatter_(0, shown, torch.arange(len(shown), device=shown.device))
-    region = torch.where(pixels > 0, place[key], len(shown))  # [B, h, w], the last one collects the cells not shown
+    area = torch.zeros_like(label).scatter_add_(0, label, pixels.flatten())
+    shown = area > 0
+    region = shown.cumsum(0) - 1
+    total = LateInteger(region[-1] + 1)
 
-    y0, y1 = _extent(region.flatten(1, 2), rows, image_index, torch.arange(height * width, device=key.device) // width)
-    x0, x1 = _extent(
-        region.flatten(1, 2), columns, image_index, torch.arange(height * width, device=key.device) % width
-    )
-    regions = Regions(image_index, torch.stack([x0, y0, x1, y1], dim=1), area[shown])
-    before = regions.firsts(images)[:, None, None]
-    return torch.where(pixels > 0, region - before, 0).to(torch.int32), regions
+    counts = shown.view(images, cells).sum(1)
+    before = (counts.cumsum(0) - counts)[:, None, None]
+    numbers = torch.where(pixels > 0, region[label].view_as(labels) - before, 0).to(torch.int32)
 
+    # The least x0, y0, -x1 and -y1 of the cells of each label.
+    extents = (columns.start[:, None, :], rows.start[:, :, None], -columns.stop[:, None, :], -rows.stop[:, :, None])
+    extents = torch.stack([extent.expand_as(labels) for extent in extents])
+    far = torch.iinfo(torch.int64).max
+    extents = torch.where(pixels > 0, extents, far).flatten(1)  # [4, B * h * w]
+    boxes = torch.full_like(extents, far).scatter_reduce_(1, label.expand_as(extents), extents, "amin")
 
-def _extent(region: Tensor, lines: _Lines, image_index: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:
-    """First and one past the last pixel of each region along an axis; `line` is the axis' cell of every grid cell."""
-    cells = lines.start.shape[1]
-    touched = torch.zeros((len(image_index) + 1) * cells, dtype=torch.uint8, device=region.device)
-    touched[(region * cells + line).flatten()] = 1
-    touched = touched.view(-1, cells)[:-1]
-    first, last = touched.argmax(1), cells - 1 - touched.flip(1).argmax(1)
-    return lines.start[image_index, first], lines.stop[image_index, last]
+    count = total.wait()
+    kept = torch.zeros_like(place[: count + 1]).scatter_(0, torch.where(shown, region, count), place)[:count]
+    x0, y0, x1, y1 = boxes[:, kept]
+    return numbers, Regions(kept // cells, torch.stack([x0, y0, -x1, -y1], dim=1), area[kept])
