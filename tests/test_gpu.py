@@ -56,17 +56,52 @@ def test_crops():
     assert (found.cpu() - expected).abs().max() <= 1
 
 
-@pytest.mark.parametrize("preset", ["default", "paper"])
-def test_the_whole_method(preset, tiny_clip, random_backbone):
+@pytest.fixture(params=["default", "paper"])
+def segmenter_on(request, tiny_clip, random_backbone):
+    """A Segmenter of random networks on a device."""
     from ovsr_gpu import Segmenter  # which imports the networks' packages
 
-    config = Config(preset=preset, features=FeatureConfig(input_size=128, grid_size=16))
-    blobs = interpolate(random(4, 3, 5, 6), (120, 160), mode="bicubic")
-    images = (blobs * 60 + 120 + 5 * random(4, 3, 120, 160)).clamp(0, 255).byte()
-    here, there = (
-        Segmenter.from_pretrained(config, backbone_weights=random_backbone, clip=tiny_clip, device=device)(
-            images, "a; b; c"
-        )
-        for device in ("cpu", "cuda")
+    config = Config(preset=request.param, features=FeatureConfig(input_size=128, grid_size=16))
+    return lambda device: Segmenter.from_pretrained(
+        config, backbone_weights=random_backbone, clip=tiny_clip, device=device
     )
+
+
+def blobs() -> torch.Tensor:
+    smooth = interpolate(random(4, 3, 5, 6), (120, 160), mode="bicubic")
+    return (smooth * 60 + 120 + 5 * random(4, 3, 120, 160)).clamp(0, 255).byte()
+
+
+def test_the_whole_method(segmenter_on):
+    here, there = (segmenter_on(device)(blobs(), "a; b; c") for device in ("cpu", "cuda"))
     assert (here.region_map == there.region_map.cpu()).float().mean() > 0.99
+
+
+def test_nothing_waits_for_the_device(segmenter_on):
+    """From pictures on the device to class maps there; the number of regions comes to the host by an event."""
+    segmenter, images = segmenter_on("cuda"), blobs().cuda()
+    expected = segmenter(images, "a; b; c")  # compiles, and embeds the classes
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with pytest.raises(RuntimeError, match="synchroniz"):
+            images[0, 0, 0, 0].item()  # the guard works
+        prediction = segmenter(images, "a; b; c")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(prediction.class_map, expected.class_map)
+
+
+def test_the_trace_shows_no_wait(segmenter_on):
+    """What the mode above does not see: a profiler trace of the same."""
+    segmenter, images = segmenter_on("cuda"), blobs().cuda()
+    segmenter(images, "a; b; c")
+    torch.cuda.synchronize()
+    with torch.profiler.profile() as profile, torch.profiler.record_function("both stages"):
+        segmenter(images, "a; b; c")
+    events = profile.events()
+    call = next(event.time_range for event in events if event.name == "both stages")
+    during = {event.name for event in events if call.start <= event.time_range.start <= call.end}
+    assert "ovsr::recognition" in during
+    assert not during & {"cudaStreamSynchronize", "cudaDeviceSynchronize"}
+    copies = [event.name for event in events if event.name.startswith("Memcpy DtoH")]
+    assert len(copies) == 1  # the number of regions

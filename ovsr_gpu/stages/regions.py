@@ -99,10 +99,9 @@ def measure(labels: Tensor, rows: _Lines, columns: _Lines) -> tuple[Tensor, Regi
     numbers = torch.where(pixels > 0, region[label].view_as(labels) - before, 0).to(torch.int32)
 
     # The least x0, y0, -x1 and -y1 of the cells of each label.
-    extents = (columns.start[:, None, :], rows.start[:, :, None], -columns.stop[:, None, :], -rows.stop[:, :, None])
-    extents = torch.stack([extent.expand_as(labels) for extent in extents])
+    sides = (columns.start[:, None, :], rows.start[:, :, None], -columns.stop[:, None, :], -rows.stop[:, :, None])
     far = torch.iinfo(torch.int64).max
-    extents = torch.where(pixels > 0, extents, far).flatten(1)  # [4, B * h * w]
+    extents = torch.stack([torch.where(pixels > 0, side, far) for side in sides]).flatten(1)  # [4, B * h * w]
     boxes = torch.full_like(extents, far).scatter_reduce_(1, label.expand_as(extents), extents, "amin")
 
     count = total.wait()
