@@ -251,6 +251,7 @@ def _print_summary(summary: RunSummary, out: Path) -> None:
         f"{summary.labelled} of {summary.pictures} pictures labelled, {summary.regions} regions, "
         f"{summary.pictures_per_second:.2f} pictures/s; results in {out}"
     )
+    page.print("Time waited for " + ", ".join(f"{what} {share:.0%}" for what, share in summary.time_shares.items()))
     if summary.failed:
         page.print(f"{summary.failed} failed, all listed in {out / 'errors.jsonl'}:")
         for failure in summary.failures:

@@ -54,10 +54,16 @@ class ImageBatch:
         pictures = [_as_tensor(image) for image in images]
         own_sizes = tuple((picture.shape[1], picture.shape[2]) for picture in pictures)
         height, width = (max(sides) for sides in zip(*own_sizes, strict=True))
-        canvas = torch.zeros(len(pictures), 3, height, width, dtype=torch.uint8, device=device)
+        # One copy to the device out of pinned memory, for which the host does not wait.
+        on_host = all(picture.is_cpu for picture in pictures)
+        pinned = on_host and device.type == "cuda"
+        canvas = torch.zeros(
+            len(pictures), 3, height, width, dtype=torch.uint8, device="cpu" if on_host else device, pin_memory=pinned
+        )
         for slot, picture in zip(canvas, pictures, strict=True):
             slot[:, : picture.shape[1], : picture.shape[2]] = picture
-        return cls(canvas, torch.tensor(own_sizes, device=device), own_sizes)
+        sizes = torch.tensor(own_sizes, pin_memory=pinned)
+        return cls(canvas.to(device, non_blocking=pinned), sizes.to(device, non_blocking=pinned), own_sizes)
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

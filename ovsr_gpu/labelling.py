@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -45,7 +45,9 @@ class RunSummary:
     """What a run came to.
 
     pictures: how many were to be labelled; fewer are `labelled` or `failed` where the run was `interrupted`.
-    seconds: wall time without loading the models. area_shares: share of all labelled pixels, by class name.
+    seconds: wall time without loading the models. time_shares: for what the run waited in that time: "reading" (and
+        decoding), "models", and "writing" with all the rest; reading and writing go on beside the models, so a share
+        of them is what the models did not cover. area_shares: share of all labelled pixels, by class name.
     failures: the first few.
     """
 
@@ -55,6 +57,7 @@ class RunSummary:
     regions: int
     seconds: float
     pictures_per_second: float
+    time_shares: dict[str, float]
     area_shares: dict[str, float]
     failures: tuple[Failure, ...]
     interrupted: bool
@@ -129,8 +132,14 @@ def _run(
     errors = LineFile(out / "errors.jsonl")
     try:
         with closing(load_batches(pictures, batch_size)) as batches, Results(open_writers(out, vocabulary)) as results:
-            for batch in batches:
-                for outcome in _label_batch(segmenter, batch, vocabulary):
+            while True:
+                with tally.waiting_for("reading"):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                with tally.waiting_for("models"):
+                    outcomes = _label_batch(segmenter, batch, vocabulary)
+                for outcome in outcomes:
                     if isinstance(outcome, Failure):
                         errors.append([{**asdict(outcome), "path": str(outcome.path)}])
                     else:
@@ -186,7 +195,16 @@ class _Tally:
     failed: int = 0
     regions: int = 0
     failures: list[Failure] = field(default_factory=list)
+    waited: dict[str, float] = field(default_factory=lambda: {"reading": 0.0, "models": 0.0})
     start: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def waiting_for(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited[what] += time.perf_counter() - start
 
     def add(self, outcome: LabelledPicture | Failure) -> None:
         if isinstance(outcome, Failure):
@@ -200,6 +218,7 @@ class _Tally:
 
     def summary(self, vocabulary: Vocabulary, *, interrupted: bool) -> RunSummary:
         seconds = time.perf_counter() - self.start
+        waited = self.waited | {"writing": seconds - sum(self.waited.values())}
         shares = self.areas / max(self.areas.sum(), 1)
         names = [*vocabulary.names, SOMETHING_ELSE]
         return RunSummary(
@@ -209,6 +228,7 @@ class _Tally:
             regions=self.regions,
             seconds=round(seconds, 3),
             pictures_per_second=round(self.labelled / seconds, 3),
+            time_shares={what: round(part / seconds, 3) for what, part in waited.items()},
             area_shares={name: round(share, 6) for name, share in zip(names, shares.tolist(), strict=True)},
             failures=tuple(self.failures),
             interrupted=interrupted,

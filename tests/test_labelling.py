@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,9 @@ from torch import Tensor
 from ovsr_gpu.config import Config
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.export.overlay import OverlayWriter
+from ovsr_gpu.export.palette import PaletteWriter
 from ovsr_gpu.labelling import label_pictures
+from ovsr_gpu.sources import loading
 from ovsr_gpu.sources.files import Picture, find_pictures
 from ovsr_gpu.stages.vocabulary import Vocabulary
 from ovsr_gpu.structures import LabelledRegions, Prediction
@@ -123,9 +126,31 @@ def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
     assert written["config"] == json.loads(json.dumps(asdict(Config())))
     assert written["device"] == "cpu" and written["versions"]["torch"].startswith(torch.__version__.split("+")[0])
     assert written["pictures_per_second"] == summary.pictures_per_second > 0
+    assert written["time_shares"] == summary.time_shares
     assert sorted(path.name for path in out.iterdir()) == sorted(
         ["classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "regions.jsonl", "summary.json"]
     )
+
+
+@pytest.mark.parametrize("slow", ["reading", "models", "writing"])
+def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[Picture], monkeypatch) -> None:
+    def slowed(function):
+        def run(*args, **kwargs):
+            time.sleep(0.1)
+            return function(*args, **kwargs)
+
+        return run
+
+    place, name = {
+        "reading": (loading, "read_picture"),
+        "models": (FakeSegmenter, "__call__"),
+        "writing": (PaletteWriter, "write"),
+    }[slow]
+    monkeypatch.setattr(place, name, slowed(getattr(place, name)))
+    summary = label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=1)
+    assert list(summary.time_shares) == ["reading", "models", "writing"]
+    assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.002)
+    assert max(summary.time_shares, key=summary.time_shares.__getitem__) == slow
 
 
 def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list[Picture]) -> None:
