@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# All GPU tests and the clustering benchmark in one call of under ten minutes, out of a bare checkout: nothing is
-# installed or downloaded, and what is not there is named and left out.
+# All GPU tests and the benchmarks of the whole method and of the clustering in one call of under ten minutes, out of a
+# bare checkout: nothing is installed or downloaded, and what is not there is named and left out.
 #
-#     benchmarks/gpu.sh [options of pytest for the benchmark, such as -k "pixel and 28x28"]
+#     benchmarks/gpu.sh [options of pytest for the clustering benchmark, such as -k "pixel and 28x28"]
 #
 # OUT: folder of the results (benchmarks/results). PYTHON: the interpreter (python3). DEVICE=cpu tries the script where
-# there is no GPU; the GPU tests and the Triton entries are then skipped.
+# there is no GPU; the GPU tests and the Triton entries are then skipped, and the whole method is left out.
 # Ends with 0 where every part went well, 1 where one failed or ran out of time, 2 where nothing could be run.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -53,7 +53,15 @@ mkdir -p "$out"
 mapfile -t gpu_tests < <(grep -rlE 'mark\.gpu\b' tests --include='test_*.py')
 part "GPU tests" 150 "$python" -m pytest -m gpu -q -rs --continue-on-collection-errors \
     "${gpu_tests[@]}"
-part "clustering benchmark" 370 "$python" -m pytest benchmarks/bench_clustering.py --device "$device" --full -q -rs \
+if [[ $device == cpu ]]; then
+    echo "the benchmark of the whole method takes minutes on a CPU and is left out"
+elif "$python" -c 'import open_clip, torchvision, sklearn, threadpoolctl, pytest_benchmark' 2>/dev/null; then
+    part "benchmark of the whole method" 100 "$python" -m pytest benchmarks/bench_pipeline.py --device "$device" -q -rs \
+        --benchmark-json "$out/pipeline_$device.json"
+else
+    echo "open_clip_torch, torchvision, scikit-learn or pytest-benchmark is not installed: the whole method is left out"
+fi
+part "clustering benchmark" 270 "$python" -m pytest benchmarks/bench_clustering.py --device "$device" --full -q -rs \
     --results "$out/clustering_$device.json" "$@"
 if "$python" -c 'import matplotlib' 2>/dev/null; then
     part "plot and tables" 30 "$python" benchmarks/plot_clustering.py "$out/clustering_$device.json" \
