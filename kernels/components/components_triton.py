@@ -16,24 +16,24 @@ NOWHERE = tl.constexpr(0x7FFFFFFFFFFFFFFF)
 
 
 @triton.jit
-def neighbour(lane, height, width, SIDE: tl.constexpr):
+def neighbour(lane, H, W, SIDE: tl.constexpr):
     """The cell beyond one side of the cells `lane`, and whether there is one."""
-    row, column = lane // width, lane % width
+    row, column = lane // W, lane % W
     if SIDE == 0:
-        return lane - width, row > 0
+        return lane - W, row > 0
     elif SIDE == 1:
         return lane - 1, column > 0
     elif SIDE == 2:
-        return lane + 1, column < width - 1
+        return lane + 1, column < W - 1
     else:
-        return lane + width, row < height - 1
+        return lane + W, row < H - 1
 
 
 @triton.jit
-def find_components(labels, first, height, width, BLOCK: tl.constexpr):
+def find_components(labels, first, H, W, BLOCK: tl.constexpr):
     """Give each cell the first cell of its component: the root of each tree takes the least root that touches it, then
     all cells go up to their roots, until no tree touches another of its label."""
-    cells = height * width
+    cells = H * W
     labels += tl.program_id(0).to(tl.int64) * cells
     first += tl.program_id(0).to(tl.int64) * cells
     for start in range(0, cells, BLOCK):
@@ -51,7 +51,7 @@ def find_components(labels, first, height, width, BLOCK: tl.constexpr):
             root = tl.load(first + lane, mask=valid, other=0)
             least = root
             for side in tl.static_range(4):
-                other, there = neighbour(lane, height, width, side)
+                other, there = neighbour(lane, H, W, side)
                 same = valid & there
                 same = same & (tl.load(labels + other, mask=same, other=0) == label)
                 least = tl.minimum(least, tl.load(first + other, mask=same, other=0x7FFFFFFF))
@@ -70,9 +70,9 @@ def find_components(labels, first, height, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def absorb_components(own, area, border, least, height, width, BLOCK: tl.constexpr):
+def absorb_components(own, area, border, least, H, W, BLOCK: tl.constexpr):
     """Absorb one small component after another; area and border: zeros for each component."""
-    cells = height * width
+    cells = H * W
     own += tl.program_id(0).to(tl.int64) * cells
     area += tl.program_id(0).to(tl.int64) * cells
     border += tl.program_id(0).to(tl.int64) * cells
@@ -98,7 +98,7 @@ def absorb_components(own, area, border, least, height, width, BLOCK: tl.constex
             lane = start + tl.arange(0, BLOCK)
             inside = (lane < cells) & (rank < NOWHERE) & (tl.load(own + lane, mask=lane < cells, other=-1) == goes)
             for side in tl.static_range(4):
-                other, there = neighbour(lane, height, width, side)
+                other, there = neighbour(lane, H, W, side)
                 beyond = tl.load(own + other, mask=inside & there, other=0)
                 touches = inside & there & (beyond != goes)
                 tl.atomic_add(border + beyond, 1, mask=touches)

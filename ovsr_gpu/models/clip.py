@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from ovsr_gpu.embedded.networks import CLIP_FOLDER, EMBEDDED
@@ -37,7 +37,8 @@ class ClipModel:
     """A CLIP in eval mode, float32, without gradients; safe to call from several threads.
 
     name: as given to `load_clip`. device: where it runs.
-    image_size: side of the square input in pixels. mean, std: of its normalisation, RGB in [0, 1].
+    image_size: side of the square input in pixels. mean, std: of its normalisation, RGB in [0, 1]. mean_color: RGB in
+        [0, 255], what is normalised to zero, as float32 has it.
     resize_mode: "shortest", "longest" or "squash", the model's own preprocessing. fill_color: 0..255, of its padding.
     logit_scale: the factor of the cosines, already out of its logarithm. context_length: tokens of a prompt at most.
     """
@@ -59,6 +60,7 @@ class ClipModel:
         self.image_size: int = height
         self.mean: tuple[float, float, float] = tuple(preprocess["mean"])
         self.std: tuple[float, float, float] = tuple(preprocess["std"])
+        self.mean_color: list[float] = (255 * torch.tensor(self.mean)).tolist()
         self.resize_mode: str = preprocess["resize_mode"]
         self.fill_color: int = preprocess["fill_color"]
         self._module = module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
@@ -69,6 +71,11 @@ class ClipModel:
         self._fingerprint = ""
         self._fingerprint_lock = Lock()
         self._text_lock = Lock()
+
+    @property
+    def image_tower(self) -> nn.Module:
+        """The image tower, one of open_clip's classes."""
+        return self._module.visual
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from ovsr_gpu.config import BoxMode, RegionConfig
 from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.kernels.crop_resize import crop_resize
+from ovsr_gpu.kernels.crop_resize import Normalisation, RegionMask, crop_masks, crop_resize, normalise
 from ovsr_gpu.models.clip import ClipModel
 from ovsr_gpu.structures import Regions
 from ovsr_gpu.timing import stage
@@ -28,16 +28,21 @@ def region_crops(
     side = clip.image_size
     boxes = context_boxes(regions.boxes, images.sizes[regions.image_index], config)
     resized, offset = resize_window(boxes, side, config.box, clip.resize_mode)
-    crops = crop_resize(
-        images.pixels, regions.image_index, boxes, side, resized=resized, offset=offset, fill=clip.fill_color
+    window = (images.pixels, regions.image_index, boxes, side)
+    normalisation = Normalisation(clip.mean, clip.std)
+    if config.background == "blur":
+        crops = crop_resize(*window, resized=resized, offset=offset, fill=clip.fill_color)
+        own = crop_masks(region_map, regions.image_index, number, boxes, side, resized, offset)[:, None]
+        return normalise(torch.where(own, crops, _blurred(crops)), normalisation)
+    return crop_resize(
+        *window,
+        resized=resized,
+        offset=offset,
+        fill=clip.fill_color,
+        mask=RegionMask(region_map, number, clip.mean_color) if config.background == "mean" else None,
+        normalisation=normalisation,
+        memory_format=torch.channels_last,
     )
-    mean = crops.new_tensor(clip.mean)[:, None, None]
-    std = crops.new_tensor(clip.std)[:, None, None]
-    if config.background != "keep":
-        mask = crop_masks(region_map, regions.image_index, number, boxes, side, resized, offset)[:, None]
-        ground = 255 * mean if config.background == "mean" else _blurred(crops)
-        crops = torch.where(mask, crops, ground)
-    return (crops / 255 - mean) / std
 
 
 def context_boxes(boxes: Tensor, sizes: Tensor, config: RegionConfig) -> Tensor:
@@ -77,21 +82,6 @@ def resize_window(boxes: Tensor, side: int, mode: BoxMode, model_mode: str) -> t
     spare = resized - side
     centre = torch.where(spare >= 0, (spare / 2).round().long(), -(-spare // 2))  # torchvision's rounding
     return resized, centre
-
-
-def crop_masks(
-    region_map: Tensor, image_index: Tensor, number: Tensor, boxes: Tensor, side: int, resized: Tensor, offset: Tensor
-) -> Tensor:
-    """Which pixels of each crop belong to its region, by the picture's pixel under their centre: `[N, S, S]` bool."""
-    at = torch.arange(side, device=boxes.device)
-    window = offset[:, :, None] + at  # [N, 2, S]: row and column in the resized box
-    start = boxes[:, [1, 0]]
-    sides = boxes[:, [3, 2]] - start
-    under = ((2 * window + 1) * sides[:, :, None]) // (2 * resized[:, :, None])
-    inside = (window >= 0) & (window < resized[:, :, None])
-    row, column = (start[:, :, None] + torch.minimum(under.clamp_min(0), sides[:, :, None] - 1)).unbind(1)
-    found = region_map[image_index[:, None, None], row[:, :, None], column[:, None, :]] == number[:, None, None]
-    return found & inside[:, 0, :, None] & inside[:, 1, None, :]
 
 
 def _blurred(crops: Tensor) -> Tensor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ovsr_gpu.config import FeatureConfig
 from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.kernels.crop_resize import crop_resize
+from ovsr_gpu.kernels.crop_resize import Normalisation, crop_resize
 from ovsr_gpu.timing import stage
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,14 +43,25 @@ def _levels_on_grid(backbone: nn.Sequential, images: ImageBatch, config: Feature
     return torch.cat(levels, dim=1).float() * varied
 
 
-def network_input(images: ImageBatch, side: int) -> Tensor:
-    """The pictures squashed to `side` x `side`, normalised for ImageNet networks: `[B, 3, side, side]` float32."""
+def network_input(
+    images: ImageBatch, side: int, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Tensor:
+    """The pictures squashed to `side` x `side` and normalised: `[B, 3, side, side]` float32.
+
+    mean, std: three values for pixels in [0, 1], those of ImageNet networks unless given.
+    """
     count = len(images)
     corners = torch.zeros_like(images.sizes)
     boxes = torch.cat([corners, images.sizes.flip(1)], dim=1)  # (0, 0, width, height)
     index = torch.arange(count, device=images.sizes.device)
     square = torch.full((count, 2), side, device=images.sizes.device)
-    pixels = crop_resize(images.pixels, index, boxes, side, resized=square, offset=corners)
-    mean = pixels.new_tensor(IMAGENET_MEAN)[:, None, None]
-    std = pixels.new_tensor(IMAGENET_STD)[:, None, None]
-    return (pixels / 255 - mean) / std
+    return crop_resize(
+        images.pixels,
+        index,
+        boxes,
+        side,
+        resized=square,
+        offset=corners,
+        normalisation=Normalisation(mean, std),
+        memory_format=torch.channels_last,
+    )

@@ -17,18 +17,28 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from ovsr_gpu.kernels.components import components_triton
+from ovsr_gpu.kernels.crop_resize import crops_triton
 from ovsr_gpu.kernels.linkage import full_graph_triton, pixel_graph_triton, single_triton
 
 INTEGERS = {"order", "live", "near", "cluster", "role", "stale", "first", "second", "u_of", "v_of", "moved", "alive"}
 INTEGERS |= {"pair_of", "into"}
-INTEGERS |= {"own", "area", "border"}
+INTEGERS |= {"own", "area", "border", "lowest", "weights", "region_map"}
 LONG = {"labels", "children", "sizes", "wanted", "ends", "near_ids", "starts", "tail", "edges"}
-SCALARS = {"P", "R", "E", "height", "width", "least"}
+LONG |= {"image_index", "boxes", "resized", "offset", "number"}
+BYTES = {"images", "halfway"}
+SCALARS = {"P", "R", "E", "H", "least"}
+SCALARS |= {"PIXELS", "W", "PLANE", "TABLE", "S", "N_STRIDE", "C_STRIDE", "Y_STRIDE", "X_STRIDE"}
 FULL = full_graph_triton.TUNING
 PIXEL = pixel_graph_triton.TUNING
 TILE = {"TILE": full_graph_triton.TILE, "enable_fp_fusion": False}
+CROPS = {"SUPPORT": 2, **crops_triton.PASS_TUNING}
+PLAIN = {"FILL": 0.0, "region_map": None, "number": None, "COLOUR": None, "MEAN": None, "STD": None}
+FINISHED = {"FILL": 0.0, "COLOUR": (122.7, 116.7, 104.0), "MEAN": (0.481, 0.458, 0.408), "STD": (0.269, 0.261, 0.276)}
 
 KERNELS = [
+    *((crops_triton.line_weights, {"SUPPORT": support, **crops_triton.WEIGHTS_TUNING}) for support in (1, 2)),
+    (crops_triton.first_pass, CROPS),
+    *((crops_triton.second_pass, {**finish, **CROPS}) for finish in (PLAIN, FINISHED)),
     (components_triton.find_components, components_triton.TUNING),
     (components_triton.absorb_components, components_triton.TUNING),
     *((full_graph_triton.point_distances, {"SQUARED": squared, **TILE}) for squared in (True, False)),
@@ -51,6 +61,10 @@ def pointer_type(name: str, dtype: str) -> str:
         return "i32"
     if name == "mask":
         return "*i8"
+    if name in BYTES:
+        return "*u8"
+    if name == "crops":
+        return "*fp32" if dtype == "fp32" else "*bf16"
     if name == "near_bits":
         return "*i32" if dtype == "fp32" else "*i64"
     return "*i32" if name in INTEGERS else "*i64" if name in LONG else f"*{dtype}"

@@ -1,3 +1,5 @@
+import platform
+
 import numpy as np
 import PIL
 import pytest
@@ -5,7 +7,7 @@ import torch
 from PIL import Image
 
 from oracles import pillow_resize
-from ovsr_gpu.kernels.crop_resize import crop_resize
+from ovsr_gpu.kernels.crop_resize import Normalisation, RegionMask, crop_masks, crop_resize
 
 HEIGHT, WIDTH = 150, 220
 
@@ -73,6 +75,44 @@ def test_tiny_and_thin_boxes(box):
     assert np.abs(crop[0].numpy() - by_pillow(sources[1], box, 32, 32)).max() <= 1
 
 
+@pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 resizes along x first, whatever the box")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other builds of Pillow may fuse operations")
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_pillow_bit_by_bit(interpolation):
+    sources = pictures()
+    images = torch.tensor(sources).permute(0, 3, 1, 2)
+    generator = np.random.default_rng(5)
+    for number, box in enumerate(random_boxes(60, 1, 5)):
+        height, width = generator.integers(1, 200, 2).tolist()
+        side = max(height, width)
+        crop = crop_resize(
+            images,
+            torch.tensor([number % 2]),
+            box[None],
+            side,
+            resized=torch.tensor([[height, width]]),
+            offset=torch.tensor([[0, 0]]),
+            interpolation=interpolation,
+        )
+        picture = Image.fromarray(sources[number % 2]).crop(tuple(box.tolist()))
+        own = np.asarray(picture.resize((width, height), Image.Resampling[interpolation.upper()]))
+        assert np.array_equal(crop[0, :, :height, :width].numpy(), own.transpose(2, 0, 1)), (box, height, width)
+
+
+def test_many_taps():
+    """A picture far larger than the crop: more taps than sums of weights in float32 could hold."""
+    picture = np.random.default_rng(6).integers(0, 256, (2, 7680, 3), dtype=np.uint8)
+    crop = crop_resize(
+        torch.tensor(picture).permute(2, 0, 1)[None],
+        torch.tensor([0]),
+        torch.tensor([[0, 0, 7680, 2]]),
+        5,
+        resized=torch.tensor([[5, 5]]),
+        offset=torch.tensor([[0, 0]]),
+    )
+    assert np.abs(crop[0].numpy() - by_pillow(picture, (0, 0, 7680, 2), 5, 5)).max() == 0
+
+
 def test_window_of_a_resized_box():
     """A window that cuts the centre out of one box and pads another with the fill colour."""
     sources = pictures()
@@ -106,7 +146,69 @@ def test_padding_of_the_canvas_and_the_rest_of_the_batch_do_not_matter():
         assert torch.equal(crop_resize(canvas, torch.tensor([0]), boxes[n : n + 1], 48, **one)[0], together[n])
 
 
-def test_bad_images():
-    window = {"resized": torch.full((1, 2), 8), "offset": torch.zeros(1, 2).long()}
-    with pytest.raises(ValueError, match="uint8"):
-        crop_resize(torch.zeros(1, 3, 9, 9), torch.tensor([0]), torch.tensor([[0, 0, 9, 9]]), 8, **window)
+def arguments(**changes) -> dict:
+    """Of a call that works."""
+    one = {
+        "images": torch.zeros(1, 3, 9, 9, dtype=torch.uint8),
+        "image_index": torch.tensor([0]),
+        "boxes": torch.tensor([[0, 0, 9, 9]]),
+        "side": 8,
+        "resized": torch.full((1, 2), 8),
+        "offset": torch.zeros(1, 2).long(),
+    }
+    return {**one, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": torch.zeros(1, 3, 9, 9)}, "images must be .* uint8"),
+        ({"image_index": torch.zeros(2).long()}, "image_index must be"),
+        ({"boxes": torch.zeros(1, 4)}, "boxes must be .*int64"),
+        ({"resized": torch.full((1, 3), 8)}, "resized must be"),
+        ({"offset": torch.zeros(1, 2)}, "offset must be"),
+        ({"interpolation": "lanczos"}, "bicubic, bilinear"),
+        ({"dtype": torch.float16}, "float32 or torch.bfloat16"),
+        ({"mask": RegionMask(torch.zeros(1, 9, 8).int(), torch.tensor([0]), (0, 0, 0))}, "mask.region_map must be"),
+        ({"mask": RegionMask(torch.zeros(1, 9, 9).int(), torch.tensor([0, 1]), (0, 0, 0))}, "mask.number must be"),
+        ({"backend": "cuda"}, "backend must be"),
+    ],
+)
+def test_bad_arguments(changes, message):
+    with pytest.raises(ValueError, match=message):
+        crop_resize(**arguments(**changes))
+
+
+def test_finish_against_the_plain_crop():
+    """Mask, normalisation, dtype and memory format beside NumPy on the plain crop."""
+    images = torch.tensor(pictures()).permute(0, 3, 1, 2)
+    boxes = random_boxes(4, 8, 7)
+    window = {"resized": torch.tensor([[20, 48]] * 4), "offset": torch.tensor([[-3, 10]] * 4), "fill": 9}
+    generator = np.random.default_rng(7)
+    region_map = torch.tensor(generator.integers(0, 2, (2, HEIGHT, WIDTH)), dtype=torch.int32)
+    index, number = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 0])
+    plain = crop_resize(images, index, boxes, 32, **window).numpy().astype(float)
+    own = crop_masks(region_map, index, number, boxes, 32, window["resized"], window["offset"])[:, None].numpy()
+    colour, mean, std = (12.5, 100, 200), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 2**-8)):
+        found = crop_resize(
+            images,
+            index,
+            boxes,
+            32,
+            mask=RegionMask(region_map, number, colour),
+            normalisation=Normalisation(mean, std),
+            dtype=dtype,
+            memory_format=torch.channels_last,
+            **window,
+        )
+        painted = np.where(own, plain, np.reshape(colour, (3, 1, 1)))
+        expected = (painted / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+        assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
+        np.testing.assert_allclose(found.float().numpy(), expected, rtol=tolerance, atol=1e-6)
+
+
+def test_no_boxes():
+    none = {"image_index": torch.zeros(0).long(), "boxes": torch.zeros(0, 4).long()}
+    window = {"resized": torch.zeros(0, 2).long(), "offset": torch.zeros(0, 2).long()}
+    assert crop_resize(**arguments(**none, **window)).shape == (0, 3, 8, 8)
