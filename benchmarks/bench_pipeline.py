@@ -24,7 +24,8 @@ from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.device import network_batch
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.features import pixel_features
+from ovsr_gpu.stages.dense import pooled_embeddings
+from ovsr_gpu.stages.features import network_input, pixel_features
 from ovsr_gpu.stages.latents import svd_latents
 from ovsr_gpu.stages.recognition import class_map, name_regions
 from ovsr_gpu.stages.regions import localise
@@ -41,8 +42,11 @@ STAGES = (
     "image embeddings",
     "recognition",
     "class map",
+    "dense embeddings",
     "end to end",
+    "networks alone",
 )
+OURS_ALONE = ("dense embeddings", "networks alone")
 CONFIG = Config(recognition=RecognitionConfig(templates=("a photo of a {}.",)))  # texts are not timed, so one will do
 VOCABULARY = Vocabulary.parse("person; dog; cat; car; bicycle; building; road; tree; grass; sky; water; mountain")
 RANDOM = "random"  # how the name of random weights ends
@@ -55,12 +59,14 @@ pytestmark = pytest.mark.usefixtures("quiet_machine")
 
 def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
     """A call for each stage, on the results of the stages before it."""
-    device, clip, batch = segmenter.device, segmenter.clip, network_batch(segmenter.device)
+    device, clip = segmenter.device, segmenter.clip
+    backbone_batch = network_batch(device, CONFIG.features.input_size)
+    batch = network_batch(device, clip.image_size)  # of crops
     settings = CONFIG.recognition
     tensors = [torch.from_numpy(picture).permute(2, 0, 1).contiguous() for picture in pictures]
     images = ImageBatch.of(tensors, device)
     texts = segmenter.embed_classes(VOCABULARY)
-    features = pixel_features(segmenter.backbone, images, CONFIG.features, batch)
+    features = pixel_features(segmenter.backbone, images, CONFIG.features, backbone_batch)
     latents = svd_latents(features, CONFIG.latents)
     tree = merge_tree(latents, CONFIG.clustering)
 
@@ -79,10 +85,16 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
     def embed() -> torch.Tensor:
         return torch.cat([clip.encode_image(part) for part in crops])
 
+    inputs = [network_input(part, CONFIG.features.input_size) for part in images.split(backbone_batch)]
+    blocks = segmenter.backbone[: max(CONFIG.features.levels) + 1]
+
+    def networks() -> list[torch.Tensor]:
+        return [*map(blocks, inputs), *map(clip.encode_image, crops)]
+
     embeddings = embed()
     labelled = name_regions(regions, embeddings, texts, len(images), clip.logit_scale, settings)
     return {
-        "features": lambda: pixel_features(segmenter.backbone, images, CONFIG.features, batch),
+        "features": lambda: pixel_features(segmenter.backbone, images, CONFIG.features, backbone_batch),
         "latents": lambda: svd_latents(features, CONFIG.latents),
         "linkage": lambda: merge_tree(latents, CONFIG.clustering),
         "count + cut": count_and_cut,
@@ -91,7 +103,9 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray]) -> Calls:
         "image embeddings": embed,
         "recognition": lambda: name_regions(regions, embeddings, texts, len(images), clip.logit_scale, settings),
         "class map": lambda: class_map(region_map, labelled, len(images)),
+        "dense embeddings": lambda: pooled_embeddings(clip, images, region_map, regions, batch),
         "end to end": lambda: [one.cpu() for one in segmenter(tensors, VOCABULARY).class_map],
+        "networks alone": networks,
     }
 
 
@@ -198,8 +212,15 @@ def check_agreement(kind: str, ours: list[torch.Tensor], theirs: list[np.ndarray
     assert share >= 0.99, f"ours and the reference give the same {kind} to {share:.1%} of the pixels only"
 
 
-@pytest.mark.parametrize("provider", ["ours", "reference"])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "provider"),
+    [
+        (stage, provider)
+        for stage in STAGES
+        for provider in ("ours", "reference")
+        if provider == "ours" or stage not in OURS_ALONE
+    ],
+)
 def test_stage(benchmark, ratios, workload, device, stage, provider):
     calls, description = workload
     call = calls[provider][stage]

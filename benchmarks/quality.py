@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovsr_gpu import Config, Segmenter
+from ovsr_gpu import Config, RegionConfig, Segmenter
 from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     classes = [legend["classes"][value] for value in values]
 
     segmenter = Segmenter.from_pretrained(
-        Config(preset=options.preset),
+        Config(preset=options.preset, regions=RegionConfig(encoder=options.encoder)),
         backbone_weights=options.backbone_weights,
         clip=options.clip,
         clip_weights=options.clip_weights,
@@ -79,6 +79,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("root", type=Path)
     parser.add_argument("--list", type=Path, required=True, help="text file with a picture name a line")
     parser.add_argument("--preset", default="default")
+    parser.add_argument("--encoder", default="crop", help="crop or dense")
     parser.add_argument("--backbone-weights")
     parser.add_argument("--clip")
     parser.add_argument("--clip-weights")

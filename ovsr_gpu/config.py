@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+SvdDriver = Literal["gram", "svd"]
 Linkage = Literal["ward", "complete", "average", "weighted", "single"]
 Connectivity = Literal["4", "8", "full"]
 CountRule = Literal[
@@ -15,6 +16,7 @@ CountRule = Literal[
 ]
 BoxMode = Literal["squash", "square", "open_clip"]
 Background = Literal["keep", "blur", "mean"]
+RegionEncoder = Literal["crop", "dense"]
 Preset = Literal["default", "paper"]
 
 COUNT_PARAMETERS: dict[str, float] = {
@@ -62,13 +64,19 @@ class FeatureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentConfig:
-    """SVD latents: the first `rank` components, scaled by their singular values unless `scaled` is False."""
+    """SVD latents: the first `rank` components, scaled by their singular values unless `scaled` is False.
+
+    `driver` "gram" takes them from a Gram matrix in float64, on a GPU without a wait of the host; "svd" is torch's own
+    decomposition, the reference.
+    """
 
     rank: int = 16
     scaled: bool = True
+    driver: SvdDriver = "gram"
 
     def __post_init__(self) -> None:
         _check_range("latents.rank", self.rank, 1)
+        _check_choice("latents.driver", self.driver, SvdDriver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,23 +114,27 @@ class ClusteringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RegionConfig:
-    """Regions and their crops.
+    """Regions and how CLIP sees them.
 
     Components smaller than the share `min_area` of the picture are absorbed by the neighbour with the longest common
     border. Each box is grown by the share `context` of its sides on every side, then handled as `box` says;
-    what lies outside the region's mask is treated as `background` says.
+    what lies outside the region's mask is treated as `background` says. `encoder` "crop" puts each such crop through
+    CLIP; "dense" puts the whole picture through it once and pools what it says of the positions under each mask: there
+    are no crops then, and their settings play no part.
     """
 
     min_area: float = 0.005
     context: float = 0.15
     box: BoxMode = "squash"
     background: Background = "mean"
+    encoder: RegionEncoder = "crop"
 
     def __post_init__(self) -> None:
         _check_range("regions.min_area", self.min_area, 0, 1)
         _check_range("regions.context", self.context, 0, 10)
         _check_choice("regions.box", self.box, BoxMode)
         _check_choice("regions.background", self.background, Background)
+        _check_choice("regions.encoder", self.encoder, RegionEncoder)
 
 
 @dataclass(frozen=True, kw_only=True)

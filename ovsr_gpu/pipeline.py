@@ -13,6 +13,7 @@ from ovsr_gpu.config import Config
 from ovsr_gpu.images import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import ClipModel, load_clip
+from ovsr_gpu.models.dense import dense_tower
 from ovsr_gpu.models.device import choose_device, network_batch
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.embeddings import embed_regions
@@ -35,18 +36,22 @@ class Segmenter:
 
     backbone: the blocks of an EfficientNet (see `load_backbone`). clip: see `load_clip`. Both on `device`.
 
-    Raises ValueError for feature levels that the backbone does not have.
+    Raises ValueError for feature levels that the backbone does not have, ModelError for a CLIP that the region encoder
+    "dense" cannot read.
     """
 
     def __init__(self, backbone: nn.Sequential, clip: ClipModel, config: Config, device: torch.device) -> None:
         levels = config.features.levels
         if max(levels) >= len(backbone):
             raise ValueError(f"features.levels must be blocks of this backbone, 0 to {len(backbone) - 1}; got {levels}")
+        if config.regions.encoder == "dense":
+            dense_tower(clip)
         self.backbone = backbone
         self.clip = clip
         self.config = config
         self.device = device
-        self._batch = config.models.batch or network_batch(device)
+        self._backbone_batch = config.models.batch or network_batch(device, config.features.input_size)
+        self._clip_batch = config.models.batch or network_batch(device, clip.image_size)
         self._texts: dict[Vocabulary, Tensor] = {}
         self._texts_lock = Lock()
 
@@ -129,7 +134,7 @@ class Segmenter:
 
     def _segment(self, images: ImageBatch, clock: dict[str, float]) -> Segmentation:
         config = self.config
-        features = pixel_features(self.backbone, images, config.features, self._batch)
+        features = pixel_features(self.backbone, images, config.features, self._backbone_batch)
         latents = svd_latents(features, config.latents)
         dendrogram = merge_tree(latents, config.clustering)
         count = cluster_count(latents, dendrogram, config.clustering)
@@ -143,7 +148,7 @@ class Segmenter:
         region_map = images.pad_maps(segmentation.region_map)
         texts = self.embed_classes(vocabulary)
         embeddings = embed_regions(
-            self.clip, images, region_map, segmentation.regions, self.config.regions, self._batch
+            self.clip, images, region_map, segmentation.regions, self.config.regions, self._clip_batch
         )
         regions = name_regions(
             segmentation.regions, embeddings, texts, len(images), self.clip.logit_scale, self.config.recognition

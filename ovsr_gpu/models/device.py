@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import torch
 
-CPU_BATCH, GPU_BATCH = 4, 64
+CPU_PIXELS = 1 << 18
+GPU_BATCH = 64
 
 
-def network_batch(device: torch.device) -> int:
-    """How many pictures go through a network at a time.
+def network_batch(device: torch.device, side: int) -> int:
+    """How many pictures of `side` x `side` pixels go through a network at a time.
 
     On a CPU a few: activations that outgrow the caches cost more than a larger batch gains.
     """
-    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
+    return max(1, CPU_PIXELS // side**2) if device.type == "cpu" else GPU_BATCH
 
 
 def choose_device(wanted: str | torch.device) -> torch.device:

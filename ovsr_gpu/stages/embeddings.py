@@ -1,4 +1,4 @@
-"""Image embeddings of the regions: every region cropped and put through CLIP's image tower."""
+"""Image embeddings of the regions: every region cropped and put through CLIP's image tower, or read off one pass."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import ClipModel
 from ovsr_gpu.stages.crops import region_crops
+from ovsr_gpu.stages.dense import pooled_embeddings
 from ovsr_gpu.structures import Regions
 from ovsr_gpu.timing import stage
 
@@ -16,10 +17,12 @@ from ovsr_gpu.timing import stage
 def embed_regions(
     clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, config: RegionConfig, batch: int
 ) -> Tensor:
-    """Unit CLIP embeddings of the regions' crops: `[N, E]` float32.
+    """Unit CLIP embeddings of the regions, as `config.encoder` says: `[N, E]` float32.
 
-    region_map: `[B, H, W]` int32. `batch` crops are held and encoded at a time.
+    region_map: `[B, H, W]` int32. `batch` crops or pictures are held and encoded at a time.
     """
+    if config.encoder == "dense":
+        return pooled_embeddings(clip, images, region_map, regions, batch)
     parts = zip(regions.split(batch), regions.numbers(len(images)).split(batch), strict=True)
     embeddings = [
         encode_crops(clip, region_crops(images, region_map, part, number, clip, config)) for part, number in parts

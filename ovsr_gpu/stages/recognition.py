@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ovsr_gpu.config import RecognitionConfig
+from ovsr_gpu.kernels.spectral import leading_directions
 from ovsr_gpu.structures import LabelledRegions, Regions
 from ovsr_gpu.timing import stage
 
@@ -24,7 +25,7 @@ def name_regions(
     if config.shared_rank is None:
         cosine = embeddings @ texts.mT
     else:
-        cosine = shared_space_cosine(regions, embeddings, texts, images, config)
+        cosine = shared_space_cosine(regions, embeddings, texts, images, config.shared_rank, config.shared_centred)
     probabilities = (logit_scale * cosine).softmax(dim=1)
     score, class_index = probabilities.max(dim=1)
     if config.threshold is not None:
@@ -37,26 +38,27 @@ def name_regions(
 
 
 def shared_space_cosine(
-    regions: Regions, embeddings: Tensor, texts: Tensor, images: int, config: RecognitionConfig
+    regions: Regions, embeddings: Tensor, texts: Tensor, images: int, rank: int, centred: bool
 ) -> Tensor:
     """Cosine `[N, L+1]` of regions and texts after the SVD projection of each image.
 
-    The rows [regions of the image; texts] are projected on their `config.shared_rank` leading right singular vectors,
-    with the image's own mean taken off first if `config.shared_centred`. Each image has its own space, so that a
+    The rows [regions of the image; texts] are projected on their `rank` leading right singular vectors, with
+    the image's own mean taken off first if `centred`. Each image has its own space, so that a
     result never depends on the rest of the batch.
     """
-    slot = regions.numbers(images)
-    padded = embeddings.new_zeros(images, int(slot.max()) + 1, embeddings.shape[1])
-    padded[regions.image_index, slot] = embeddings
-    rows = torch.cat([padded, texts.expand(images, -1, -1)], dim=1)  # [B, Kmax + L + 1, E]
-    filled = rows.any(dim=2, keepdim=True)
-    if config.shared_centred:
-        mean = rows.sum(dim=1, keepdim=True) / filled.sum(dim=1, keepdim=True)
-        rows = torch.where(filled, rows - mean, 0)
-    directions = torch.linalg.svd(rows, full_matrices=False).Vh[:, : config.shared_rank]  # [B, Q, E]
-    projected = normalize(rows @ directions.mT, dim=2)
-    shared_texts = projected[:, padded.shape[1] :]  # [B, L + 1, Q]
-    shared_regions = projected[regions.image_index, slot]  # [N, Q]
+    texts = texts.expand(images, -1, -1)  # [B, L + 1, E]
+    image = torch.arange(images, device=texts.device)[:, None].expand(texts.shape[:2])
+    rows = torch.cat([embeddings, texts.flatten(0, 1)])
+    owner = torch.cat([regions.image_index, image.flatten()])
+    if centred:
+        sums = torch.zeros(images, rows.shape[1], dtype=torch.float64, device=rows.device)
+        sums.index_add_(0, owner, rows.double())
+        mean = (sums / (regions.counts(images) + texts.shape[1])[:, None]).to(rows.dtype)  # [B, E]
+        rows = rows - mean[owner]
+    directions = leading_directions(rows, owner, images, rank)  # [B, Q, E]
+    own_rows, text_rows = rows[: len(regions)], rows[len(regions) :].view_as(texts)
+    shared_texts = normalize(text_rows @ directions.mT, dim=2)  # [B, L + 1, Q]
+    shared_regions = normalize((directions[regions.image_index] @ own_rows[:, :, None])[:, :, 0], dim=1)  # [N, Q]
     return (shared_texts[regions.image_index] @ shared_regions[:, :, None])[:, :, 0]
 
 

@@ -19,18 +19,21 @@ from triton.compiler import ASTSource
 from ovsr_gpu.kernels.components import components_triton
 from ovsr_gpu.kernels.crop_resize import crops_triton
 from ovsr_gpu.kernels.linkage import full_graph_triton, pixel_graph_triton, single_triton
+from ovsr_gpu.kernels.spectral import spectral_triton
 
 INTEGERS = {"order", "live", "near", "cluster", "role", "stale", "first", "second", "u_of", "v_of", "moved", "alive"}
 INTEGERS |= {"pair_of", "into"}
 INTEGERS |= {"own", "area", "border", "lowest", "weights", "region_map"}
 LONG = {"labels", "children", "sizes", "wanted", "ends", "near_ids", "starts", "tail", "edges"}
-LONG |= {"image_index", "boxes", "resized", "offset", "number"}
+LONG |= {"ranks", "counts", "image_index", "boxes", "resized", "offset", "number"}
+DOUBLES = {"gram", "factor", "floors", "rows"}
 BYTES = {"images", "halfway"}
-SCALARS = {"P", "R", "E", "H", "least"}
+SCALARS = {"P", "R", "E", "H", "least", "n", "width"}
 SCALARS |= {"PIXELS", "W", "PLANE", "TABLE", "S", "N_STRIDE", "C_STRIDE", "Y_STRIDE", "X_STRIDE"}
 FULL = full_graph_triton.TUNING
 PIXEL = pixel_graph_triton.TUNING
 TILE = {"TILE": full_graph_triton.TILE, "enable_fp_fusion": False}
+SPECTRAL = spectral_triton.TUNING
 CROPS = {"SUPPORT": 2, **crops_triton.PASS_TUNING}
 PLAIN = {"FILL": 0.0, "region_map": None, "number": None, "COLOUR": None, "MEAN": None, "STD": None}
 FINISHED = {"FILL": 0.0, "COLOUR": (122.7, 116.7, 104.0), "MEAN": (0.481, 0.458, 0.408), "STD": (0.269, 0.261, 0.276)}
@@ -41,6 +44,8 @@ KERNELS = [
     *((crops_triton.second_pass, {**finish, **CROPS}) for finish in (PLAIN, FINISHED)),
     (components_triton.find_components, components_triton.TUNING),
     (components_triton.absorb_components, components_triton.TUNING),
+    (spectral_triton.factorise, {"ROWS": 8, "WIDTH": 256, **SPECTRAL}),
+    *((spectral_triton.orthogonalise, {"PAIRS": 2048 // width, "WIDTH": width, **SPECTRAL}) for width in (256, 1024)),
     *((full_graph_triton.point_distances, {"SQUARED": squared, **TILE}) for squared in (True, False)),
     (full_graph_triton.first_neighbours, FULL),
     *(
@@ -61,6 +66,8 @@ def pointer_type(name: str, dtype: str) -> str:
         return "i32"
     if name == "mask":
         return "*i8"
+    if name in DOUBLES:
+        return "*fp64"
     if name in BYTES:
         return "*u8"
     if name == "crops":

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ovsr_gpu.models.device import choose_device
+from ovsr_gpu.models.device import choose_device, network_batch
 
 
 @pytest.mark.parametrize("has_cuda", [True, False])
@@ -19,3 +19,9 @@ def test_by_name():
 def test_refused(wanted):
     with pytest.raises(ValueError, match="device must be 'auto', 'cpu'"):
         choose_device(wanted)
+
+
+def test_a_cpu_takes_few_large_pictures_at_a_time():
+    cpu = torch.device("cpu")
+    assert [network_batch(cpu, side) for side in (160, 224, 448, 4096)] == [10, 5, 1, 1]
+    assert network_batch(torch.device("cuda"), 448) == 64

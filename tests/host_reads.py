@@ -1,0 +1,55 @@
+"""A guard against waits of the host for the device, for a CPU, where they cost nothing and show nowhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import ovsr_gpu.kernels
+import ovsr_gpu.late
+
+aten = torch.ops.aten
+READS = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.bincount, aten.is_nonzero}
+READS |= {aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.repeat_interleave}
+FROM_HOST = {aten.lift_fresh}  # torch.tensor and new_tensor: on a GPU a copy for which the host waits
+DRIVERS = {aten._linalg_svd, aten._linalg_eigh, aten.linalg_qr, aten.linalg_cholesky_ex}  # read an error flag back
+KERNELS = str(Path(ovsr_gpu.kernels.__file__).parent)
+"""Not watched: what runs there is the CPU's own way, and tests on a GPU see that the GPU's reads nothing."""
+
+
+class NoHostReads(TorchDispatchMode):
+    """Raises AssertionError where an operation would wait for the device or take data from the host.
+
+    A `LateInteger` may be read; `late` counts how often one was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if self._reads(func, args) and not (files := _files()) & {KERNELS}:
+            if ovsr_gpu.late.__file__ not in files:
+                raise AssertionError(f"{func} would make the host wait for the device")
+            self.late += 1
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def _reads(func, args) -> bool:
+        packet = func.overloadpacket
+        if packet in (aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_):
+            return any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        return packet in READS | FROM_HOST | DRIVERS
+
+
+def _files() -> set[str]:
+    """The files of the callers, those of the kernels as one."""
+    files, frame = set(), sys._getframe()
+    while frame:
+        name = frame.f_code.co_filename
+        files.add(KERNELS if name.startswith(KERNELS) else name)
+        frame = frame.f_back
+    return files
