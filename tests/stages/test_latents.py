@@ -50,5 +50,5 @@ def test_an_image_does_not_depend_on_its_batch():
 
 
 def test_unknown_driver():
-    with pytest.raises(ValueError, match="latents.driver must be one of 'gram', 'svd'; got 'qr'"):
+    with pytest.raises(ValueError, match=r"latents\.driver must be one of 'gram', 'svd'; got 'qr'"):
         LatentConfig(driver="qr")
