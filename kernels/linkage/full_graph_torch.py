@@ -47,7 +47,8 @@ def _merges(distance: Tensor, method: str, mask: Tensor, wanted: Tensor) -> Merg
         if not len(row):
             return MergeTree(*(part[:, : points - 1] for part in tree))
         count = leads.sum(1, keepdim=True)
-        clusters.dead.masked_fill_(count == 0, torch.inf)  # in finished images, where padding writes what it will
+        if images > 1:
+            clusters.dead.masked_fill_(count == 0, torch.inf)  # of finished images, where padding writes what it will
         first, place = _padded(row, count, clusters.start, made, behind=points - 1)
         children, heights, sizes = clusters.merge(first, points + place, method)
         tree.children.scatter_(1, place[:, :, None].expand(-1, -1, 2), children)
@@ -139,7 +140,8 @@ class _Clusters:
         # A union lies no nearer than its parts did, but as near where distances tie or are rounded.
         again = union.amin(1).flatten() <= self.apart
         again |= torch.zeros_like(again).index_fill_(0, halves, True).index_select(0, self.nearest)
-        self.state[:2].index_copy_(1, a, torch.stack([size, height]).flatten(1))
+        self.size.index_copy_(0, a, size.flatten())
+        self.height.index_copy_(0, a, height.flatten())
         self.cluster.index_copy_(0, a, cluster.flatten())
         self.nearest.index_copy_(0, b, b)
         self.dead.view(-1).index_fill_(0, b, torch.inf)
@@ -179,7 +181,7 @@ class _Clusters:
         exist. Where everything ties, as in areas of one colour, xor pairs up all neighbours of a round, where "the
         first one" would join a single pair.
         """
-        image = rows // self.slots
+        image = rows // self.slots if self.images > 1 else 0
         far, scratch = self._rows(rows), self.other_rows[: len(rows)]
         far += self._of_image(self.dead, image, scratch)
         least = far.amin(1)
@@ -189,7 +191,7 @@ class _Clusters:
         torch.bitwise_xor(others, first_point[:, None], out=gap)
         # The bits of 1.0 as a whole number lie above all gaps, those of 0.0 are 0.
         gap |= far.ne_(least[:, None]).view(gap.dtype)
-        neighbour = (first_point ^ gap.amin(1)) + image * self.points
+        neighbour = (first_point ^ gap.amin(1)).to(torch.int64) + image * self.points
         self.nearest.index_copy_(0, rows, self.row_of.index_select(0, neighbour))
         self.apart.index_copy_(0, rows, least)
 
@@ -197,9 +199,10 @@ class _Clusters:
         """Distances `[n, K]` of the clusters in `rows` `[n]`."""
         return torch.index_select(self.distance, 0, rows, out=self.some_rows[: len(rows)])
 
-    def _of_image(self, rows: Tensor, image: Tensor, out: Tensor) -> Tensor:
+    @staticmethod
+    def _of_image(rows: Tensor, image: Tensor | int, out: Tensor) -> Tensor:
         """The row of `[B, K]` that belongs to each `image` `[n]`: `[n, K]`, or `[1, K]` where there is one image."""
-        return rows if self.images == 1 else torch.index_select(rows, 0, image, out=out)
+        return torch.index_select(rows, 0, image, out=out) if isinstance(image, Tensor) else rows
 
     def _move_together(self) -> None:
         """Lay everything out anew where many slots are dead."""
