@@ -94,7 +94,9 @@ def hard_threshold(latents: Latents, scale: float) -> Tensor:
     """
     singular_values, beta = latents.singular_values, latents.aspect
     omega = 0.56 * beta**3 - 0.95 * beta**2 + 1.82 * beta + 1.43
-    return 1 + scale * (singular_values > omega * singular_values.quantile(0.5, dim=1, keepdim=True)).sum(1)
+    count = singular_values.shape[1]
+    median = singular_values[:, (count - 1) // 2 : count // 2 + 1].mean(1, keepdim=True)
+    return 1 + scale * (singular_values > omega * median).sum(1)
 
 
 def elbow(latents: Latents, scale: float) -> Tensor:
