@@ -93,11 +93,18 @@ def line_weights(boxes, resized, offset, lowest, weights, TABLE, S, SUPPORT: tl.
 
 
 @triton.jit
-def needed_lines(lowest, length, taps, count):
-    """The lines [begin, stop) of a box that its window's lines are made of; none where there are no such lines."""
+def taps_of(lowest, weights, region, axis, length, size, count, TABLE, S, SUPPORT: tl.constexpr):
+    """What `line_weights` found for one axis of a region.
+
+    Returns the first taps and weights of its lines, their number of taps, and the lines [begin, stop) of the box that
+    the window's lines are made of; none where there are no such lines.
+    """
+    lowest += (2 * region + axis) * S
+    taps = tap_bound(length, size, SUPPORT)
     begin = tl.load(lowest, mask=count > 0, other=0)
     last = tl.load(lowest + count - 1, mask=count > 0, other=0)
-    return begin, tl.where(count > 0, tl.minimum(last + taps, length), 0)
+    stop = tl.where(count > 0, tl.minimum(last + taps, length), 0)
+    return lowest, weights + (2 * region + axis) * TABLE, taps, begin, stop
 
 
 @triton.jit
@@ -150,11 +157,12 @@ def first_pass(
     region = tl.program_id(0).to(tl.int64)
     top, height, to_height, _, _, count_y = axis_of(boxes, resized, offset, region, 0, S)
     left, width, to_width, _, _, count_x = axis_of(boxes, resized, offset, region, 1, S)
-    taps_y, taps_x = tap_bound(height, to_height, SUPPORT), tap_bound(width, to_width, SUPPORT)
-    lowest_y, lowest_x = lowest + 2 * region * S, lowest + (2 * region + 1) * S
-    weights_y, weights_x = weights + 2 * region * TABLE, weights + (2 * region + 1) * TABLE
-    begin_y, stop_y = needed_lines(lowest_y, height, taps_y, count_y)
-    begin_x, stop_x = needed_lines(lowest_x, width, taps_x, count_x)
+    lowest_y, weights_y, taps_y, begin_y, stop_y = taps_of(
+        lowest, weights, region, 0, height, to_height, count_y, TABLE, S, SUPPORT
+    )
+    lowest_x, weights_x, taps_x, begin_x, stop_x = taps_of(
+        lowest, weights, region, 1, width, to_width, count_x, TABLE, S, SUPPORT
+    )
     down = vertical_first(height, width, to_height, to_width)
     rows = tl.where(down, count_y, stop_y - begin_y)
     columns = tl.where(down, stop_x - begin_x, count_x)
@@ -212,11 +220,12 @@ def second_pass(
     region = tl.program_id(0).to(tl.int64)
     top, height, to_height, corner_y, first_y, count_y = axis_of(boxes, resized, offset, region, 0, S)
     left, width, to_width, corner_x, first_x, count_x = axis_of(boxes, resized, offset, region, 1, S)
-    taps_y, taps_x = tap_bound(height, to_height, SUPPORT), tap_bound(width, to_width, SUPPORT)
-    lowest_y, lowest_x = lowest + 2 * region * S, lowest + (2 * region + 1) * S
-    weights_y, weights_x = weights + 2 * region * TABLE, weights + (2 * region + 1) * TABLE
-    begin_y, stop_y = needed_lines(lowest_y, height, taps_y, count_y)
-    begin_x, stop_x = needed_lines(lowest_x, width, taps_x, count_x)
+    lowest_y, weights_y, taps_y, begin_y, stop_y = taps_of(
+        lowest, weights, region, 0, height, to_height, count_y, TABLE, S, SUPPORT
+    )
+    lowest_x, weights_x, taps_x, begin_x, stop_x = taps_of(
+        lowest, weights, region, 1, width, to_width, count_x, TABLE, S, SUPPORT
+    )
     down = vertical_first(height, width, to_height, to_width)
     row = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
     column = (tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS))[None, :]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ovsr_gpu.kernels.backend import choose_backend
+from ovsr_gpu.kernels.linkage.arguments import check_floating
 from ovsr_gpu.kernels.spectral import spectral_torch
 
 
@@ -26,7 +27,7 @@ def leading_svd(matrix: Tensor, rank: int, *, backend: str = "auto") -> tuple[Te
 
     Raises ValueError for another rank, shape or dtype, RuntimeError for a backend that cannot run here.
     """
-    _check_floating("matrix", matrix, "[B, P, C], P and C at least 1", 3)
+    check_floating("matrix", matrix, "[B, P, C], P and C at least 1", matrix.ndim == 3 and 0 not in matrix.shape[1:])
     _check_rank(rank)
     if choose_backend(backend, matrix) == "triton":
         from ovsr_gpu.kernels.spectral import spectral_triton
@@ -49,7 +50,7 @@ def leading_directions(rows: Tensor, group: Tensor, groups: int, rank: int, *, b
 
     The backend and the errors are as in `leading_svd`.
     """
-    _check_floating("rows", rows, "[T, E], T and E at least 1", 2)
+    check_floating("rows", rows, "[T, E], T and E at least 1", rows.ndim == 2 and 0 not in rows.shape)
     _check_rank(rank)
     if group.shape != rows.shape[:1] or group.dtype != torch.int64:
         raise ValueError(f"group must be int64 of shape {list(rows.shape[:1])}; got {list(group.shape)} {group.dtype}")
@@ -74,13 +75,6 @@ def _leading(
     if tall:  # the transposed product is three times as fast on a CPU
         return (leading.mT @ matrix.mT).mT, singular_values
     return leading * singular_values[:, None, :rank], singular_values
-
-
-def _check_floating(name: str, tensor: Tensor, shape: str, dimensions: int) -> None:
-    if tensor.ndim != dimensions or 0 in tensor.shape[-2:] or tensor.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"{name} must be a float32 or float64 tensor of shape {shape}; got {list(tensor.shape)} {tensor.dtype}"
-        )
 
 
 def _check_rank(rank: int) -> None:
