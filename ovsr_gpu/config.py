@@ -17,6 +17,7 @@ CountRule = Literal[
 BoxMode = Literal["squash", "square", "open_clip"]
 Background = Literal["keep", "blur", "mean"]
 RegionEncoder = Literal["crop", "dense"]
+Precision = Literal["float32", "float16", "bfloat16"]
 Preset = Literal["default", "paper"]
 
 COUNT_PARAMETERS: dict[str, float] = {
@@ -175,17 +176,26 @@ class RecognitionConfig:
 class ModelConfig:
     """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip.
 
-    At most `batch` pictures or crops go through a network at a time; None chooses by the device.
+    At most `batch` pictures or crops go through a network at a time; None chooses by the device. With `full_batches`
+    always so many, the last ones filled up with blanks: a picture then gives the same bytes in whatever company.
+    `clip_precision` is that of CLIP's image tower; None is "float16" on a CUDA GPU and "float32" elsewhere. Everything
+    else, EfficientNet above all, is float32: with less, the regions of photographs change (benchmarks/results).
+    `compile` has torch compile both networks, at their first use, which takes a minute or so.
     """
 
     backbone_weights: str = "IMAGENET1K_V1"
     clip: str = "ViT-B-16"
     clip_weights: str = "datacomp_xl_s13b_b90k"
+    clip_precision: Precision | None = None
     batch: int | None = None
+    full_batches: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.batch is not None:
             _check_range("models.batch", self.batch, 1)
+        if self.clip_precision is not None:
+            _check_choice("models.clip_precision", self.clip_precision, Precision)
 
 
 _PRESETS: dict[str, dict[str, Any]] = {

@@ -15,6 +15,7 @@ from torch import Tensor
 from ovsr_gpu.errors import PictureError
 from ovsr_gpu.sources.decode import read_picture, to_rgb
 from ovsr_gpu.structures import Maps
+from ovsr_gpu.transfers import to_device
 
 Picture = Tensor | np.ndarray[Any, Any] | Image.Image | str | os.PathLike[str]
 
@@ -54,7 +55,6 @@ class ImageBatch:
         pictures = [_as_tensor(image) for image in images]
         own_sizes = tuple((picture.shape[1], picture.shape[2]) for picture in pictures)
         height, width = (max(sides) for sides in zip(*own_sizes, strict=True))
-        # One copy to the device out of pinned memory, for which the host does not wait.
         on_host = all(picture.is_cpu for picture in pictures)
         pinned = on_host and device.type == "cuda"
         canvas = torch.zeros(
@@ -62,8 +62,7 @@ class ImageBatch:
         )
         for slot, picture in zip(canvas, pictures, strict=True):
             slot[:, : picture.shape[1], : picture.shape[2]] = picture
-        sizes = torch.tensor(own_sizes, pin_memory=pinned)
-        return cls(canvas.to(device, non_blocking=pinned), sizes.to(device, non_blocking=pinned), own_sizes)
+        return cls(*to_device([canvas, torch.tensor(own_sizes, pin_memory=pinned)], device), own_sizes)
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

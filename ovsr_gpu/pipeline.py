@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,17 @@ from ovsr_gpu.images import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import ClipModel, load_clip
 from ovsr_gpu.models.dense import dense_tower
-from ovsr_gpu.models.device import choose_device, network_batch
+from ovsr_gpu.models.device import NetworkBatch, choose_device, clip_dtype
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
 from ovsr_gpu.stages.recognition import class_map, name_regions
-from ovsr_gpu.stages.regions import localise
+from ovsr_gpu.stages.regions import LateRegions, localise
 from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
-from ovsr_gpu.structures import Prediction, Segmentation
+from ovsr_gpu.structures import LabelledRegions, Prediction, Regions, RegionTable, Segmentation
 from ovsr_gpu.timing import record_stages
+from ovsr_gpu.transfers import one_late
 
 Images = Tensor | Sequence[Picture]
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
@@ -34,7 +36,8 @@ class Segmenter:
 
     Calls only read the models, so one Segmenter may be called from several threads.
 
-    backbone: the blocks of an EfficientNet (see `load_backbone`). clip: see `load_clip`. Both on `device`.
+    backbone: the blocks of an EfficientNet (see `load_backbone`). clip: see `load_clip`. Both on `device`; they are
+        compiled in place if `config.models.compile`.
 
     Raises ValueError for feature levels that the backbone does not have, ModelError for a CLIP that the region encoder
     "dense" cannot read.
@@ -50,8 +53,11 @@ class Segmenter:
         self.clip = clip
         self.config = config
         self.device = device
-        self._backbone_batch = config.models.batch or network_batch(device, config.features.input_size)
-        self._clip_batch = config.models.batch or network_batch(device, clip.image_size)
+        self._backbone_batch = NetworkBatch.of(config.features.input_size, device, config.models)
+        self._clip_batch = NetworkBatch.of(clip.image_size, device, config.models)
+        if config.models.compile:
+            for network in (*backbone, clip.image_tower):
+                network.compile()
         self._texts: dict[Vocabulary, Tensor] = {}
         self._texts_lock = Lock()
 
@@ -82,17 +88,35 @@ class Segmenter:
             clip, clip_weights = models.clip, clip_weights or models.clip_weights
         return cls(
             load_backbone(backbone_weights or models.backbone_weights, where),
-            load_clip(clip, clip_weights, where),
+            load_clip(clip, clip_weights, where).use_precision(clip_dtype(where, models)),
             config,
             where,
         )
 
     def __call__(self, images: Images, classes: Classes, *, timings: bool = False) -> Prediction:
         """Both stages: `recognize(images, segment(images), classes)`."""
+        return self.begin(images, classes, timings=timings).finish()
+
+    def stream(self, batches: Iterable[Images], classes: Classes) -> Iterator[Prediction]:
+        """Predictions of many batches, in their order, with one batch in flight.
+
+        A GPU has the first stage of the next batch to do while the host reads how many regions this one has, so that
+        it never stands still. Therefore a batch is taken from `batches` before the prediction of the one before it
+        is given. All else is as in a call for each.
+        """
+        vocabulary = Vocabulary.parse(classes)
+        return one_late(batches, lambda images: self.begin(images, vocabulary), PendingPrediction.finish)
+
+    def begin(self, images: Images, classes: Classes, *, timings: bool = False) -> PendingPrediction:
+        """Give the device the first stage; `finish` of what is returned gives it the second.
+
+        In between the host is free, to begin the next batch for example.
+        """
         batch = ImageBatch.of(images, self.device)
         vocabulary = Vocabulary.parse(classes)
         with torch.no_grad(), record_stages(timings) as clock:
-            return self._recognize(batch, self._segment(batch, clock), vocabulary, clock)
+            texts = self.embed_classes(vocabulary)
+            return PendingPrediction(self, batch, self.cut(batch), vocabulary, texts, clock if timings else None)
 
     def segment(self, images: Images, *, timings: bool = False) -> Segmentation:
         """Stage 1: cut pictures into regions without naming them.
@@ -104,7 +128,10 @@ class Segmenter:
         """
         batch = ImageBatch.of(images, self.device)
         with torch.no_grad(), record_stages(timings) as clock:
-            return self._segment(batch, clock)
+            found = self.cut(batch)
+            regions = LateRegions(found.table).read()
+        region_map = batch.crop_maps(found.region_map)
+        return Segmentation(region_map, regions, found.singular_values, found.cluster_count, timings=clock)
 
     def recognize(
         self, images: Images, segmentation: Segmentation, classes: Classes, *, timings: bool = False
@@ -117,9 +144,20 @@ class Segmenter:
         """
         batch = ImageBatch.of(images, self.device)
         vocabulary = Vocabulary.parse(classes)
+        region_map = batch.pad_maps(segmentation.region_map)
         with torch.no_grad(), record_stages(timings) as clock:
             clock.update(segmentation.timings)
-            return self._recognize(batch, segmentation, vocabulary, clock)
+            texts = self.embed_classes(vocabulary)
+            regions, class_map = self.name(batch, region_map, segmentation.regions, texts)
+        return Prediction(
+            segmentation.region_map,
+            regions,
+            segmentation.singular_values,
+            segmentation.cluster_count,
+            batch.crop_maps(class_map),
+            vocabulary.names,
+            timings=clock,
+        )
 
     def embed_classes(self, classes: Classes) -> Tensor:
         """Text embeddings of the classes: `[L+1, E]` float32, unit rows, the last one "something else".
@@ -132,34 +170,69 @@ class Segmenter:
                 self._texts[vocabulary] = embed_vocabulary(self.clip, vocabulary, self.config.recognition)
             return self._texts[vocabulary]
 
-    def _segment(self, images: ImageBatch, clock: dict[str, float]) -> Segmentation:
+    def cut(self, images: ImageBatch) -> Cut:
+        """Stage 1 on the device alone: nothing of it comes to the host."""
         config = self.config
         features = pixel_features(self.backbone, images, config.features, self._backbone_batch)
         latents = svd_latents(features, config.latents)
         dendrogram = merge_tree(latents, config.clustering)
         count = cluster_count(latents, dendrogram, config.clustering)
         labels = cluster_labels(latents, dendrogram, count)
-        region_map, regions = localise(labels, images, config.regions)
-        return Segmentation(images.crop_maps(region_map), regions, latents.singular_values, count, timings=clock)
+        region_map, table = localise(labels, images, config.regions)
+        return Cut(region_map, table, latents.singular_values, count)
 
-    def _recognize(
-        self, images: ImageBatch, segmentation: Segmentation, vocabulary: Vocabulary, clock: dict[str, float]
-    ) -> Prediction:
-        region_map = images.pad_maps(segmentation.region_map)
-        texts = self.embed_classes(vocabulary)
-        embeddings = embed_regions(
-            self.clip, images, region_map, segmentation.regions, self.config.regions, self._clip_batch
-        )
-        regions = name_regions(
-            segmentation.regions, embeddings, texts, len(images), self.clip.logit_scale, self.config.recognition
-        )
-        classes = images.crop_maps(class_map(region_map, regions, len(images)))
+    def name(
+        self, images: ImageBatch, region_map: Tensor, regions: Regions, texts: Tensor
+    ) -> tuple[LabelledRegions, Tensor]:
+        """Stage 2 on the device alone: the named regions, and their class map `[B, H, W]` int32.
+
+        region_map: `[B, H, W]` int32. texts: `[L+1, E]` float32, see `embed_classes`.
+        """
+        embeddings = embed_regions(self.clip, images, region_map, regions, self.config.regions, self._clip_batch)
+        labelled = name_regions(regions, embeddings, texts, len(images), self.clip.logit_scale, self.config.recognition)
+        return labelled, class_map(region_map, regions.firsts(len(images)), labelled.class_index)
+
+
+class Cut(NamedTuple):
+    """What stage 1 leaves on the device, on the canvas of its batch.
+
+    region_map: `[B, H, W]` int32. singular_values: `[B, M]` float32. cluster_count: `[B]` int64.
+    """
+
+    region_map: Tensor
+    table: RegionTable
+    singular_values: Tensor
+    cluster_count: Tensor
+
+
+class PendingPrediction:
+    """A batch between its stages, see `Segmenter.begin`."""
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        images: ImageBatch,
+        found: Cut,
+        vocabulary: Vocabulary,
+        texts: Tensor,
+        timings: dict[str, float] | None,
+    ) -> None:
+        self._segmenter, self._images, self._found = segmenter, images, found
+        self._vocabulary, self._texts, self._timings = vocabulary, texts, timings
+        self._regions = LateRegions(found.table)
+
+    def finish(self) -> Prediction:
+        """Wait until the number of regions is known, and give the device the second stage."""
+        images, found = self._images, self._found
+        with torch.no_grad(), record_stages(self._timings is not None) as clock:
+            clock.update(self._timings or {})
+            regions, classes = self._segmenter.name(images, found.region_map, self._regions.read(), self._texts)
         return Prediction(
-            segmentation.region_map,
+            images.crop_maps(found.region_map),
             regions,
-            segmentation.singular_values,
-            segmentation.cluster_count,
-            classes,
-            vocabulary.names,
+            found.singular_values,
+            found.cluster_count,
+            images.crop_maps(classes),
+            self._vocabulary.names,
             timings=clock,
         )

@@ -36,6 +36,8 @@ class Regions:
 
     image_index: `[N]` int64. areas: `[N]` int64, pixels.
     boxes: `[N, 4]` int64, tight (x0, y0, x1, y1) in pixels, x1 and y1 exclusive.
+
+    The last slots may be empty (see `RegionTable`): an area of zero, the box (0, 0, 1, 1) of the last image.
     """
 
     image_index: Tensor
@@ -48,7 +50,7 @@ class Regions:
     def counts(self, images: int) -> Tensor:
         """Number of regions of each of the `images` images: `[B]` int64."""
         none = torch.zeros(images, dtype=torch.int64, device=self.image_index.device)
-        return none.scatter_add_(0, self.image_index, torch.ones_like(self.image_index))
+        return none.scatter_add_(0, self.image_index, (self.areas > 0).long())
 
     def firsts(self, images: int) -> Tensor:
         """Place of the first region of each of the `images` images: `[B]` int64."""
@@ -62,8 +64,23 @@ class Regions:
 
     def split(self, size: int) -> list[Regions]:
         """Runs of at most `size` regions."""
-        parts = (self.image_index.split(size), self.boxes.split(size), self.areas.split(size))
-        return [Regions(*part) for part in zip(*parts, strict=True)]
+        return [self.run(start, start + size) for start in range(0, len(self), size)]
+
+    def run(self, start: int, stop: int) -> Regions:
+        """Those from `start` on, before `stop`."""
+        return Regions(self.image_index[start:stop], self.boxes[start:stop], self.areas[start:stop])
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """The regions of a batch on the device, before the host knows how many there are.
+
+    regions: with a slot for every region that there could be; from slot `total` on they are empty.
+    total: `[]` int64.
+    """
+
+    regions: Regions
+    total: Tensor
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovsr_gpu import Config, FeatureConfig, PictureError, RegionConfig, Segmenter, VocabularyError
+from ovsr_gpu import Config, FeatureConfig, ModelConfig, PictureError, RegionConfig, Segmenter, VocabularyError
 
 CLASSES = "dog; grass, lawn; sky"
 SMALL = FeatureConfig(input_size=96, grid_size=12)
@@ -77,6 +77,30 @@ def test_two_stages_are_the_whole(segmenter):
     assert torch.equal(whole.regions.probabilities, steps.regions.probabilities)
 
 
+def test_a_stream_is_a_call_for_each_batch_with_one_in_flight(segmenter):
+    batches = [[scene(50, 70, 3 * n + i) for i in range(n + 1)] for n in range(3)]
+    taken = []
+    stream = segmenter.stream((taken.append(len(batch)) or batch for batch in batches), CLASSES)
+    first = next(stream)
+    assert taken == [1, 2]
+    for streamed, batch in zip([first, *stream], batches, strict=True):
+        called = segmenter(batch, CLASSES)
+        assert all(map(torch.equal, streamed.class_map, called.class_map))
+        assert all(map(torch.equal, streamed.region_map, called.region_map))
+        assert torch.equal(streamed.regions.probabilities, called.regions.probabilities)
+        assert streamed.classes == called.classes and streamed.timings == {}
+
+
+def test_full_batches_give_the_same_bytes_in_any_company(make_segmenter):
+    segmenter = make_segmenter(Config(features=SMALL, models=ModelConfig(batch=4, full_batches=True)))
+    pictures = [scene(50, 70, seed) for seed in range(6)]
+    together = segmenter(pictures, CLASSES)
+    counts = together.regions.counts(6).tolist()
+    embeddings = together.regions.embeddings.split(counts)
+    for picture, expected in zip(pictures, embeddings, strict=True):
+        assert torch.equal(segmenter([picture], CLASSES).regions.embeddings, expected)
+
+
 def test_a_picture_gets_the_same_labels_alone_and_anywhere_in_a_batch(segmenter):
     pictures = [scene(50 + 9 * seed, 90 - 7 * seed, seed) for seed in range(4)]
     alone = [segmenter([picture], CLASSES) for picture in pictures]
@@ -115,7 +139,7 @@ def test_several_threads(segmenter):
 
 
 def test_many_regions_go_through_clip_in_parts(make_segmenter):
-    from ovsr_gpu import ClusteringConfig, ModelConfig
+    from ovsr_gpu import ClusteringConfig
 
     fine = ClusteringConfig(count_rule="fixed", count_parameter=9)
     regions = RegionConfig(min_area=0, background="blur", box="square")

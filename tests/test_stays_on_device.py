@@ -10,7 +10,7 @@ import torch
 from host_reads import NoHostReads
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, RecognitionConfig, RegionConfig, Vocabulary
 from ovsr_gpu.config import COUNT_PARAMETERS
-from ovsr_gpu.late import LateInteger
+from ovsr_gpu.transfers import LateInteger
 
 X = torch.tensor([0.0, 2.0, 1.0])
 READING = {
@@ -39,7 +39,7 @@ def test_the_guard_sees(call):
 def test_the_guard_counts_late_integers_and_lets_the_rest_pass():
     with NoHostReads() as guard:
         torch.where(X > 0, X, 0).sort().values[X.long()].sum()
-        assert LateInteger(X.long().sum()).wait() == 3
+        assert LateInteger(X.long().sum()).read() == 3
     assert guard.late == 1
 
 

@@ -34,7 +34,7 @@ def region_crops(picture: Array, regions: PictureRegions, clip: ClipModel, confi
             mask = np.asarray(mask_window(Image.fromarray(own)))[:, :, None]
             pixels = np.where(mask, pixels, background(pixels, clip, config))
         crops.append(pixels)
-    mean, std = np.array(clip.mean, np.float32), np.array(clip.std, np.float32)
+    mean, std = (np.array(values, np.float32) for values in clip.normalisation)
     return np.ascontiguousarray(((np.stack(crops) / 255 - mean) / std).transpose(0, 3, 1, 2))
 
 
@@ -58,7 +58,7 @@ def resize_nearest(mask: Array, size: tuple[int, int]) -> Array:
 
 def background(pixels: Array, clip: ClipModel, config: RegionConfig) -> Array:
     if config.background == "mean":
-        return 255 * np.array(clip.mean, np.float32)
+        return 255 * np.array(clip.normalisation.mean, np.float32)
     sigma = BLUR_SIGMA * clip.image_size
     return gaussian_filter(pixels, sigma, axes=(0, 1), radius=int(3 * sigma), mode="mirror")
 

@@ -38,7 +38,7 @@ def crop_resize(
         window's corner in the resized box; what lies outside the resized box is `fill`.
     interpolation: "bicubic" or "bilinear", Pillow's filters of these names (Keys' cubic with a = -0.5; a triangle).
     mask: paints what does not belong to the crop's region, fill included. normalisation: comes after that.
-    dtype: float32 or bfloat16, to which the float32 results are rounded. memory_format: of the result.
+    dtype: float32, float16 or bfloat16, to which the float32 results are rounded. memory_format: of the result.
     backend: "torch", "triton", or "auto" for the one that suits the device; the same results. "triton" reads nothing
         back to the host.
 
@@ -48,8 +48,8 @@ def crop_resize(
         raise ValueError(f"images must be a [B, 3, H, W] uint8 tensor; got {list(images.shape)} {images.dtype}")
     if interpolation not in SUPPORT:
         raise ValueError(f"interpolation must be one of {', '.join(SUPPORT)}; got {interpolation!r}")
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"dtype must be torch.float32 or torch.bfloat16; got {dtype}")
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"dtype must be torch.float32, torch.float16 or torch.bfloat16; got {dtype}")
     windows = Windows(image_index, boxes, resized, offset, side)
     for name, tensor, shape in (
         ("image_index", image_index, [len(boxes)]),

@@ -13,6 +13,7 @@ from ovsr_gpu.embedded.networks import narrow_efficientnet
 from ovsr_gpu.embedded.scenes import Scene
 from ovsr_gpu.embedded.schedule import shuffled, warmed_cosine
 from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.models.device import NetworkBatch
 from ovsr_gpu.stages.features import pixel_features
 
 EPOCHS = 3
@@ -39,7 +40,9 @@ def train_backbone(scenes: Sequence[Scene], seed: int, report: Callable[[str], N
         mirrored = torch.from_numpy(draws.random(BATCH) < 0.5)
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels)
         regions = torch.where(mirrored[:, None, None], regions.flip(2), regions)
-        features = pixel_features(network, ImageBatch.of(pixels.contiguous(), torch.device("cpu")), config, BATCH)
+        features = pixel_features(
+            network, ImageBatch.of(pixels.contiguous(), torch.device("cpu")), config, NetworkBatch(BATCH)
+        )
         loss = ward_loss(features, regions)
         optimizer.zero_grad()
         loss.backward()

@@ -25,7 +25,7 @@ from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import BPE_FILE, ClipModel
 from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.regions import localise
+from ovsr_gpu.stages.regions import LateRegions, localise
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
 STEPS = 6000
@@ -135,15 +135,14 @@ def cut_regions(segmenter: Segmenter, scenes: Sequence[Scene], batch: int = 16) 
         images = ImageBatch.of(pictures, device)
         found = segmenter.segment(pictures)
         true_grid = torch.stack([region_grid(scene, config.features.grid_size) for scene in part])
+        true_map, true_regions = localise(true_grid, images, config.regions)
         for region_map, regions in (
             (torch.stack(list(found.region_map)), found.regions),
-            localise(true_grid, images, config.regions),
+            (true_map, LateRegions(true_regions).read()),
         ):
             number = regions.numbers(len(part))
             crops = region_crops(images, region_map, regions, number, segmenter.clip, config.regions)
-            mean, std = (
-                crops.new_tensor(values)[:, None, None] for values in (segmenter.clip.mean, segmenter.clip.std)
-            )
+            mean, std = (crops.new_tensor(values)[:, None, None] for values in segmenter.clip.normalisation)
             pixels.append((255 * (crops * std + mean)).round().to(torch.uint8))
             counts = regions.counts(len(part)).tolist()
             for scene, numbers, count in zip(part, region_map.numpy(), counts, strict=True):
@@ -177,6 +176,6 @@ def draw_captions(vocabulary: Sequence[str], draws: np.random.Generator) -> tupl
 
 def augmented(pixels: Tensor, clip: ClipModel, draws: np.random.Generator) -> Tensor:
     """The crops as the network takes them, half of them mirrored."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (clip.mean, clip.std))
+    mean, std = (torch.tensor(values)[:, None, None] for values in clip.normalisation)
     mirrored = torch.from_numpy(draws.random(len(pixels)) < 0.5)[:, None, None, None]
     return (torch.where(mirrored, pixels.flip(3), pixels) / 255 - mean) / std

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ovsr_gpu.embedded.networks import BACKBONE_FILE, EMBEDDED, narrow_efficientnet
 from ovsr_gpu.errors import ModelError
@@ -19,6 +20,8 @@ _LOCAL = "a local file goes in with backbone_weights=PATH or --backbone-weights 
 
 def load_backbone(weights: str | os.PathLike[str], device: torch.device) -> nn.Sequential:
     """The `features` of torchvision's `efficientnet_b0` on `device`, float32, in eval mode, without gradients.
+
+    Their batch normalisations are folded into the convolutions.
 
     `weights` is a torchvision tag ("IMAGENET1K_V1", "DEFAULT") or the path of a checkpoint, see `read_state_dict`;
     of a checkpoint only the keys `features.*` are looked at, so it may carry any classifier head. "embedded" loads the
@@ -39,7 +42,17 @@ def load_backbone(weights: str | os.PathLike[str], device: torch.device) -> nn.S
         nn.ModuleDict({"features": features}).load_state_dict(
             {key: tensor for key, tensor in state.items() if key.startswith("features.")}
         )
-    return features.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    return _folded(features.eval()).requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+
+
+def _folded(features: nn.Sequential) -> nn.Sequential:
+    """Each batch normalisation, which in eval mode is linear, folded into the convolution before it."""
+    from torchvision.ops import Conv2dNormActivation
+
+    for module in features.modules():
+        if isinstance(module, Conv2dNormActivation):
+            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+    return features
 
 
 def _read_b0(weights: str | os.PathLike[str]) -> tuple[Path, dict[str, Tensor]]:

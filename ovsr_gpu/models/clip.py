@@ -15,13 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import normalize
 
 from ovsr_gpu.embedded.networks import CLIP_FOLDER, EMBEDDED
 from ovsr_gpu.errors import ModelError
+from ovsr_gpu.kernels.crop_resize import Normalisation
 from ovsr_gpu.models.checkpoints import explained
 from ovsr_gpu.models.downloads import fetch
 
 TEXT_BATCH = 256
+
+LEAST_COSINE = 0.98
+"""Of a picture's embeddings in two precisions: rounding alone leaves more."""
 
 BPE_FILE = "bpe_merges.txt.gz"
 """In a model folder: merges for open_clip's tokenizer in place of those that it ships."""
@@ -34,11 +39,12 @@ _LOCAL = (
 
 
 class ClipModel:
-    """A CLIP in eval mode, float32, without gradients; safe to call from several threads.
+    """A CLIP in eval mode, without gradients; safe to call from several threads.
 
-    name: as given to `load_clip`. device: where it runs.
-    image_size: side of the square input in pixels. mean, std: of its normalisation, RGB in [0, 1]. mean_color: RGB in
-        [0, 255], what is normalised to zero, as float32 has it.
+    name: as given to `load_clip`. device: where it runs. dtype: what its image tower computes in, float32 unless
+        `use_precision` was called; its text tower always computes in float32.
+    image_size: side of the square input in pixels. normalisation: of pixels in [0, 1]. mean_color: RGB in [0, 255],
+        what is normalised to zero, as float32 has it.
     resize_mode: "shortest", "longest" or "squash", the model's own preprocessing. fill_color: 0..255, of its padding.
     logit_scale: the factor of the cosines, already out of its logarithm. context_length: tokens of a prompt at most.
     """
@@ -58,9 +64,9 @@ class ClipModel:
         self.name = name
         self.device = device
         self.image_size: int = height
-        self.mean: tuple[float, float, float] = tuple(preprocess["mean"])
-        self.std: tuple[float, float, float] = tuple(preprocess["std"])
-        self.mean_color: list[float] = (255 * torch.tensor(self.mean)).tolist()
+        self.dtype = torch.float32
+        self.normalisation = Normalisation(tuple(preprocess["mean"]), tuple(preprocess["std"]))
+        self.mean_color: list[float] = (255 * torch.tensor(self.normalisation.mean)).tolist()
         self.resize_mode: str = preprocess["resize_mode"]
         self.fill_color: int = preprocess["fill_color"]
         self._module = module.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
@@ -77,11 +83,29 @@ class ClipModel:
         """The image tower, one of open_clip's classes."""
         return self._module.visual
 
+    def use_precision(self, dtype: torch.dtype) -> ClipModel:
+        """Have the image tower compute in `dtype`: float32, float16 or bfloat16.
+
+        Raises ModelError where it then says something else of a picture than in float32: its numbers overflow.
+        """
+        size = (1, 3, self.image_size, self.image_size)
+        probe = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        expected = self.encode_image(probe)
+        self._module.visual.to(dtype)
+        self.dtype = dtype
+        cosine = float((expected * self.encode_image(probe)).sum())
+        if not cosine >= LEAST_COSINE:  # also true for NaN
+            raise ModelError(
+                f"CLIP {self.name!r} cannot be run in {dtype}: its embedding of a picture has a cosine of {cosine:.3f} "
+                "with that in float32; take models.clip_precision 'bfloat16' or 'float32'"
+            )
+        return self
+
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Embeddings `[N, E]` float32, of unit length, of normalised `pixels` `[N, 3, S, S]` float32 on `device`."""
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return self._module.encode_image(pixels, normalize=True).float()
+        """Embeddings `[N, E]` float32, of unit length, of normalised `pixels` `[N, 3, S, S]` on `device`."""
+        pixels = pixels.to(self.dtype, memory_format=torch.channels_last)
+        return normalize(self._module.encode_image(pixels).float(), dim=1)
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[str]) -> Tensor:

@@ -21,9 +21,9 @@ def read_picture(path: str | os.PathLike[str]) -> Tensor:
     """
     path = Path(path)
     try:
-        _check_file(path)
+        check_file(path)
         with Image.open(path) as image:
-            _check_size(*image.size)
+            check_size(*image.size)
             return to_rgb(image)
     except PictureError as error:
         reason = str(error)
@@ -59,7 +59,7 @@ def to_rgb(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path) -> None:
     if path.is_dir():
         raise PictureError("it is a folder, not a file")
     if not path.exists():
@@ -70,7 +70,7 @@ def _check_file(path: Path) -> None:
         raise PictureError("the file is empty")
 
 
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise PictureError(

@@ -8,7 +8,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from ovsr_gpu.config import BoxMode, RegionConfig
 from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.kernels.crop_resize import Normalisation, RegionMask, crop_masks, crop_resize, normalise
+from ovsr_gpu.kernels.crop_resize import RegionMask, crop_masks, crop_resize, normalise
 from ovsr_gpu.models.clip import ClipModel
 from ovsr_gpu.structures import Regions
 from ovsr_gpu.timing import stage
@@ -21,7 +21,7 @@ BLUR_SIGMA = 1 / 16
 def region_crops(
     images: ImageBatch, region_map: Tensor, regions: Regions, number: Tensor, clip: ClipModel, config: RegionConfig
 ) -> Tensor:
-    """CLIP's input for each region: `[N, 3, S, S]` float32, normalised with the model's mean and standard deviation.
+    """CLIP's input for each region: `[N, 3, S, S]` in the model's precision, normalised as the model wants it.
 
     region_map: `[B, H, W]` int32. number: `[N]` int64, the regions' numbers in their pictures.
     """
@@ -29,18 +29,18 @@ def region_crops(
     boxes = context_boxes(regions.boxes, images.sizes[regions.image_index], config)
     resized, offset = resize_window(boxes, side, config.box, clip.resize_mode)
     window = (images.pixels, regions.image_index, boxes, side)
-    normalisation = Normalisation(clip.mean, clip.std)
     if config.background == "blur":
         crops = crop_resize(*window, resized=resized, offset=offset, fill=clip.fill_color)
         own = crop_masks(region_map, regions.image_index, number, boxes, side, resized, offset)[:, None]
-        return normalise(torch.where(own, crops, _blurred(crops)), normalisation)
+        return normalise(torch.where(own, crops, _blurred(crops)), clip.normalisation).to(clip.dtype)
     return crop_resize(
         *window,
         resized=resized,
         offset=offset,
         fill=clip.fill_color,
         mask=RegionMask(region_map, number, clip.mean_color) if config.background == "mean" else None,
-        normalisation=normalisation,
+        normalisation=clip.normalisation,
+        dtype=clip.dtype,
         memory_format=torch.channels_last,
     )
 

@@ -11,29 +11,33 @@ from torch.nn.functional import normalize
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import ClipModel
 from ovsr_gpu.models.dense import DenseTower, dense_tower
+from ovsr_gpu.models.device import NetworkBatch
 from ovsr_gpu.stages.features import network_input
 from ovsr_gpu.structures import Regions
 from ovsr_gpu.timing import stage
 
 
-def pooled_embeddings(clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, batch: int) -> Tensor:
+def pooled_embeddings(
+    clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, batch: NetworkBatch
+) -> Tensor:
     """Unit embeddings of the regions, each the mean of the positions it covers: `[N, E]` float32.
 
-    region_map: `[B, H, W]` int32. `batch` pictures are encoded, and as many regions pooled, at a time.
+    region_map: `[B, H, W]` int32. As many regions are pooled at a time as pictures go through CLIP together.
 
     Raises ModelError for an image tower without positions that can be read, see `dense_tower`.
     """
     tower = dense_tower(clip)
     features = position_features(tower, clip, images, batch)
     shares = cell_shares(region_map, regions, images.sizes, features.shape[2:])
-    return normalize(tower.head(pool_positions(features, shares, regions.image_index, batch)), dim=1)
+    pooled = pool_positions(features, shares, regions.image_index, batch.most)
+    return normalize(tower.head(pooled.to(clip.dtype)).float(), dim=1)
 
 
 @stage("image embeddings")
-def position_features(tower: DenseTower, clip: ClipModel, images: ImageBatch, batch: int) -> Tensor:
+def position_features(tower: DenseTower, clip: ClipModel, images: ImageBatch, batch: NetworkBatch) -> Tensor:
     """Features of the pictures, squashed to CLIP's input: `[B, C, h, w]` float32."""
-    inputs = (network_input(part, clip.image_size, clip.mean, clip.std) for part in images.split(batch))
-    return torch.cat([tower.features(pixels).float() for pixels in inputs])
+    inputs = (network_input(part, clip.image_size, clip.normalisation, clip.dtype) for part in images.split(batch.most))
+    return torch.cat([batch.run(tower.features, pixels).float() for pixels in inputs])
 
 
 @stage("pooling")
@@ -48,8 +52,8 @@ def cell_shares(region_map: Tensor, regions: Regions, sizes: Tensor, grid: Seque
     height, width = grid
     row = _cell_of_pixels(region_map.shape[1], sizes[:, :1], height)[:, :, None]
     column = _cell_of_pixels(region_map.shape[2], sizes[:, 1:], width)[:, None, :]
-    inside = (row < height) & (column < width)  # [B, H, W]
-    region = regions.firsts(len(sizes))[:, None, None] + region_map
+    region = regions.firsts(len(sizes))[:, None, None] + region_map  # [B, H, W]
+    inside = (row < height) & (column < width) & (region < len(regions))
     place = torch.where(inside, (region * height + row) * width + column, 0)
     pixels = torch.zeros(len(regions) * height * width, dtype=torch.int32, device=region_map.device)
     pixels = pixels.scatter_add_(0, place.flatten(), inside.flatten().int()).view(-1, height, width)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import ClipModel
+from ovsr_gpu.models.device import NetworkBatch
 from ovsr_gpu.stages.crops import region_crops
 from ovsr_gpu.stages.dense import pooled_embeddings
 from ovsr_gpu.structures import Regions
@@ -15,22 +16,23 @@ from ovsr_gpu.timing import stage
 
 
 def embed_regions(
-    clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, config: RegionConfig, batch: int
+    clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, config: RegionConfig, batch: NetworkBatch
 ) -> Tensor:
     """Unit CLIP embeddings of the regions, as `config.encoder` says: `[N, E]` float32.
 
-    region_map: `[B, H, W]` int32. `batch` crops or pictures are held and encoded at a time.
+    region_map: `[B, H, W]` int32. As many crops or pictures are held as go through CLIP together.
     """
     if config.encoder == "dense":
         return pooled_embeddings(clip, images, region_map, regions, batch)
-    parts = zip(regions.split(batch), regions.numbers(len(images)).split(batch), strict=True)
+    parts = zip(regions.split(batch.most), regions.numbers(len(images)).split(batch.most), strict=True)
     embeddings = [
-        encode_crops(clip, region_crops(images, region_map, part, number, clip, config)) for part, number in parts
+        encode_crops(clip, region_crops(images, region_map, part, number, clip, config), batch)
+        for part, number in parts
     ]
     return torch.cat(embeddings)
 
 
 @stage("image embeddings")
-def encode_crops(clip: ClipModel, crops: Tensor) -> Tensor:
-    """Unit embeddings `[N, E]` float32 of normalised crops `[N, 3, S, S]` float32."""
-    return clip.encode_image(crops)
+def encode_crops(clip: ClipModel, crops: Tensor, batch: NetworkBatch) -> Tensor:
+    """Unit embeddings `[N, E]` float32 of at most `batch.most` normalised crops `[N, 3, S, S]`."""
+    return batch.run(clip.encode_image, crops)

@@ -63,7 +63,10 @@ def shared_space_cosine(
 
 
 @stage("class map")
-def class_map(region_map: Tensor, regions: LabelledRegions, images: int) -> Tensor:
-    """Class of every pixel, that of its region: `[B, H, W]` int32."""
-    before = regions.firsts(images).to(torch.int32)[:, None, None]
-    return regions.class_index.to(torch.int32).index_select(0, (region_map + before).flatten()).view_as(region_map)
+def class_map(region_map: Tensor, firsts: Tensor, class_index: Tensor) -> Tensor:
+    """Class of every pixel, that of its region: `[B, H, W]` int32.
+
+    region_map: `[B, H, W]` int32. firsts: `[B]` int64, see `Regions.firsts`. class_index: `[N]` int64.
+    """
+    region = region_map + firsts.to(torch.int32)[:, None, None]
+    return class_index.to(torch.int32).index_select(0, region.flatten()).view_as(region_map)

@@ -8,28 +8,41 @@ from torch import Tensor
 from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
-from ovsr_gpu.late import LateInteger
-from ovsr_gpu.structures import Regions
+from ovsr_gpu.structures import Regions, RegionTable
 from ovsr_gpu.timing import stage
+from ovsr_gpu.transfers import LateInteger
 
 FINENESS = 4
 """How many times finer than the grid the regions' outlines are."""
 
 
 @stage("regions")
-def localise(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, Regions]:
+def localise(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable]:
     """Regions of the clustered grid.
 
     labels: `[B, h, w]` int64 clusters. Returns region_map `[B, H, W]` int32 on the batch's canvas (numbers 0..n-1 of
-    each picture in the order of their first grid cells; outside the picture its values mean nothing), and the regions.
+    each picture in the order of their first grid cells; outside the picture its values mean nothing), and the regions
+    in a table with room for all that a grid can have.
     """
-    pieces = absorb_small(connected_components(labels), config.min_area * labels[0].numel())
+    cells = labels[0].numel()
+    pieces = absorb_small(connected_components(labels), config.min_area * cells)
     outlines = refine(pieces)
     rows = _Lines.of(outlines.shape[1], images.pixels.shape[2], images.sizes[:, 0])
     columns = _Lines.of(outlines.shape[2], images.pixels.shape[3], images.sizes[:, 1])
-    numbers, regions = measure(outlines, rows, columns)
+    numbers, table = measure(outlines, cells, rows, columns)
     by_row = numbers.gather(1, rows.cell[:, :, None].expand(-1, -1, numbers.shape[2]))  # [B, H, w]
-    return by_row.gather(2, columns.cell[:, None, :].expand(-1, by_row.shape[1], -1)), regions
+    return by_row.gather(2, columns.cell[:, None, :].expand(-1, by_row.shape[1], -1)), table
+
+
+class LateRegions:
+    """The regions of a table alone, without its empty slots; their number is on its way to the host."""
+
+    def __init__(self, table: RegionTable) -> None:
+        self._regions, self._total = table.regions, LateInteger(table.total)
+
+    def read(self) -> Regions:
+        """They, once the host knows how many there are."""
+        return self._regions.run(0, self._total.read())
 
 
 def refine(labels: Tensor) -> Tensor:
@@ -78,33 +91,40 @@ class _Lines:
         return cls(cell, torch.cat([torch.zeros_like(stop[:, :1]), stop[:, :-1]], dim=1), stop)
 
 
-def measure(labels: Tensor, rows: _Lines, columns: _Lines) -> tuple[Tensor, Regions]:
+def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[Tensor, RegionTable]:
     """Number the labels that a picture really shows 0..n-1, and measure them in its pixels.
 
-    labels: `[B, h, w]` int64 in [0, h * w). Returns the numbers `[B, h, w]` int32 and the regions. Nothing but their
-    total number comes to the host.
+    labels: `[B, h, w]` int64 in [0, `most`). Returns the numbers `[B, h, w]` int32 and a table of B * `most` slots.
     """
-    images, height, width = labels.shape
-    cells = height * width
-    place = torch.arange(images * cells, device=labels.device)
-    label = labels.flatten() + place // cells * cells  # unique in the batch
+    images = len(labels)
+    slots = images * most
+    place = torch.arange(slots, device=labels.device)
+    label = labels + place[::most, None, None]  # unique in the batch
     pixels = (rows.stop - rows.start)[:, :, None] * (columns.stop - columns.start)[:, None, :]
-    area = torch.zeros_like(label).scatter_add_(0, label, pixels.flatten())
+    area = torch.zeros_like(place).scatter_add_(0, label.flatten(), pixels.flatten())
     shown = area > 0
     region = shown.cumsum(0) - 1
-    total = LateInteger(region[-1] + 1)
+    total = region[-1] + 1
 
-    counts = shown.view(images, cells).sum(1)
+    counts = shown.view(images, most).sum(1)
     before = (counts.cumsum(0) - counts)[:, None, None]
-    numbers = torch.where(pixels > 0, region[label].view_as(labels) - before, 0).to(torch.int32)
+    numbers = torch.where(pixels > 0, region[label] - before, 0).to(torch.int32)
 
     # The least x0, y0, -x1 and -y1 of the cells of each label.
     sides = (columns.start[:, None, :], rows.start[:, :, None], -columns.stop[:, None, :], -rows.stop[:, :, None])
     far = torch.iinfo(torch.int64).max
     extents = torch.stack([torch.where(pixels > 0, side, far) for side in sides]).flatten(1)  # [4, B * h * w]
-    boxes = torch.full_like(extents, far).scatter_reduce_(1, label.expand_as(extents), extents, "amin")
+    boxes = torch.full((4, slots), far, device=labels.device)
+    boxes.scatter_reduce_(1, label.flatten().expand_as(extents), extents, "amin")
 
-    count = total.wait()
-    kept = torch.zeros_like(place[: count + 1]).scatter_(0, torch.where(shown, region, count), place)[:count]
+    taken = place < total
+    kept = torch.zeros_like(area).scatter_add_(0, region.clamp_min(0), torch.where(shown, place, 0))
     x0, y0, x1, y1 = boxes[:, kept]
-    return numbers, Regions(kept // cells, torch.stack([x0, y0, -x1, -y1], dim=1), area[kept])
+    box = torch.stack([x0, y0, -x1, -y1], dim=1)
+    unit_box = torch.arange(4, device=labels.device) // 2  # 0, 0, 1, 1
+    regions = Regions(
+        torch.where(taken, kept // most, images - 1),
+        torch.where(taken[:, None], box, unit_box),
+        torch.where(taken, area[kept], 0),
+    )
+    return numbers, RegionTable(regions, total)

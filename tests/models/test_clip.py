@@ -70,8 +70,8 @@ def test_folder(tmp_path: Path):
     module = write_folder(tmp_path, tiny_config(), {"mean": [0.4, 0.5, 0.6], "resize_mode": "squash", "fill_color": 9})
     clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
     assert (clip.image_size, clip.resize_mode, clip.fill_color) == (32, "squash", 9)
-    assert clip.mean == (0.4, 0.5, 0.6)
-    assert clip.std == open_clip.OPENAI_DATASET_STD
+    assert clip.normalisation.mean == (0.4, 0.5, 0.6)
+    assert clip.normalisation.std == open_clip.OPENAI_DATASET_STD
     assert clip.context_length == 12
     assert clip.logit_scale == pytest.approx(1 / 0.07)
     with torch.no_grad():
@@ -128,7 +128,28 @@ def test_name_with_file_equals_the_folder(tmp_path: Path, named: str):
     by_folder = load_clip(f"local-dir:{tmp_path}", None, CPU)
     by_file = load_clip(named, tmp_path / "open_clip_model.safetensors", CPU)
     assert torch.equal(by_file.encode_image(pixels()), by_folder.encode_image(pixels()))
-    assert by_file.mean == (0.1, 0.2, 0.3), "what all tags of the model agree on"
+    assert by_file.normalisation.mean == (0.1, 0.2, 0.3), "what all tags of the model agree on"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_near_float32_and_leaves_the_texts_alone(tmp_path: Path, dtype):
+    write_folder(tmp_path, tiny_config())
+    clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
+    expected, texts, fingerprint = clip.encode_image(pixels()), clip.encode_text(["a", "b"]), clip.text_fingerprint
+    assert clip.use_precision(dtype) is clip and clip.dtype == dtype
+    found = clip.encode_image(pixels())
+    assert found.dtype == torch.float32 and not torch.equal(found, expected)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)))
+    assert (found * expected).sum(1).min() > 0.999
+    assert torch.equal(clip.encode_text(["a", "b"]), texts) and clip.text_fingerprint == fingerprint
+
+
+def test_a_tower_that_overflows_in_half_precision_is_refused(tmp_path: Path):
+    write_folder(tmp_path, tiny_config())
+    clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
+    clip.image_tower.conv1.weight.mul_(1e6)
+    with pytest.raises(ModelError, match=r"cannot be run in torch\.float16.*models\.clip_precision 'bfloat16'"):
+        clip.use_precision(torch.float16)
 
 
 @pytest.mark.parametrize("content", ["plain", "state_dict"])
@@ -152,7 +173,7 @@ def test_tag_in_the_hub_cache_needs_no_network(tmp_path: Path, named: str, tag):
     module = put_into_hub_cache(tmp_path / "hub-cache")
     clip = load_clip(named, tag, CPU)
     assert torch.equal(clip._module.text_projection, module.text_projection)
-    assert (clip.mean, clip.resize_mode) == ((0.1, 0.2, 0.3), "longest")
+    assert (clip.normalisation.mean, clip.resize_mode) == ((0.1, 0.2, 0.3), "longest")
 
 
 def test_tag_brings_its_activation(tmp_path: Path, named: str):

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from oracles import pillow_resize
 from ovsr_gpu import RegionConfig
 from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.kernels.crop_resize import crop_masks
+from ovsr_gpu.kernels.crop_resize import Normalisation, crop_masks
 from ovsr_gpu.stages.crops import BLUR_SIGMA, context_boxes, region_crops, resize_window
 from ovsr_gpu.structures import Regions
 
@@ -23,7 +23,14 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.25)
 
 def clip_like(resize_mode: str = "squash") -> SimpleNamespace:
     color = [255 * mean for mean in MEAN]
-    return SimpleNamespace(image_size=SIDE, mean=MEAN, std=STD, mean_color=color, resize_mode=resize_mode, fill_color=0)
+    return SimpleNamespace(
+        image_size=SIDE,
+        normalisation=Normalisation(MEAN, STD),
+        dtype=torch.float32,
+        mean_color=color,
+        resize_mode=resize_mode,
+        fill_color=0,
+    )
 
 
 def pictures() -> list[np.ndarray]:

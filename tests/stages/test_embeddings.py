@@ -18,6 +18,7 @@ from ovsr_gpu import Config, FeatureConfig, ModelError, RegionConfig, Segmenter
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import ClipModel, load_clip
 from ovsr_gpu.models.dense import dense_tower
+from ovsr_gpu.models.device import NetworkBatch
 from ovsr_gpu.stages.crops import region_crops
 from ovsr_gpu.stages.dense import cell_shares, pool_positions
 from ovsr_gpu.stages.embeddings import embed_regions
@@ -144,9 +145,9 @@ def test_dense_embeddings_against_positions_pooled_by_hand(tiny_clip):
     sizes = [(40, 61), (33, 20), (64, 64)]
     images = random_batch(sizes)
     maps = [random_map(*size, regions, seed=regions) for size, regions in zip(sizes, (5, 1, 2), strict=True)]
-    found = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), DENSE, batch=2)
+    found = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), DENSE, NetworkBatch(2))
     tower = dense_tower(clip)
-    features = tower.features(network_input(images, clip.image_size, clip.mean, clip.std))
+    features = tower.features(network_input(images, clip.image_size, clip.normalisation))
     expected = []
     for one, positions in zip(maps, features.double().flatten(2), strict=True):
         shares = torch.tensor(shares_by_hand(one, tuple(features.shape[2:]))).flatten(1)
@@ -162,8 +163,8 @@ def test_the_whole_picture_as_one_region_is_what_the_averaging_tower_says_itself
     sizes = [(213, 320), (50, 50)]
     images = random_batch(sizes)
     maps = [np.zeros(size, np.int64) for size in sizes]
-    found = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), DENSE, batch=1)
-    own = clip.encode_image(network_input(images, clip.image_size, clip.mean, clip.std))
+    found = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), DENSE, NetworkBatch(1))
+    own = clip.encode_image(network_input(images, clip.image_size, clip.normalisation))
     torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-5)
 
 
@@ -184,9 +185,9 @@ def test_a_region_of_one_pixel_is_the_position_under_it(averaging_clip):
     images = random_batch([(90, 90)])
     numbers = np.zeros((90, 90), np.int64)
     numbers[85, 2] = 1
-    found = embed_regions(clip, images, on_canvas([numbers])[0], regions_of([numbers]), DENSE, batch=4)
+    found = embed_regions(clip, images, on_canvas([numbers])[0], regions_of([numbers]), DENSE, NetworkBatch(4))
     tower = dense_tower(clip)
-    positions = tower.features(network_input(images, clip.image_size, clip.mean, clip.std))
+    positions = tower.features(network_input(images, clip.image_size, clip.normalisation))
     torch.testing.assert_close(found[1:], normalize(tower.head(positions[:, :, 2, 0]), dim=1), rtol=1e-4, atol=1e-5)
 
 
@@ -196,13 +197,13 @@ def test_embeddings_do_not_depend_on_the_batch(tiny_clip, config):
     sizes = [(40, 61), (33, 20), (64, 64)]
     images = random_batch(sizes)
     maps = [random_map(*size, regions, seed=regions) for size, regions in zip(sizes, (5, 1, 2), strict=True)]
-    together = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), config, batch=64)
+    together = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), config, NetworkBatch(64))
     alone = []
     for place, (size, one) in enumerate(zip(sizes, maps, strict=True)):
         picture = ImageBatch.of([images.pixels[place, :, : size[0], : size[1]]], CPU)
-        alone.append(embed_regions(clip, picture, on_canvas([one])[0], regions_of([one]), config, batch=1))
+        alone.append(embed_regions(clip, picture, on_canvas([one])[0], regions_of([one]), config, NetworkBatch(1)))
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
-    again = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), config, batch=64)
+    again = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), config, NetworkBatch(64))
     assert torch.equal(together, again)
 
 
@@ -212,7 +213,7 @@ def test_crop_embeddings_are_those_of_the_crops(tiny_clip):
     maps = [random_map(40, 61, 3, seed=0), random_map(33, 20, 2, seed=1)]
     canvas, regions = on_canvas(maps)[0], regions_of(maps)
     crops = region_crops(images, canvas, regions, torch.tensor([0, 1, 2, 0, 1]), clip, RegionConfig())
-    found = embed_regions(clip, images, canvas, regions, RegionConfig(), batch=2)
+    found = embed_regions(clip, images, canvas, regions, RegionConfig(), NetworkBatch(2))
     torch.testing.assert_close(found, clip.encode_image(crops), rtol=1e-4, atol=1e-5)
 
 

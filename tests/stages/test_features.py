@@ -8,7 +8,8 @@ from torchvision.models import efficientnet_b0
 from oracles import pillow_resize
 from ovsr_gpu import FeatureConfig
 from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.stages.features import IMAGENET_MEAN, IMAGENET_STD, network_input, pixel_features
+from ovsr_gpu.models.device import NetworkBatch
+from ovsr_gpu.stages.features import IMAGENET, network_input, pixel_features
 
 CPU = torch.device("cpu")
 
@@ -29,15 +30,15 @@ def test_network_input_is_the_picture_squashed_by_pillow_and_normalised():
     found = network_input(ImageBatch.of(pictures, CPU), 64)
     for one, source in zip(found, pictures, strict=True):
         squashed = pillow_resize(Image.fromarray(source), 64, 64) / 255
-        expected = (squashed - IMAGENET_MEAN) / IMAGENET_STD
-        assert np.abs(one.numpy().transpose(1, 2, 0) - expected).max() <= 1.01 / 255 / min(IMAGENET_STD)
+        expected = (squashed - IMAGENET.mean) / IMAGENET.std
+        assert np.abs(one.numpy().transpose(1, 2, 0) - expected).max() <= 1.01 / 255 / min(IMAGENET.std)
 
 
 @torch.no_grad()
 def test_levels_have_unit_rms_on_one_grid(blocks):
     config = FeatureConfig(levels=(2, 4), input_size=64, grid_size=7)
     images = ImageBatch.of([picture(60, 60, 0), picture(30, 80, 1)], CPU)
-    features = pixel_features(blocks, images, config, batch=1)
+    features = pixel_features(blocks, images, config, NetworkBatch(1))
     assert features.shape == (2, 24 + 80, 7, 7)
     for b in range(2):
         one = network_input(ImageBatch(images.pixels[b : b + 1], images.sizes[b : b + 1], None), 64)
@@ -54,7 +55,7 @@ def test_levels_have_unit_rms_on_one_grid(blocks):
 def test_one_colour_has_no_features(blocks, colour):
     plain = np.full((20, 30, 3), colour, dtype=np.uint8)
     features = pixel_features(
-        blocks, ImageBatch.of([plain, picture(20, 30, 0)], CPU), FeatureConfig(input_size=64), batch=2
+        blocks, ImageBatch.of([plain, picture(20, 30, 0)], CPU), FeatureConfig(input_size=64), NetworkBatch(2)
     )
     assert not features[0].any()
     assert features[1].any()

@@ -81,7 +81,7 @@ def test_threshold_sends_unsure_regions_to_something_else():
 def test_class_map_gives_each_pixel_the_class_of_its_region():
     named = name_regions(regions(), unit(9, 0), unit(8, 1), 3, 20.0, RecognitionConfig())
     region_map = torch.stack([torch.randint(0, count, (4, 6)) for count in COUNTS]).int()
-    found = class_map(region_map, named, 3)
+    found = class_map(region_map, named.firsts(3), named.class_index)
     first = [0, 3, 4]
     for b in range(3):
         expected = [[int(named.class_index[first[b] + region]) for region in row] for row in region_map[b].tolist()]
