@@ -79,6 +79,12 @@ def label(
     clip_weights: Annotated[str | None, typer.Option(help="A pretrained tag of that model or a file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Most pictures that go through the networks together.")] = 8,
+    gpu_decode: Annotated[
+        bool, typer.Option("--gpu-decode", help="Decode JPEG files on the CUDA GPU, by torchcodec.")
+    ] = False,
+    compile_networks: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks first, which takes a minute or two.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")] = False,
 ) -> None:
     """Label pictures and write label maps, overlays and annotations.
@@ -88,12 +94,15 @@ def label(
     with _plain_errors():
         from PIL import Image
 
-        from ovsr_gpu.config import Config
+        from ovsr_gpu.config import Config, ModelConfig
         from ovsr_gpu.embedded.networks import EMBEDDED, NOTICE
         from ovsr_gpu.environment import describe_device
         from ovsr_gpu.labelling import label_pictures, prepare_output
         from ovsr_gpu.models.device import choose_device
+        from ovsr_gpu.sources.decode import decode_picture
         from ovsr_gpu.sources.files import find_pictures
+        from ovsr_gpu.sources.gpu_decode import GpuJpegDecoder
+        from ovsr_gpu.sources.loading import Decode
         from ovsr_gpu.stages.vocabulary import Vocabulary, read_classes_file
 
         # All arguments are looked at before the models are loaded.
@@ -108,7 +117,7 @@ def label(
                     "networks are chosen by these three"
                 )
             backbone_weights = clip = EMBEDDED
-        config = Config(preset=preset)  # type: ignore[arg-type]  # checked by Config
+        config = Config(preset=preset, models=ModelConfig(compile=compile_networks))  # type: ignore[arg-type]  # checked by Config
         vocabulary = read_classes_file(classes_file) if classes_file is not None else Vocabulary.parse(classes or "")
         where = choose_device(device)
         pictures = find_pictures(sources, outside=out)
@@ -116,6 +125,12 @@ def label(
 
         say = _console(stderr=True)
         say.print(f"Running on {where} ({describe_device(where)})")
+        decode: Decode = decode_picture
+        if gpu_decode:
+            decode = GpuJpegDecoder(where)
+            say.print(
+                "JPEG files are decoded on the GPU, which gives what Pillow does up to rounding (tested just now)"
+            )
         say.print("Loading the models")
         from ovsr_gpu.pipeline import Segmenter
 
@@ -132,12 +147,22 @@ def label(
             ) from error
         say.print(f"Encoding {len(vocabulary)} class names (those met before come from the cache)")
         segmenter.embed_classes(vocabulary)
+        if compile_networks or where.type == "cuda":
+            say.print("Warming up: kernels are compiled for this device, and the networks if asked for")
+            segmenter.warm_up(vocabulary)
         say.print(f"Labelling {len(pictures)} pictures")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
         try:
             with _progress(say, len(pictures), "pictures") as show:
                 summary = label_pictures(
-                    segmenter, pictures, vocabulary, out, batch_size=batch_size, overwrite=overwrite, progress=show
+                    segmenter,
+                    pictures,
+                    vocabulary,
+                    out,
+                    batch_size=batch_size,
+                    decode=decode,
+                    overwrite=overwrite,
+                    progress=show,
                 )
         except KeyboardInterrupt:
             say.print(f"Interrupted; the pictures finished before are complete in {out}")
@@ -251,7 +276,14 @@ def _print_summary(summary: RunSummary, out: Path) -> None:
         f"{summary.labelled} of {summary.pictures} pictures labelled, {summary.regions} regions, "
         f"{summary.pictures_per_second:.2f} pictures/s; results in {out}"
     )
-    page.print("Time waited for " + ", ".join(f"{what} {share:.0%}" for what, share in summary.time_shares.items()))
+    if summary.decoded_on_device:
+        page.print(f"{summary.decoded_on_device} pictures were decoded on the GPU, the others by Pillow")
+    slowest, *others = sorted(summary.time_shares.items(), key=lambda row: -row[1])
+    page.print(
+        f"Bottleneck: {slowest[0]}, waited for during {slowest[1]:.0%} of the time ("
+        + ", ".join(f"{what} {share:.0%}" for what, share in others)
+        + ")"
+    )
     if summary.failed:
         page.print(f"{summary.failed} failed, all listed in {out / 'errors.jsonl'}:")
         for failure in summary.failures:

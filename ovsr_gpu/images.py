@@ -33,11 +33,14 @@ class ImageBatch:
     own_sizes: tuple[tuple[int, int], ...] | None
 
     @classmethod
-    def of(cls, images: Tensor | Sequence[Picture], device: torch.device) -> ImageBatch:
-        """Bring `[B, 3, H, W]` uint8, or a list of tensors, arrays, PIL images or paths, to the device.
+    def of(cls, images: Tensor | Sequence[Picture] | ImageBatch, device: torch.device) -> ImageBatch:
+        """Bring `[B, 3, H, W]` uint8, a list of tensors, arrays, PIL images or paths, or a batch to the device.
 
         Raises PictureError for a picture that cannot be read or has another shape or dtype.
         """
+        if isinstance(images, ImageBatch):
+            pixels, sizes = to_device([images.pixels, images.sizes], device)
+            return cls(pixels, sizes, images.own_sizes)
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8 or 0 in images.shape:
                 raise PictureError(
@@ -52,17 +55,23 @@ class ImageBatch:
             )
         if not images:
             raise PictureError("expected at least one picture; got an empty list")
-        pictures = [_as_tensor(image) for image in images]
+        return cls.of(cls.gather([_as_tensor(image) for image in images], pinned=device.type == "cuda"), device)
+
+    @classmethod
+    def gather(cls, pictures: Sequence[Tensor], *, pinned: bool) -> ImageBatch:
+        """Put pictures `[3, H, W]` uint8 on one canvas, on the host, in pinned memory if so said.
+
+        Where not all of them lie on the host the canvas lies on the device of the others.
+        """
+        device = next((picture.device for picture in pictures if not picture.is_cpu), torch.device("cpu"))
+        pinned = pinned and device.type == "cpu"
         own_sizes = tuple((picture.shape[1], picture.shape[2]) for picture in pictures)
         height, width = (max(sides) for sides in zip(*own_sizes, strict=True))
-        on_host = all(picture.is_cpu for picture in pictures)
-        pinned = on_host and device.type == "cuda"
-        canvas = torch.zeros(
-            len(pictures), 3, height, width, dtype=torch.uint8, device="cpu" if on_host else device, pin_memory=pinned
-        )
+        shape = (len(pictures), 3, height, width)
+        canvas = torch.zeros(shape, dtype=torch.uint8, device=device, pin_memory=pinned)
         for slot, picture in zip(canvas, pictures, strict=True):
             slot[:, : picture.shape[1], : picture.shape[2]] = picture
-        return cls(*to_device([canvas, torch.tensor(own_sizes, pin_memory=pinned)], device), own_sizes)
+        return cls(canvas, torch.tensor(own_sizes, pin_memory=pinned), own_sizes)
 
     def __len__(self) -> int:
         return self.pixels.shape[0]

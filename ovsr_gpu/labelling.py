@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -17,18 +17,24 @@ from ovsr_gpu.environment import versions
 from ovsr_gpu.errors import ModelError, OvsrError, VocabularyError
 from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.jsonl import LineFile
-from ovsr_gpu.export.record import Array, LabelledPicture, split_prediction
+from ovsr_gpu.export.record import Array, LabelledPicture, LateRecords
 from ovsr_gpu.export.results import Results, open_writers
+from ovsr_gpu.sources.decode import decode_picture
 from ovsr_gpu.sources.files import Picture
-from ovsr_gpu.sources.loading import LoadedPicture, load_batches
+from ovsr_gpu.sources.loading import Decode, LoadedBatch, LoadedPicture, load_batches
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE, Vocabulary
+from ovsr_gpu.turns import Task, in_turns
 
 if TYPE_CHECKING:
-    from ovsr_gpu.pipeline import Segmenter
+    from ovsr_gpu.pipeline import Images, Segmenter
 
 RESULT_FOLDERS = ("labels", "overlays")
 RESULT_FILES = ("classes.json", "regions.jsonl", "coco.json", "errors.jsonl", "summary.json")
 SHOWN_FAILURES = 5
+FATAL = (ModelError, VocabularyError)
+"""What would fail for every picture."""
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,19 @@ class Failure:
     reason: str
 
 
+Outcome = LabelledPicture | Failure
+
+
 @dataclass(frozen=True)
 class RunSummary:
     """What a run came to.
 
     pictures: how many were to be labelled; fewer are `labelled` or `failed` where the run was `interrupted`.
-    seconds: wall time without loading the models. time_shares: for what the run waited in that time: "reading" (and
-        decoding), "models", and "writing" with all the rest; reading and writing go on beside the models, so a share
-        of them is what the models did not cover. area_shares: share of all labelled pixels, by class name.
+    decoded_on_device: those of `pictures` that were decoded on a GPU.
+    seconds: wall time without loading the models. time_shares: for what the run waited in that time: "disk",
+        "decoding", "models", and "writing" with all the rest; these go on side by side, so each share is what the
+        others did not cover, and the largest is the bottleneck. area_shares: share of all labelled pixels, by class
+        name.
     failures: the first few.
     """
 
@@ -55,6 +66,7 @@ class RunSummary:
     labelled: int
     failed: int
     regions: int
+    decoded_on_device: int
     seconds: float
     pictures_per_second: float
     time_shares: dict[str, float]
@@ -70,11 +82,14 @@ def label_pictures(
     out: Path,
     *,
     batch_size: int = 8,
+    decode: Decode = decode_picture,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> RunSummary:
     """Label pictures and write all results into the folder `out`.
 
+    While one batch is in the models the one before it is on its way to the host and the next one is being gathered;
+    `decode` is called by several threads, see `load_batches`.
     A picture that cannot be read or segmented goes to `errors.jsonl` and the run goes on. Ctrl-C ends it with
     KeyboardInterrupt after everything finished so far is written. `progress` is called with the number of pictures
     done and of all pictures.
@@ -88,7 +103,7 @@ def label_pictures(
     tally = _Tally(len(pictures), np.zeros(len(vocabulary.names) + 1, np.int64))
     try:
         try:
-            _run(segmenter, pictures, vocabulary, out, batch_size, tally, progress)
+            _run(segmenter, pictures, vocabulary, out, batch_size, decode, tally, progress)
         except KeyboardInterrupt:
             _write_summary(out, tally.summary(vocabulary, interrupted=True), segmenter)
             raise
@@ -126,19 +141,19 @@ def _run(
     vocabulary: Vocabulary,
     out: Path,
     batch_size: int,
+    decode: Decode,
     tally: _Tally,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     errors = LineFile(out / "errors.jsonl")
+    pinned = segmenter.device.type == "cuda"
     try:
-        with closing(load_batches(pictures, batch_size)) as batches, Results(open_writers(out, vocabulary)) as results:
-            while True:
-                with tally.waiting_for("reading"):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
-                with tally.waiting_for("models"):
-                    outcomes = _label_batch(segmenter, batch, vocabulary)
+        with (
+            closing(load_batches(pictures, batch_size, decode=decode, pinned=pinned)) as batches,
+            Results(open_writers(out, vocabulary)) as results,
+        ):
+            tasks = (_label_batch(segmenter, batch, vocabulary) for batch in tally.loaded(batches))
+            for outcomes in tally.finished(in_turns(tasks)):
                 for outcome in outcomes:
                     if isinstance(outcome, Failure):
                         errors.append([{**asdict(outcome), "path": str(outcome.path)}])
@@ -151,38 +166,50 @@ def _run(
         errors.close()
 
 
-def _label_batch(
-    segmenter: Segmenter, batch: Sequence[LoadedPicture], vocabulary: Vocabulary
-) -> list[LabelledPicture | Failure]:
+def _label_batch(segmenter: Segmenter, batch: LoadedBatch, vocabulary: Vocabulary) -> Task[list[Outcome]]:
     """One outcome a picture, in the order of the batch."""
-    readable = [loaded for loaded in batch if isinstance(loaded.pixels, Tensor)]
-    segmented = iter(_segment(segmenter, readable, vocabulary))
+    readable = [loaded for loaded in batch.pictures if isinstance(loaded.pixels, Tensor)]
+    segmented: Sequence[Outcome] = []
+    try:
+        if readable:
+            segmented = yield from _label_together(segmenter, batch.canvas.result(), readable, vocabulary)
+    except FATAL:
+        raise
+    except Exception:
+        pass
+    # Outside of the handler: the traceback, and the device memory that its frames hold, is gone by now.
+    if not segmented:
+        segmented = [_label_alone(segmenter, loaded, vocabulary) for loaded in readable]
+    in_order = iter(segmented)
     return [
         Failure(loaded.picture.path, "decode", str(loaded.pixels))
         if isinstance(loaded.pixels, Exception)
-        else next(segmented)
-        for loaded in batch
+        else next(in_order)
+        for loaded in batch.pictures
     ]
 
 
-def _segment(
-    segmenter: Segmenter, group: Sequence[LoadedPicture], vocabulary: Vocabulary
-) -> list[LabelledPicture | Failure]:
-    """Segment pictures together, or one by one where that fails."""
-    if not group:
-        return []
-    pixels = [loaded.pixels for loaded in group if isinstance(loaded.pixels, Tensor)]
+def _label_together(
+    segmenter: Segmenter, images: Images, loaded: Sequence[LoadedPicture], vocabulary: Vocabulary
+) -> Task[list[LabelledPicture]]:
+    pending = segmenter.begin(images, vocabulary)
+    yield
+    pixels = [one.pixels for one in loaded if isinstance(one.pixels, Tensor)]
+    records = LateRecords(pending.finish(), [one.picture for one in loaded], pixels)
+    yield
+    return records.wait()
+
+
+def _label_alone(segmenter: Segmenter, loaded: LoadedPicture, vocabulary: Vocabulary) -> Outcome:
+    assert isinstance(loaded.pixels, Tensor)
     try:
-        return list(split_prediction(segmenter(pixels, vocabulary), [loaded.picture for loaded in group], pixels))
-    except (ModelError, VocabularyError):
-        raise  # would fail for every picture
+        [[record]] = in_turns([_label_together(segmenter, [loaded.pixels], [loaded], vocabulary)])
+    except FATAL:
+        raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-    # Outside of the handler: the traceback, and the device memory that its frames hold, is gone by now.
-    if len(group) > 1:
-        return [outcome for loaded in group for outcome in _segment(segmenter, [loaded], vocabulary)]
-    path = group[0].picture.path
-    return [Failure(path, "segment", f"cannot segment {str(path)!r}: {reason}")]
+        path = loaded.picture.path
+        return Failure(path, "segment", f"cannot segment {str(path)!r}: {type(error).__name__}: {error}")
+    return record
 
 
 @dataclass
@@ -195,16 +222,28 @@ class _Tally:
     failed: int = 0
     regions: int = 0
     failures: list[Failure] = field(default_factory=list)
-    waited: dict[str, float] = field(default_factory=lambda: {"reading": 0.0, "models": 0.0})
+    decoded_on_device: int = 0
+    waited: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("disk", "decoding", "models"), 0.0))
     start: float = field(default_factory=time.perf_counter)
 
-    @contextmanager
-    def waiting_for(self, what: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.waited[what] += time.perf_counter() - start
+    def loaded(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
+        """The batches, with the time waited for each shared out between disk and decoding as the threads spent it."""
+        for seconds, batch in _timed(batches):
+            disk = sum(loaded.disk_seconds for loaded in batch.pictures)
+            decoding = sum(loaded.decode_seconds for loaded in batch.pictures)
+            share = disk / (disk + decoding)
+            self.waited["disk"] += seconds * share
+            self.waited["decoding"] += seconds * (1 - share)
+            self.decoded_on_device += sum(loaded.on_device for loaded in batch.pictures)
+            yield batch
+
+    def finished(self, batches: Iterator[list[Outcome]]) -> Iterator[list[Outcome]]:
+        """The outcomes, with the time waited for each put down to the models, but for what `loaded` waited in it."""
+        reading = 0.0
+        for seconds, outcomes in _timed(batches):
+            before, reading = reading, self.waited["disk"] + self.waited["decoding"]
+            self.waited["models"] += seconds - (reading - before)
+            yield outcomes
 
     def add(self, outcome: LabelledPicture | Failure) -> None:
         if isinstance(outcome, Failure):
@@ -226,6 +265,7 @@ class _Tally:
             labelled=self.labelled,
             failed=self.failed,
             regions=self.regions,
+            decoded_on_device=self.decoded_on_device,
             seconds=round(seconds, 3),
             pictures_per_second=round(self.labelled / seconds, 3),
             time_shares={what: round(part / seconds, 3) for what, part in waited.items()},
@@ -233,6 +273,14 @@ class _Tally:
             failures=tuple(self.failures),
             interrupted=interrupted,
         )
+
+
+def _timed(items: Iterator[Item]) -> Iterator[tuple[float, Item]]:
+    """Each item, after the seconds that it was waited for."""
+    start = time.perf_counter()
+    for item in items:
+        yield time.perf_counter() - start, item
+        start = time.perf_counter()
 
 
 def _write_summary(out: Path, summary: RunSummary, segmenter: Segmenter) -> None:

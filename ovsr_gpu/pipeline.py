@@ -25,9 +25,10 @@ from ovsr_gpu.stages.regions import LateRegions, localise
 from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
 from ovsr_gpu.structures import LabelledRegions, Prediction, Regions, RegionTable, Segmentation
 from ovsr_gpu.timing import record_stages
-from ovsr_gpu.transfers import one_late
+from ovsr_gpu.transfers import LateTensors
+from ovsr_gpu.turns import Task, in_turns
 
-Images = Tensor | Sequence[Picture]
+Images = Tensor | Sequence[Picture] | ImageBatch
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 
 
@@ -105,7 +106,13 @@ class Segmenter:
         is given. All else is as in a call for each.
         """
         vocabulary = Vocabulary.parse(classes)
-        return one_late(batches, lambda images: self.begin(images, vocabulary), PendingPrediction.finish)
+
+        def predict(images: Images) -> Task[Prediction]:
+            pending = self.begin(images, vocabulary)
+            yield
+            return pending.finish()
+
+        return in_turns(map(predict, batches))
 
     def begin(self, images: Images, classes: Classes, *, timings: bool = False) -> PendingPrediction:
         """Give the device the first stage; `finish` of what is returned gives it the second.
@@ -158,6 +165,16 @@ class Segmenter:
             vocabulary.names,
             timings=clock,
         )
+
+    def warm_up(self, classes: Classes) -> None:
+        """Run the whole method on made pictures, so that whatever is compiled at its first use is compiled now.
+
+        On a GPU these are the kernels, which takes seconds; with `config.models.compile` the networks too, which takes
+        a minute or two.
+        """
+        for count in (2, 1):  # at the second size torch compiles for all sizes
+            noise = torch.randint(0, 256, (count, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+            LateTensors(self(noise.to(torch.uint8), classes).regions.score).wait()
 
     def embed_classes(self, classes: Classes) -> Tensor:
         """Text embeddings of the classes: `[L+1, E]` float32, unit rows, the last one "something else".

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import TypeVar
 
 import torch
 from torch import Tensor
-
-Item = TypeVar("Item")
-Begun = TypeVar("Begun")
-Result = TypeVar("Result")
-
-
-def one_late(
-    items: Iterable[Item], begin: Callable[[Item], Begun], finish: Callable[[Begun], Result]
-) -> Iterator[Result]:
-    """`finish(begin(item))` of each item in order, each finished only once the next one is begun.
-
-    What `begin` leaves to the device then runs while the host waits in `finish` for the item before.
-    """
-    waiting: list[Begun] = []
-    for item in items:
-        waiting.append(begin(item))
-        if len(waiting) > 1:
-            yield finish(waiting.pop(0))
-    yield from map(finish, waiting)
 
 
 def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from ovsr_gpu.config import Config
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.export.overlay import OverlayWriter
 from ovsr_gpu.export.palette import PaletteWriter
+from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.labelling import label_pictures
-from ovsr_gpu.sources import loading
+from ovsr_gpu.sources import decode
+from ovsr_gpu.sources.decode import _TimedFile
 from ovsr_gpu.sources.files import Picture, find_pictures
 from ovsr_gpu.stages.vocabulary import Vocabulary
 from ovsr_gpu.structures import LabelledRegions, Prediction
@@ -40,9 +43,16 @@ class FakeSegmenter:
         self.before = before
         self.batches: list[int] = []
 
-    def __call__(self, images: list[Tensor], vocabulary: Vocabulary) -> Prediction:
+    def begin(self, batch: ImageBatch | list[Tensor], vocabulary: Vocabulary) -> SimpleNamespace:
+        images = ImageBatch.of(batch, self.device)
         self.batches.append(len(images))
-        self.before(images)
+        pictures = [
+            pixels[:, :height, :width] for pixels, (height, width) in zip(images.pixels, images.own_sizes, strict=True)
+        ]
+        self.before(pictures)
+        return SimpleNamespace(finish=lambda: self.predict(pictures, vocabulary))
+
+    def predict(self, images: list[Tensor], vocabulary: Vocabulary) -> Prediction:
         names = len(vocabulary.names) + 1
         rows, region_maps, class_maps = [], [], []
         for number, image in enumerate(images):
@@ -132,7 +142,7 @@ def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
     )
 
 
-@pytest.mark.parametrize("slow", ["reading", "models", "writing"])
+@pytest.mark.parametrize("slow", ["disk", "decoding", "models", "writing"])
 def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[Picture], monkeypatch) -> None:
     def slowed(function):
         def run(*args, **kwargs):
@@ -142,15 +152,33 @@ def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[P
         return run
 
     place, name = {
-        "reading": (loading, "read_picture"),
-        "models": (FakeSegmenter, "__call__"),
+        "disk": (_TimedFile, "_timed"),
+        "decoding": (decode, "to_rgb"),
+        "models": (FakeSegmenter, "predict"),
         "writing": (PaletteWriter, "write"),
     }[slow]
-    monkeypatch.setattr(place, name, slowed(getattr(place, name)))
+    original = getattr(place, name)
+    if slow == "disk":
+        monkeypatch.setattr(place, name, lambda file, read, *arguments: original(file, slowed(read), *arguments))
+    else:
+        monkeypatch.setattr(place, name, slowed(original))
     summary = label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=1)
-    assert list(summary.time_shares) == ["reading", "models", "writing"]
+    assert list(summary.time_shares) == ["disk", "decoding", "models", "writing"]
     assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.002)
     assert max(summary.time_shares, key=summary.time_shares.__getitem__) == slow
+
+
+def test_pictures_decoded_elsewhere_are_counted(tmp_path: Path, pictures: list[Picture], monkeypatch) -> None:
+    def decode_some(file: Any) -> Tensor:
+        pixels = decode.decode_picture(file)
+        return pixels.as_subclass(Elsewhere) if pixels[0, 0, 0] >= 100 else pixels
+
+    class Elsewhere(Tensor):
+        is_cpu = False
+        device = torch.device("cpu")
+
+    summary = label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", decode=decode_some)
+    assert (summary.labelled, summary.decoded_on_device) == (10, 5)
 
 
 def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list[Picture]) -> None:
@@ -192,14 +220,14 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path, pictures: list[P
     calls = iter(range(100))
 
     def interrupt(images: list[Tensor]) -> None:
-        if next(calls) == 2:
+        if next(calls) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         label_pictures(FakeSegmenter(interrupt), pictures, VOCABULARY, out, batch_size=3)
-    assert_complete(out, [str(number) for number in range(6)])
+    assert_complete(out, [str(number) for number in range(3)])  # two batches were in flight
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["interrupted"] is True and (summary["pictures"], summary["labelled"]) == (10, 6)
+    assert summary["interrupted"] is True and (summary["pictures"], summary["labelled"]) == (10, 3)
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_written(

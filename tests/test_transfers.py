@@ -1,42 +1,11 @@
-"""The order of work with one item in flight, and copies that arrive late."""
+"""Copies between host and device that nobody waits for before he must."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from devices import DEVICE
-from ovsr_gpu.transfers import LateInteger, LateTensors, one_late, to_device
-
-
-@pytest.mark.parametrize("count", range(4))
-def test_each_item_is_finished_once_the_next_is_begun(count):
-    log = []
-
-    def begin(item):
-        log.append(f"begin {item}")
-        return 10 * item
-
-    def finish(begun):
-        log.append(f"finish {begun // 10}")
-        return begun + 1
-
-    assert list(one_late(range(count), begin, finish)) == [10 * item + 1 for item in range(count)]
-    by_hand = {
-        0: [],
-        1: ["begin 0", "finish 0"],
-        2: ["begin 0", "begin 1", "finish 0", "finish 1"],
-        3: ["begin 0", "begin 1", "finish 0", "begin 2", "finish 1", "finish 2"],
-    }
-    assert log == by_hand[count]
-
-
-def test_nothing_is_taken_before_it_is_asked_for():
-    taken = []
-    results = one_late((taken.append(i) or i for i in range(9)), lambda item: item, lambda begun: begun)
-    assert taken == []
-    next(results)
-    assert taken == [0, 1]
+from ovsr_gpu.transfers import LateInteger, LateTensors, to_device
 
 
 def test_tensors_go_to_the_device_and_come_back():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ovsr_gpu.sources.files import Picture
 from ovsr_gpu.structures import Prediction
+from ovsr_gpu.transfers import LateTensors
 
 Array = np.ndarray[Any, Any]
 
@@ -50,21 +51,30 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-def split_prediction(
-    prediction: Prediction, pictures: Sequence[Picture], pixels: Sequence[Tensor]
-) -> list[LabelledPicture]:
-    """Copy a prediction for a list of B pictures to the host, as one record a picture.
+class LateRecords:
+    """A prediction for a list of B pictures on its way to the host, as one record a picture.
 
-    pixels: the B `[3, H, W]` uint8 pictures that the prediction was made for.
+    pixels: the B `[3, H, W]` uint8 pictures that the prediction was made for, on any device.
     """
-    regions = prediction.regions
-    bounds = np.cumsum(regions.counts(len(pictures)).cpu().numpy())[:-1]
-    columns = [regions.boxes, regions.areas, regions.class_index, regions.score, regions.probabilities]
-    by_column = [np.split(column.cpu().numpy(), bounds) for column in columns]
-    maps = zip(prediction.class_map, prediction.region_map, strict=True)
-    return [
-        LabelledPicture(
-            picture, rgb.permute(1, 2, 0).cpu().numpy(), class_map.cpu().numpy(), region_map.cpu().numpy(), *own
+
+    def __init__(self, prediction: Prediction, pictures: Sequence[Picture], pixels: Sequence[Tensor]) -> None:
+        regions = prediction.regions
+        self._pictures = pictures
+        self._columns = LateTensors(
+            regions.counts(len(pictures)),
+            *(regions.boxes, regions.areas, regions.class_index, regions.score, regions.probabilities),
         )
-        for picture, rgb, (class_map, region_map), *own in zip(pictures, pixels, maps, *by_column, strict=True)
-    ]
+        self._maps = [LateTensors(*maps) for maps in (prediction.class_map, prediction.region_map)]
+        self._pixels = [LateTensors(rgb.permute(1, 2, 0)) for rgb in pixels]
+
+    def wait(self) -> list[LabelledPicture]:
+        """The records, once they have arrived."""
+        counts, *columns = (column.numpy() for column in self._columns.wait())
+        by_column = [np.split(column, np.cumsum(counts)[:-1]) for column in columns]
+        class_maps, region_maps = (maps.wait() for maps in self._maps)
+        return [
+            LabelledPicture(picture, rgb.wait()[0].numpy(), class_map.numpy(), region_map.numpy(), *own)
+            for picture, rgb, class_map, region_map, *own in zip(
+                self._pictures, self._pixels, class_maps, region_maps, *by_column, strict=True
+            )
+        ]

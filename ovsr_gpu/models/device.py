@@ -75,7 +75,8 @@ def float32_convolutions() -> Iterator[None]:
     The setting belongs to the whole process, so threads that queue convolutions in here wait for each other.
     """
     with _convolutions:
-        if torch.backends.cudnn.conv.fp32_precision == "ieee":  # and then torch does not let the older flag be read
+        newer = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        if newer.fp32_precision == "ieee":  # and then torch does not let the older flag be read
             yield
             return
         before = torch.backends.cudnn.allow_tf32

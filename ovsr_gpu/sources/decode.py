@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +17,40 @@ from torch import Tensor
 
 from ovsr_gpu.errors import PictureError
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+T = TypeVar("T")
+
+
+class PictureFile(io.BufferedReader):
+    """An open file that knows how many seconds it has waited for the disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._timed = _TimedFile(path)
+        super().__init__(self._timed)
+
+    @property
+    def disk_seconds(self) -> float:
+        return self._timed.seconds
+
+
+class _TimedFile(io.FileIO):
+    seconds = 0.0
+
+    def readinto(self, buffer: Buffer, /) -> int | None:
+        return self._timed(super().readinto, buffer)
+
+    def readall(self) -> bytes:
+        return self._timed(super().readall)
+
+    def _timed(self, read: Callable[..., T], *arguments: Any) -> T:
+        start = time.perf_counter()
+        try:
+            return read(*arguments)
+        finally:
+            self.seconds += time.perf_counter() - start
+
 
 def read_picture(path: str | os.PathLike[str]) -> Tensor:
     """Read the first frame of a picture file as a `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
@@ -19,12 +58,19 @@ def read_picture(path: str | os.PathLike[str]) -> Tensor:
     Raises PictureError, naming the file and the reason, where it is missing, a folder, empty, not an image,
     truncated, or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
+    with open_picture(path) as file:
+        return decode_picture(file)
+
+
+@contextmanager
+def open_picture(path: str | os.PathLike[str]) -> Iterator[PictureFile]:
+    """Open a picture file. What is wrong with it, found here or in the block, becomes a PictureError that names it."""
     path = Path(path)
     try:
-        check_file(path)
-        with Image.open(path) as image:
-            check_size(*image.size)
-            return to_rgb(image)
+        _check_file(path)
+        with PictureFile(path) as file:
+            yield file
+            return
     except PictureError as error:
         reason = str(error)
     except UnidentifiedImageError:
@@ -34,6 +80,13 @@ def read_picture(path: str | os.PathLike[str]) -> Tensor:
     except OSError as error:
         reason = f"it cannot be opened ({error.strerror or error})"
     raise PictureError(f"cannot read {str(path)!r}: {reason}")
+
+
+def decode_picture(file: BinaryIO) -> Tensor:
+    """What `read_picture` makes of an open file; its errors do not name the file."""
+    with Image.open(file) as image:
+        check_size(*image.size)
+        return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Tensor:
@@ -59,7 +112,7 @@ def to_rgb(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def check_file(path: Path) -> None:
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise PictureError("it is a folder, not a file")
     if not path.exists():

@@ -1,45 +1,90 @@
-"""Loading: pictures decoded by threads ahead of the model and handed over in batches."""
+"""Loading: pictures decoded and gathered by threads ahead of the model, and handed over in batches."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from torch import Tensor
 
-from ovsr_gpu.sources.decode import read_picture
+from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.sources.decode import decode_picture, open_picture
 from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.turns import Task, in_turns
 
 PIXEL_BUDGET = 64_000_000
 """Pixels of a padded batch, and decoded pixels that may wait for the model."""
 
 WORKERS = min(8, os.cpu_count() or 1)
+Decode = Callable[[BinaryIO], Tensor]
 
 
 @dataclass(frozen=True)
 class LoadedPicture:
-    """A picture and its `[3, H, W]` uint8 pixels, or the error that reading it raised."""
+    """A picture and its `[3, H, W]` uint8 pixels, or the error that reading it raised.
+
+    disk_seconds, decode_seconds: what a thread spent on it.
+    """
 
     picture: Picture
     pixels: Tensor | Exception
+    disk_seconds: float = 0.0
+    decode_seconds: float = 0.0
 
     @property
     def height_and_width(self) -> tuple[int, int]:
         """(0, 0) for a picture that could not be read."""
         return (0, 0) if isinstance(self.pixels, Exception) else (self.pixels.shape[1], self.pixels.shape[2])
 
+    @property
+    def on_device(self) -> bool:
+        return isinstance(self.pixels, Tensor) and not self.pixels.is_cpu
 
-def load_batches(pictures: Sequence[Picture], batch_size: int) -> Generator[list[LoadedPicture], None, None]:
-    """Yield all pictures in their order, also the unreadable ones, in lists of up to `batch_size`.
 
-    A list is shorter where its pictures, each padded to the largest height and width of the list, would exceed
-    `PIXEL_BUDGET` pixels; a picture larger than that stands alone.
+@dataclass(frozen=True)
+class LoadedBatch:
+    """Pictures in the order of the sources, the unreadable ones among them.
+
+    canvas: the readable ones as one batch, being gathered.
     """
+
+    pictures: list[LoadedPicture]
+    canvas: Future[ImageBatch]
+
+
+def load_batches(
+    pictures: Sequence[Picture], batch_size: int, *, decode: Decode = decode_picture, pinned: bool = False
+) -> Generator[LoadedBatch, None, None]:
+    """Yield all pictures in their order, also the unreadable ones, in batches of up to `batch_size`.
+
+    A batch is smaller where its pictures, each padded to the largest height and width among them, would exceed
+    `PIXEL_BUDGET` pixels; a picture larger than that stands alone. While a batch is in use the next one is gathered,
+    in pinned memory if `pinned`. `decode` is called by several threads at once; it may leave pictures on a device.
+    """
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-decode")
+
+    def gather(batch: list[LoadedPicture]) -> Task[LoadedBatch]:
+        readable = [loaded.pixels for loaded in batch if isinstance(loaded.pixels, Tensor)]
+        canvas = pool.submit(ImageBatch.gather, readable, pinned=pinned)
+        yield
+        return LoadedBatch(batch, canvas)
+
+    try:
+        loaded = _decode_ahead(pool, pictures, decode, batch_size + WORKERS)
+        yield from in_turns(map(gather, _in_batches(loaded, batch_size)))
+        pool.shutdown()  # the last batch may still be gathered
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_batches(pictures: Iterator[LoadedPicture], batch_size: int) -> Iterator[list[LoadedPicture]]:
     batch: list[LoadedPicture] = []
-    for loaded in _decode_ahead(pictures, batch_size + WORKERS):
+    for loaded in pictures:
         if batch and (len(batch) == batch_size or _padded_pixels([*batch, loaded]) > PIXEL_BUDGET):
             yield batch
             batch = []
@@ -53,22 +98,20 @@ def _padded_pixels(batch: Sequence[LoadedPicture]) -> int:
     return len(batch) * max(heights) * max(widths)
 
 
-def _decode_ahead(pictures: Sequence[Picture], ahead: int) -> Generator[LoadedPicture, None, None]:
+def _decode_ahead(
+    pool: ThreadPoolExecutor, pictures: Sequence[Picture], decode: Decode, ahead: int
+) -> Iterator[LoadedPicture]:
     remaining = iter(pictures)
     waiting: deque[Future[LoadedPicture]] = deque()
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-decode")
-    try:
-        while True:
-            while len(waiting) < ahead and _decoded_pixels(waiting) < PIXEL_BUDGET:
-                picture = next(remaining, None)
-                if picture is None:
-                    break
-                waiting.append(pool.submit(_load, picture))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    while True:
+        while len(waiting) < ahead and _decoded_pixels(waiting) < PIXEL_BUDGET:
+            picture = next(remaining, None)
+            if picture is None:
+                break
+            waiting.append(pool.submit(_load, picture, decode))
+        if not waiting:
+            return
+        yield waiting.popleft().result()
 
 
 def _decoded_pixels(waiting: deque[Future[LoadedPicture]]) -> int:
@@ -76,8 +119,13 @@ def _decoded_pixels(waiting: deque[Future[LoadedPicture]]) -> int:
     return sum(height * width for height, width in sizes)
 
 
-def _load(picture: Picture) -> LoadedPicture:
+def _load(picture: Picture, decode: Decode) -> LoadedPicture:
+    start, disk_seconds = time.perf_counter(), 0.0
+    pixels: Tensor | Exception
     try:
-        return LoadedPicture(picture, read_picture(picture.path))
+        with open_picture(picture.path) as file:
+            pixels = decode(file)
+            disk_seconds = file.disk_seconds
     except Exception as error:  # also a MemoryError: one picture never ends a run
-        return LoadedPicture(picture, error)
+        pixels = error
+    return LoadedPicture(picture, pixels, disk_seconds, time.perf_counter() - start - disk_seconds)

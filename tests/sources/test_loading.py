@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -27,12 +28,15 @@ def test_batches_keep_the_order_and_hold_the_bad_ones(tmp_path: Path) -> None:
     pictures = save(tmp_path, [(4, 4)] * 7)
     pictures[2].path.write_text("no picture")
     batches = list(load_batches(pictures, 3))
-    assert [len(batch) for batch in batches] == [3, 3, 1]
-    loaded = [one for batch in batches for one in batch]
+    assert [len(batch.pictures) for batch in batches] == [3, 3, 1]
+    loaded = [one for batch in batches for one in batch.pictures]
     assert [one.picture for one in loaded] == pictures
     assert isinstance(loaded[2].pixels, PictureError)
     reds = [int(one.pixels[0, 0, 0]) for one in loaded if isinstance(one.pixels, Tensor)]
     assert reds == [0, 1, 3, 4, 5, 6]
+    assert batches[0].canvas.result().pixels[:, 0, 0, 0].tolist() == [0, 1]
+    assert batches[1].canvas.result().own_sizes == ((4, 4),) * 3
+    assert all(one.decode_seconds > 0 for one in loaded)
 
 
 def test_a_batch_closes_before_its_padded_pixels_exceed_the_budget(
@@ -41,34 +45,33 @@ def test_a_batch_closes_before_its_padded_pixels_exceed_the_budget(
     monkeypatch.setattr(loading, "PIXEL_BUDGET", 1000)
     pictures = save(tmp_path, [(10, 10), (10, 10), (100, 1), (1, 100), (60, 60), (5, 5)])
     # (10, 10) twice and (100, 1) are padded to 3 x 100 x 10 > 1000; (60, 60) alone is above the budget.
-    sizes = [[one.picture.name for one in batch] for batch in load_batches(pictures, 8)]
+    sizes = [[one.picture.name for one in batch.pictures] for batch in load_batches(pictures, 8)]
     assert sizes == [["0", "1"], ["2"], ["3"], ["4"], ["5"]]
 
 
-def test_decoding_stays_a_bounded_way_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_stays_a_bounded_way_ahead(tmp_path: Path) -> None:
     started = []
     lock = threading.Lock()
 
-    def count(path: Path) -> Tensor:
+    def count(file: BinaryIO) -> Tensor:
         with lock:
-            started.append(path)
+            started.append(file)
         return torch.zeros(3, 4, 4, dtype=torch.uint8)
 
-    monkeypatch.setattr(loading, "read_picture", count)
-    pictures = [Picture(Path(str(number)), str(number)) for number in range(100)]
-    batches = load_batches(pictures, 2)
+    pictures = save(tmp_path, [(4, 4)] * 100)
+    batches = load_batches(pictures, 2, decode=count)
     next(batches)
     batches.close()
-    assert len(started) <= 2 + 2 + 2 * loading.WORKERS
+    assert len(started) <= 2 * 2 + 1 + 2 + 2 * loading.WORKERS
     assert not any(thread.name.startswith("ovsr-decode") for thread in threading.enumerate())
 
 
-def test_any_failure_of_one_picture_stays_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path) -> Tensor:
+def test_any_failure_of_one_picture_stays_with_it(tmp_path: Path) -> None:
+    def fail(file: BinaryIO) -> Tensor:
         raise MemoryError("too large")
 
-    monkeypatch.setattr(loading, "read_picture", fail)
-    [[loaded]] = load_batches([Picture(Path("a"), "a")], 4)
+    [batch] = load_batches(save(tmp_path, [(4, 4)]), 4, decode=fail)
+    [loaded] = batch.pictures
     assert isinstance(loaded.pixels, MemoryError) and loaded.height_and_width == (0, 0)
 
 
