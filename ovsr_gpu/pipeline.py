@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ovsr_gpu.capture import CapturedSegmenter
 from ovsr_gpu.config import Config
 from ovsr_gpu.images import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
@@ -165,6 +166,17 @@ class Segmenter:
             vocabulary.names,
             timings=clock,
         )
+
+    def capture(self, shape: Sequence[int], classes: Classes, *, capacity: int | None = None) -> CapturedSegmenter:
+        """Record both stages as one CUDA graph for `[B, 3, H, W]` = `shape` pictures and one vocabulary.
+
+        A call of what is returned launches everything at once and waits for nothing but the number of regions: for the
+        least latency. The graph encodes `capacity` regions a batch, however many there are (16 a picture unless given);
+        where there are more, the second stage runs once more outside of it, so that none is lost.
+
+        Raises ValueError where the device is not a CUDA device.
+        """
+        return CapturedSegmenter(self, shape, Vocabulary.parse(classes), capacity or 16 * shape[0])
 
     def warm_up(self, classes: Classes) -> None:
         """Run the whole method on made pictures, so that whatever is compiled at its first use is compiled now.

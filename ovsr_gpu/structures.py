@@ -6,10 +6,15 @@ the batch, S crop side, E CLIP width, Q projected width, L classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Maps = Tensor | list[Tensor]
 """One `[B, H, W]` int32 tensor where the pictures came as a tensor, else a list of `[H, W]` int32 tensors."""
@@ -62,13 +67,17 @@ class Regions:
         place = torch.arange(len(self), device=self.image_index.device)
         return place - self.firsts(images)[self.image_index]
 
-    def split(self, size: int) -> list[Regions]:
+    def split(self, size: int) -> list[Self]:
         """Runs of at most `size` regions."""
         return [self.run(start, start + size) for start in range(0, len(self), size)]
 
-    def run(self, start: int, stop: int) -> Regions:
+    def run(self, start: int, stop: int) -> Self:
         """Those from `start` on, before `stop`."""
-        return Regions(self.image_index[start:stop], self.boxes[start:stop], self.areas[start:stop])
+        return self.each(lambda column: column[start:stop])
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same with each of its tensors changed."""
+        return type(self)(*(change(getattr(self, column.name)) for column in fields(self)))
 
 
 @dataclass(frozen=True)

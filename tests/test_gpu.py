@@ -5,10 +5,12 @@ import torch
 from torch.nn.functional import interpolate
 
 from ovsr_gpu import Config, FeatureConfig
+from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import crop_resize
 from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import cut
+from ovsr_gpu.transfers import LateTensors, to_device
 
 pytestmark = [
     pytest.mark.gpu,
@@ -75,6 +77,33 @@ def blobs() -> torch.Tensor:
 def test_the_whole_method(segmenter_on):
     here, there = (segmenter_on(device)(blobs(), "a; b; c") for device in ("cpu", "cuda"))
     assert (here.region_map == there.region_map.cpu()).float().mean() > 0.99
+
+
+def test_a_stream_gives_what_calls_give(segmenter_on):
+    segmenter = segmenter_on("cuda")
+    batches = [[*blobs()[:n]] for n in (1, 4, 2, 3)]
+    for streamed, batch in zip(segmenter.stream(batches, "a; b; c"), batches, strict=True):
+        called = segmenter(batch, "a; b; c")
+        assert all(map(torch.equal, streamed.class_map, called.class_map))
+        assert torch.equal(streamed.regions.embeddings, called.regions.embeddings)
+
+
+def test_features_are_not_rounded_to_tf32(segmenter_on):
+    segmenters = [segmenter_on(device) for device in ("cpu", "cuda")]
+    here, there = (segmenter.cut(ImageBatch.of(blobs(), segmenter.device)) for segmenter in segmenters)
+    torch.testing.assert_close(there.singular_values.cpu(), here.singular_values, rtol=1e-4, atol=1e-2)
+
+
+def test_copies_do_not_make_the_host_wait():
+    source = random(2000, 2000)
+    there = torch.randn(4096, 4096, device="cuda")
+    torch.cuda.synchronize()
+    for _ in range(20):
+        there = there @ there / 64
+    [sent] = to_device([source.pin_memory()], torch.device("cuda"))
+    late = LateTensors(sent * 2)
+    assert not torch.cuda.current_stream().query()  # still at the products
+    assert torch.equal(late.wait()[0], source * 2)
 
 
 def test_nothing_waits_for_the_device(segmenter_on):

@@ -18,18 +18,17 @@ from ovsr_gpu.timing import stage
 def embed_regions(
     clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, config: RegionConfig, batch: NetworkBatch
 ) -> Tensor:
-    """Unit CLIP embeddings of the regions, as `config.encoder` says: `[N, E]` float32.
+    """Unit CLIP embeddings of the regions, as `config.encoder` says: `[N, E]` float32, zero for empty slots.
 
     region_map: `[B, H, W]` int32. As many crops or pictures are held as go through CLIP together.
     """
     if config.encoder == "dense":
-        return pooled_embeddings(clip, images, region_map, regions, batch)
-    parts = zip(regions.split(batch.most), regions.numbers(len(images)).split(batch.most), strict=True)
-    embeddings = [
-        encode_crops(clip, region_crops(images, region_map, part, number, clip, config), batch)
-        for part, number in parts
-    ]
-    return torch.cat(embeddings)
+        embeddings = pooled_embeddings(clip, images, region_map, regions, batch)
+    else:
+        parts = zip(regions.split(batch.most), regions.numbers(len(images)).split(batch.most), strict=True)
+        crops = (region_crops(images, region_map, part, number, clip, config) for part, number in parts)
+        embeddings = torch.cat([encode_crops(clip, one, batch) for one in crops])
+    return torch.where(regions.areas[:, None] > 0, embeddings, 0)
 
 
 @stage("image embeddings")

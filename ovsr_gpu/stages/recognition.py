@@ -54,7 +54,8 @@ def shared_space_cosine(
         sums = torch.zeros(images, rows.shape[1], dtype=torch.float64, device=rows.device)
         sums.index_add_(0, owner, rows.double())
         mean = (sums / (regions.counts(images) + texts.shape[1])[:, None]).to(rows.dtype)  # [B, E]
-        rows = rows - mean[owner]
+        there = torch.cat([regions.areas, torch.ones_like(image.flatten())])[:, None] > 0  # empty slots stay zero
+        rows = torch.where(there, rows - mean[owner], 0)
     directions = leading_directions(rows, owner, images, rank)  # [B, Q, E]
     own_rows, text_rows = rows[: len(regions)], rows[len(regions) :].view_as(texts)
     shared_texts = normalize(text_rows @ directions.mT, dim=2)  # [B, L + 1, Q]
@@ -66,7 +67,9 @@ def shared_space_cosine(
 def class_map(region_map: Tensor, firsts: Tensor, class_index: Tensor) -> Tensor:
     """Class of every pixel, that of its region: `[B, H, W]` int32.
 
-    region_map: `[B, H, W]` int32. firsts: `[B]` int64, see `Regions.firsts`. class_index: `[N]` int64.
+    region_map: `[B, H, W]` int32. firsts: `[B]` int64, see `Regions.firsts`. class_index: `[N]` int64; pixels of
+    further regions get the last of these.
     """
     region = region_map + firsts.to(torch.int32)[:, None, None]
+    region = region.clamp_(max=len(class_index) - 1)
     return class_index.to(torch.int32).index_select(0, region.flatten()).view_as(region_map)
