@@ -115,6 +115,33 @@ def test_a_run_with_a_bad_picture(
     assert ovsr([*arguments, "--overwrite", "--preset", "paper"], environment, tmp_path).returncode == 0
 
 
+def test_compiled_networks_give_the_same_labels(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path
+) -> None:
+    """Traced by torch's compiler but run as traced: its code generator would take half a minute."""
+    compiled = []
+    compile_network = torch.nn.Module.compile
+
+    def trace(network: torch.nn.Module) -> None:
+        compiled.append(network)
+        compile_network(network, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", trace)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["label", "in", "--classes", "red disc; grass", "--model", "embedded", "--device", "cpu", "--out"]
+    for out, options in (("plain", []), ("compiled", ["--compile"])):
+        monkeypatch.setattr(sys, "argv", ["ovsr", *arguments, out, *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        assert ("Warming up" in capsys.readouterr().err) == bool(options) == bool(compiled)
+    assert len(compiled) == 7  # six blocks and a CLIP
+    for number in range(3):
+        plain, traced = (tmp_path / out / f"labels/photo {number}.png" for out in ("plain", "compiled"))
+        assert plain.read_bytes() == traced.read_bytes()
+
+
 BASE = ["label", "in", "--out", "out"]
 
 
@@ -130,6 +157,7 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE, "--classes", "dog", "--batch-size", "0"], "--batch-size"),
         ([*BASE, "--classes", "dog", "--device", "abacus"], "abacus"),
         ([*BASE, "--classes", "dog", "--preset", "best"], "best"),
+        ([*BASE, "--classes", "dog", "--device", "cpu", "--gpu-decode"], "CUDA device, got 'cpu'"),
         (["label", "in", "--out", "latin1.txt", "--classes", "dog"], "latin1.txt"),
         ([*BASE, "--classes", "dog", "--backbone-weights", "missing.pth"], "missing.pth"),
         ([*BASE, "--classes", "dog", "--backbone-weights", "missing.pth"], "ovsr demo"),

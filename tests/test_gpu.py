@@ -94,6 +94,17 @@ def test_features_are_not_rounded_to_tf32(segmenter_on):
     torch.testing.assert_close(there.singular_values.cpu(), here.singular_values, rtol=1e-4, atol=1e-2)
 
 
+def test_attention_is_fused(segmenter_on):
+    clip = segmenter_on("cuda").clip
+    assert clip.dtype == torch.float16
+    pixels = torch.zeros(2, 3, clip.image_size, clip.image_size, device="cuda")
+    clip.encode_image(pixels)
+    with torch.profiler.profile() as profile:
+        clip.encode_image(pixels)
+    names = {event.name for event in profile.events()}
+    assert any("_scaled_dot_product_flash" in name or "_scaled_dot_product_efficient" in name for name in names)
+
+
 def test_copies_do_not_make_the_host_wait():
     source = random(2000, 2000)
     there = torch.randn(4096, 4096, device="cuda")

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import normalize
+from torch.nn.functional import interpolate, normalize
 
 from ovsr_gpu.embedded.networks import CLIP_FOLDER, EMBEDDED
 from ovsr_gpu.errors import ModelError
@@ -26,7 +26,7 @@ from ovsr_gpu.models.downloads import fetch
 TEXT_BATCH = 256
 
 LEAST_COSINE = 0.98
-"""Of a picture's embeddings in two precisions: rounding alone leaves more."""
+"""Between a picture's embeddings in two precisions: rounding alone leaves more."""
 
 BPE_FILE = "bpe_merges.txt.gz"
 """In a model folder: merges for open_clip's tokenizer in place of those that it ships."""
@@ -88,12 +88,12 @@ class ClipModel:
 
         Raises ModelError where it then says something else of a picture than in float32: its numbers overflow.
         """
-        size = (1, 3, self.image_size, self.image_size)
-        probe = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(self.device)
+        patches = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        probe = interpolate(patches, (self.image_size, self.image_size)).to(self.device)
         expected = self.encode_image(probe)
         self._module.visual.to(dtype)
         self.dtype = dtype
-        cosine = float((expected * self.encode_image(probe)).sum())
+        cosine = float((expected * self.encode_image(probe)).sum(1).min())
         if not cosine >= LEAST_COSINE:  # also true for NaN
             raise ModelError(
                 f"CLIP {self.name!r} cannot be run in {dtype}: its embedding of a picture has a cosine of {cosine:.3f} "

@@ -37,19 +37,21 @@ class GpuJpegDecoder:
 
     def __init__(self, device: torch.device) -> None:
         if device.type != "cuda":
-            raise OvsrError(f"torchcodec decodes JPEG files on a CUDA device, got {str(device)!r}: let Pillow decode")
+            raise OvsrError(
+                f"torchcodec decodes JPEG files on a CUDA device, got {str(device)!r}: leave out --gpu-decode"
+            )
         try:
             self._decode: Callable[[Tensor], Tensor] = _DecodeOnOwnStream(device)
             _self_test(self._decode)
         except ImportError as error:
             raise OvsrError(
                 f"decoding JPEG files on {str(device)!r} needs torchcodec, which cannot be imported ({error}): "
-                'pip install "ovsr-gpu[decode]", or let Pillow decode'
+                'pip install "ovsr-gpu[decode]", or leave out --gpu-decode'
             ) from error
         except (OSError, RuntimeError) as error:
             raise OvsrError(
                 f"torchcodec failed the self-test of decoding JPEG files on {str(device)!r} ({error}): "
-                "update it and the driver, or let Pillow decode"
+                "update it and the driver, or leave out --gpu-decode"
             ) from error
 
     def __call__(self, file: BinaryIO) -> Tensor:

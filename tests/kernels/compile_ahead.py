@@ -71,7 +71,7 @@ def pointer_type(name: str, dtype: str) -> str:
     if name in BYTES:
         return "*u8"
     if name == "crops":
-        return "*fp32" if dtype == "fp32" else "*bf16"
+        return "*fp32" if dtype == "fp32" else "*fp16"
     if name == "near_bits":
         return "*i32" if dtype == "fp32" else "*i64"
     return "*i32" if name in INTEGERS else "*i64" if name in LONG else f"*{dtype}"

@@ -71,12 +71,13 @@ def test_mask_and_normalisation(window):
     assert torch.equal(masked_only, call(window, "torch", masked=True))
 
 
-def test_bfloat16():
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
     full = call("whole", "triton", masked=True, **FINISH)
-    found = call("whole", "triton", masked=True, dtype=torch.bfloat16, **FINISH)
-    if DEVICE == "cpu":  # Triton's interpreter cuts off the lower bits
+    found = call("whole", "triton", masked=True, dtype=dtype, **FINISH)
+    if DEVICE == "cpu" and dtype == torch.bfloat16:  # Triton's interpreter cuts off the lower bits
         full = (full.view(torch.int32) & ~0xFFFF).view(torch.float32)
-    assert torch.equal(found, full.to(torch.bfloat16))
+    assert torch.equal(found, full.to(dtype))
 
 
 def test_every_region_has_its_own_window():

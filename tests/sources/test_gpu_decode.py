@@ -233,7 +233,7 @@ def test_self_test_finds_a_decoder_that_spoils_every_third_picture(
             return pixels if self.calls % 3 else spoil(pixels)
 
     monkeypatch.setattr(gpu_decode, "_DecodeOnOwnStream", Spoils)
-    with pytest.raises(OvsrError, match=r"failed the self-test .*'cuda'.*a picture .*: update it .*Pillow"):
+    with pytest.raises(OvsrError, match=r"failed the self-test .*'cuda'.*a picture .*: update it .*--gpu-decode"):
         GpuJpegDecoder(CUDA)
 
 
