@@ -192,10 +192,9 @@ def _label_batch(segmenter: Segmenter, batch: LoadedBatch, vocabulary: Vocabular
 def _label_together(
     segmenter: Segmenter, images: Images, loaded: Sequence[LoadedPicture], vocabulary: Vocabulary
 ) -> Task[list[LabelledPicture]]:
-    pending = segmenter.begin(images, vocabulary)
-    yield
+    prediction = yield from segmenter.predict(images, vocabulary)
     pixels = [one.pixels for one in loaded if isinstance(one.pixels, Tensor)]
-    records = LateRecords(pending.finish(), [one.picture for one in loaded], pixels)
+    records = LateRecords(prediction, [one.picture for one in loaded], pixels)
     yield
     return records.wait()
 

@@ -97,7 +97,8 @@ class Segmenter:
 
     def __call__(self, images: Images, classes: Classes, *, timings: bool = False) -> Prediction:
         """Both stages: `recognize(images, segment(images), classes)`."""
-        return self.begin(images, classes, timings=timings).finish()
+        [prediction] = in_turns([self.predict(images, classes, timings=timings)])
+        return prediction
 
     def stream(self, batches: Iterable[Images], classes: Classes) -> Iterator[Prediction]:
         """Predictions of many batches, in their order, with one batch in flight.
@@ -107,24 +108,28 @@ class Segmenter:
         is given. All else is as in a call for each.
         """
         vocabulary = Vocabulary.parse(classes)
+        return in_turns(self.predict(images, vocabulary) for images in batches)
 
-        def predict(images: Images) -> Task[Prediction]:
-            pending = self.begin(images, vocabulary)
-            yield
-            return pending.finish()
-
-        return in_turns(map(predict, batches))
-
-    def begin(self, images: Images, classes: Classes, *, timings: bool = False) -> PendingPrediction:
-        """Give the device the first stage; `finish` of what is returned gives it the second.
-
-        In between the host is free, to begin the next batch for example.
-        """
+    def predict(self, images: Images, classes: Classes, *, timings: bool = False) -> Task[Prediction]:
+        """Both stages as a task for `in_turns`, which yields where the host would wait for the number of regions."""
         batch = ImageBatch.of(images, self.device)
         vocabulary = Vocabulary.parse(classes)
-        with torch.no_grad(), record_stages(timings) as clock:
+        with torch.no_grad(), record_stages(timings) as first:
             texts = self.embed_classes(vocabulary)
-            return PendingPrediction(self, batch, self.cut(batch), vocabulary, texts, clock if timings else None)
+            found = self.cut(batch)
+            regions = LateRegions(found.table)
+        yield
+        with torch.no_grad(), record_stages(timings) as second:
+            named, class_map = self.name(batch, found.region_map, regions.read(), texts)
+        return Prediction(
+            batch.crop_maps(found.region_map),
+            named,
+            found.singular_values,
+            found.cluster_count,
+            batch.crop_maps(class_map),
+            vocabulary.names,
+            timings=first | second,
+        )
 
     def segment(self, images: Images, *, timings: bool = False) -> Segmentation:
         """Stage 1: cut pictures into regions without naming them.
@@ -232,36 +237,3 @@ class Cut(NamedTuple):
     table: RegionTable
     singular_values: Tensor
     cluster_count: Tensor
-
-
-class PendingPrediction:
-    """A batch between its stages, see `Segmenter.begin`."""
-
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        images: ImageBatch,
-        found: Cut,
-        vocabulary: Vocabulary,
-        texts: Tensor,
-        timings: dict[str, float] | None,
-    ) -> None:
-        self._segmenter, self._images, self._found = segmenter, images, found
-        self._vocabulary, self._texts, self._timings = vocabulary, texts, timings
-        self._regions = LateRegions(found.table)
-
-    def finish(self) -> Prediction:
-        """Wait until the number of regions is known, and give the device the second stage."""
-        images, found = self._images, self._found
-        with torch.no_grad(), record_stages(self._timings is not None) as clock:
-            clock.update(self._timings or {})
-            regions, classes = self._segmenter.name(images, found.region_map, self._regions.read(), self._texts)
-        return Prediction(
-            images.crop_maps(found.region_map),
-            regions,
-            found.singular_values,
-            found.cluster_count,
-            images.crop_maps(classes),
-            self._vocabulary.names,
-            timings=clock,
-        )

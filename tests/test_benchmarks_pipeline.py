@@ -18,6 +18,7 @@ from pipeline.cases import LARGE_MODEL, SWEEPS, Case, base_case, cases
 from pipeline.memory import peak_bytes
 from pipeline.ratios import ratio_lines
 from pipeline.results import growth_row, report, rows_along
+from pipeline.twins import torch_twins
 from plot_pipeline import draw
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +75,7 @@ def test_cases(device):
 def test_tiles(count):
     picture = tiles(64, 96, count, np.random.default_rng(0))
     assert picture.shape == (64, 96, 3)
-    colours, pixels = np.unique((picture.reshape(-1, 3) + 50) // 100, axis=0, return_counts=True)
+    colours, pixels = np.unique((picture.reshape(-1, 3).astype(int) + 50) // 100, axis=0, return_counts=True)
     assert len(colours) == count
     assert (pixels == 64 * 96 / count).all()
 
@@ -159,10 +160,9 @@ def test_ratio_lines():
     ]
 
 
-def test_without_triton():
+def test_torch_twins():
     on_cuda = SimpleNamespace(is_cuda=True, is_cpu=False)
-    bench_pipeline = pytest.importorskip("bench_pipeline")
-    with bench_pipeline.without_triton():
+    with torch_twins():
         assert choose_backend("auto", on_cuda) == "torch"
 
 

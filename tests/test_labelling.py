@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from ovsr_gpu.sources.decode import _TimedFile
 from ovsr_gpu.sources.files import Picture, find_pictures
 from ovsr_gpu.stages.vocabulary import Vocabulary
 from ovsr_gpu.structures import LabelledRegions, Prediction
+from ovsr_gpu.turns import Task
 
 VOCABULARY = Vocabulary.parse("dog; grass, lawn; sky")
 
@@ -43,16 +43,14 @@ class FakeSegmenter:
         self.before = before
         self.batches: list[int] = []
 
-    def begin(self, batch: ImageBatch | list[Tensor], vocabulary: Vocabulary) -> SimpleNamespace:
-        images = ImageBatch.of(batch, self.device)
-        self.batches.append(len(images))
-        pictures = [
-            pixels[:, :height, :width] for pixels, (height, width) in zip(images.pixels, images.own_sizes, strict=True)
+    def predict(self, batch: ImageBatch | list[Tensor], vocabulary: Vocabulary) -> Task[Prediction]:
+        batch = ImageBatch.of(batch, self.device)
+        self.batches.append(len(batch))
+        images = [
+            pixels[:, :height, :width] for pixels, (height, width) in zip(batch.pixels, batch.own_sizes, strict=True)
         ]
-        self.before(pictures)
-        return SimpleNamespace(finish=lambda: self.predict(pictures, vocabulary))
-
-    def predict(self, images: list[Tensor], vocabulary: Vocabulary) -> Prediction:
+        self.before(images)
+        yield
         names = len(vocabulary.names) + 1
         rows, region_maps, class_maps = [], [], []
         for number, image in enumerate(images):
