@@ -30,11 +30,9 @@ def pool() -> Iterator[Pool]:
         yield pool
 
 
-def test_clustering(request, case, device, rates, results):
+def test_clustering(request, case, device, rates, results, optional_benchmark):
     if reason := reason_to_skip(case, device):
         pytest.skip(reason)
-    # With pytest-benchmark its own tables and options work too.
-    benchmark = request.getfixturevalue("benchmark") if request.config.pluginmanager.hasplugin("benchmark") else None
     pool = request.getfixturevalue("pool") if case.provider.endswith("_processes") else None
     on_cuda = device.type == "cuda" and case.provider in OURS
     call = prepare(case, device, pool)
@@ -56,11 +54,11 @@ def test_clustering(request, case, device, rates, results):
             input_bytes = torch.cuda.memory_allocated(device)
         run()
         rounds = int(np.clip(SECONDS / seconds[0], LEAST_ROUNDS, MOST_ROUNDS))
-        if benchmark is None:
+        if optional_benchmark is None:
             for _ in range(1, rounds):
                 run()
         else:
-            benchmark.pedantic(run, rounds=rounds - 1)
+            optional_benchmark.pedantic(run, rounds=rounds - 1)
     except torch.OutOfMemoryError:
         pytest.skip(f"{device} has too little memory for this")
 
@@ -68,6 +66,8 @@ def test_clustering(request, case, device, rates, results):
     floor = least_seconds(case, rates) if on_cuda else None
     row = measured_row(case, seconds, peak_bytes, floor)
     results.add(row)
-    if benchmark is not None:
-        benchmark.group = f"{case.operation}, {case.data}, {case.side}x{case.side}, R {case.rank}, batch {case.batch}"
-        benchmark.extra_info.update(row)
+    if optional_benchmark is not None:
+        optional_benchmark.group = (
+            f"{case.operation}, {case.data}, {case.side}x{case.side}, R {case.rank}, batch {case.batch}"
+        )
+        optional_benchmark.extra_info.update(row)

@@ -6,29 +6,32 @@ The clustering benchmark runs without the packages of the networks and pictures,
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import clustering.results
+import pipeline.results
 from clustering.bounds import Rates, measured_rates
-from clustering.results import Results, describe_machine, report
-from ovsr_gpu.models.device import choose_device
+from clustering.results import Results, describe_machine
+from ovsr_gpu.config import ModelConfig
+from ovsr_gpu.models.device import choose_device, clip_dtype
 from patchwork import patchwork
+from pipeline.ratios import Ratios, ratio_lines
 
 if TYPE_CHECKING:
     from ovsr_gpu.models.clip import ClipModel
 
 RANDOM_CLIP = "ViT-B-32"
 PICTURE_SIZE = (480, 640)
-Ratios = dict[tuple[str, int], dict[str, float]]
-"""Median seconds of each provider, by stage and batch size."""
 RATIOS = pytest.StashKey[Ratios]()
-RESULTS = pytest.StashKey[Results]()
+RESULTS = pytest.StashKey[dict[str, tuple[Results, Callable[[Results], str]]]]()
+"""The rows of each benchmark that keeps them, and what makes its tables."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,38 +41,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clip", help="open_clip model or local-dir:DIR; else see the README")
     group.addoption("--clip-weights", help="pretrained tag or checkpoint of that model; random weights if left out")
     group.addoption("--pictures", type=Path, help="folder of .jpg and .png pictures; else 640x480 ones are made")
-    group.addoption("--full", action="store_true", help="clustering: batches of 256, and all combinations on a GPU")
-    group.addoption("--results", type=Path, help="clustering: JSON file for the figures")
+    group.addoption("--full", action="store_true", help="larger batches, shapes and combinations; see the README")
+    group.addoption("--results", type=Path, help="clustering or growth: JSON file for the figures")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RATIOS] = {}
+    config.stash[RATIOS], config.stash[RESULTS] = {}, {}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    used = {name for item in items if isinstance(item, pytest.Function) for name in item.fixturenames}
+    if config.getoption("--results") and {"results", "growth_results"} <= used:
+        raise pytest.UsageError("--results takes the figures of one benchmark: run clustering and growth apart")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if config.stash[RATIOS]:
-        write_ratios(terminalreporter, config.stash[RATIOS])
-    if (results := config.stash.get(RESULTS, None)) and results.rows:
-        terminalreporter.section("clustering")
-        terminalreporter.write_line(report(results.rows))
+        terminalreporter.section("median milliseconds a picture, and how many times as fast as the reference")
+        for line in ratio_lines(config.stash[RATIOS]):
+            terminalreporter.line(line)
+    for title, (results, report) in config.stash[RESULTS].items():
+        if results.rows:
+            terminalreporter.section(title)
+            terminalreporter.write_line(report(results))
 
 
-def write_ratios(terminalreporter: pytest.TerminalReporter, ratios: Ratios) -> None:
-    terminalreporter.section("median milliseconds a picture, and how many times as fast as the reference")
-    terminalreporter.line(f"{'':20}{'batch':>6}{'ours':>10}{'reference':>11}{'ratio':>8}")
-    for (stage, batch), medians in ratios.items():
-        ours = medians.get("ours", float("nan")) / batch
-        line = f"{stage:20}{batch:6}{1e3 * ours:10.2f}"
-        if "reference" in medians:
-            reference = medians["reference"] / batch
-            line += f"{1e3 * reference:11.2f}{reference / ours:8.2f}"
-        terminalreporter.line(line)
-        if stage == "end to end" and "reference" in medians:
-            terminalreporter.line(f"{'  pictures/s':20}{batch:6}{1 / ours:10.2f}{1 / reference:11.2f}")
-        if stage == "networks alone" and ("end to end", batch) in ratios:
-            share = batch * ours / ratios["end to end", batch]["ours"]
-            terminalreporter.line(f"{'  of end to end':20}{batch:6}{share:10.0%}")
+def start_results(
+    config: pytest.Config, title: str, machine: dict[str, Any], report: Callable[[Results], str]
+) -> Results:
+    """Rows for the summary at the end and for the file of --results."""
+    results = Results(config.getoption("--results"), machine)
+    config.stash[RESULTS][title] = results, report
+    return results
 
 
 @pytest.fixture(scope="session")
@@ -85,18 +89,37 @@ def rates(device: torch.device) -> Rates | None:
 @pytest.fixture(scope="session")
 def results(request: pytest.FixtureRequest, device: torch.device, rates: Rates | None) -> Results:
     """Takes the rows of the clustering benchmark."""
-    results = Results(request.config.getoption("--results"), describe_machine(device, rates))
-    request.config.stash[RESULTS] = results
-    return results
+    machine = describe_machine(device, clustering.results.PACKAGES) | {"rates": rates and rates._asdict()}
+    return start_results(request.config, "clustering", machine, lambda results: clustering.results.report(results.rows))
 
 
 @pytest.fixture(scope="session")
-def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def growth_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
+    """Takes the rows of the growth benchmark."""
+    machine = describe_machine(device, pipeline.results.PACKAGES) | {"description": pipeline.results.DESCRIPTION}
+    return start_results(request.config, "growth of the whole method", machine, pipeline.results.report)
+
+
+@pytest.fixture
+def optional_benchmark(request: pytest.FixtureRequest) -> Any:
+    """pytest-benchmark's fixture, so that its own tables and options work too; None where it is not installed."""
+    return request.getfixturevalue("benchmark") if request.config.pluginmanager.hasplugin("benchmark") else None
+
+
+@pytest.fixture(scope="session")
+def own_text_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Embeddings of class names are kept in a folder of this run alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def quiet_machine(own_text_cache: None) -> Iterator[None]:
     """NumPy's BLAS on one thread, which is the fastest for its small matrices, and a text cache of our own."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
+    with threadpool_limits(1, user_api="blas"):
         yield
 
 
@@ -106,7 +129,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 
 @pytest.fixture(scope="session")
-def backbone(request: pytest.FixtureRequest, device: torch.device) -> tuple[nn.Sequential, str]:
+def backbone(
+    request: pytest.FixtureRequest, device: torch.device, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[nn.Sequential, str]:
     """The blocks of EfficientNet-B0, and what its weights are."""
     from ovsr_gpu.models.backbone import load_backbone
 
@@ -118,25 +143,25 @@ def backbone(request: pytest.FixtureRequest, device: torch.device) -> tuple[nn.S
     from torchvision.models import efficientnet_b0
 
     torch.manual_seed(0)
-    return efficientnet_b0().features.eval().requires_grad_(False).to(device), "random"
+    file = tmp_path_factory.mktemp("backbone") / "random.pth"
+    torch.save(efficientnet_b0().state_dict(), file)  # loaded like real ones, which makes the network faster
+    return load_backbone(file, device), "random"
 
 
 @pytest.fixture(scope="session")
 def clip(request: pytest.FixtureRequest, device: torch.device) -> tuple[ClipModel, str]:
-    """CLIP, and what it and its weights are."""
-    from ovsr_gpu.models.clip import ClipModel, load_clip
+    """CLIP in the package's precision for the device, and what it and its weights are."""
+    from ovsr_gpu.models.clip import load_clip
+    from pipeline.networks import random_clip
 
     name, weights = (request.config.getoption(option) for option in ("--clip", "--clip-weights"))
     if name is None and (assets := os.environ.get("OVSR_TEST_ASSETS")):
         name = f"local-dir:{Path(assets, 'clip', 'effb0_msrc')}"
     if name is not None and (weights is not None or name.startswith("local-dir:")):
-        return load_clip(name, weights, device), f"{Path(name).name} {weights or ''}".rstrip()
-    import open_clip
-
+        model = load_clip(name, weights, device).use_precision(clip_dtype(device, ModelConfig()))
+        return model, f"{Path(name).name} {weights or ''}".rstrip()
     name = name or RANDOM_CLIP
-    torch.manual_seed(0)
-    module, tokenizer = open_clip.create_model(name), open_clip.get_tokenizer(name)
-    return ClipModel(name, module, tokenizer, device, {}), f"{name} random"
+    return random_clip(name, device), f"{name} random"
 
 
 @pytest.fixture(scope="session")

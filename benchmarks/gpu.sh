@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# All GPU tests and the benchmarks of the whole method and of the clustering in one call of under ten minutes, out of a
-# bare checkout: nothing is installed or downloaded, and what is not there is named and left out.
+# All GPU tests and the benchmarks of the whole method (how its cost grows, and every stage) and of the clustering in one
+# call of under ten minutes, out of a bare checkout: nothing is installed or downloaded, and what is not there is named and
+# left out.
 #
 #     benchmarks/gpu.sh [options of pytest for the clustering benchmark, such as -k "pixel and 28x28"]
 #
@@ -15,12 +16,13 @@ python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 failed=()
 
-# part NAME SECONDS COMMAND...: after its time a part is interrupted, so that pytest still reports, and then killed.
+# part NAME SECONDS COMMAND...: a part is interrupted ten seconds before its time is up, so that pytest still reports, and
+# then killed.
 part() {
     local name=$1 seconds=$2
     shift 2
     printf '\n=== %s (at most %s s)\n' "$name" "$seconds" >&2
-    timeout --signal=INT --kill-after=10 "$seconds" "$@"
+    timeout --signal=INT --kill-after=10 $((seconds - 10)) "$@"
     local status=$?
     printf '=== %s: exit status %s after %s s in all\n' "$name" "$status" "$SECONDS" >&2
     ((status == 0)) || failed+=("$name")
@@ -53,21 +55,37 @@ mkdir -p "$out"
 mapfile -t gpu_tests < <(grep -rlE 'mark\.gpu\b' tests --include='test_*.py')
 part "GPU tests" 150 "$python" -m pytest -m gpu -q -rs --continue-on-collection-errors \
     "${gpu_tests[@]}"
+installed() {
+    "$python" -c 'import sys, importlib.util as util; sys.exit(not all(map(util.find_spec, sys.argv[1:])))' "$@"
+}
+
 if [[ $device == cpu ]]; then
-    echo "the benchmark of the whole method takes minutes on a CPU and is left out"
-elif "$python" -c 'import open_clip, torchvision, sklearn, threadpoolctl, pytest_benchmark' 2>/dev/null; then
-    part "benchmark of the whole method" 100 "$python" -m pytest benchmarks/bench_pipeline.py --device "$device" -q -rs \
-        --benchmark-json "$out/pipeline_$device.json"
+    echo "the benchmarks of the whole method take minutes on a CPU and are left out"
+elif ! installed open_clip torchvision; then
+    echo "open_clip_torch or torchvision is not installed: the whole method is left out"
 else
-    echo "open_clip_torch, torchvision, scikit-learn or pytest-benchmark is not installed: the whole method is left out"
+    part "growth benchmark" 110 "$python" -m pytest benchmarks/bench_growth.py --device "$device" -q -rs \
+        --results "$out/growth_$device.json"
+    if installed sklearn threadpoolctl pytest_benchmark; then
+        part "benchmark of every stage" 100 "$python" -m pytest benchmarks/bench_pipeline.py --device "$device" -q -rs \
+            --benchmark-json "$out/pipeline_$device.json"
+    else
+        echo "scikit-learn, threadpoolctl or pytest-benchmark is not installed: the single stages are left out"
+    fi
 fi
-part "clustering benchmark" 270 "$python" -m pytest benchmarks/bench_clustering.py --device "$device" --full -q -rs \
+part "clustering benchmark" 200 "$python" -m pytest benchmarks/bench_clustering.py --device "$device" --full -q -rs \
     --results "$out/clustering_$device.json" "$@"
-if "$python" -c 'import matplotlib' 2>/dev/null; then
-    part "plot and tables" 30 "$python" benchmarks/plot_clustering.py "$out/clustering_$device.json" \
-        > "$out/clustering_$device.md"
+
+# plot SCRIPT NAME: the picture and the tables of a benchmark that has left rows.
+plot() {
+    [[ ! -f $out/$2.json ]] || part "plots and tables of $2" 15 "$python" "benchmarks/$1" "$out/$2.json" > "$out/$2.md"
+}
+
+if installed matplotlib; then
+    plot plot_pipeline.py "growth_$device"
+    plot plot_clustering.py "clustering_$device"
 else
-    echo "matplotlib is not installed: no plot; elsewhere, python benchmarks/plot_clustering.py draws it from the JSON"
+    echo "matplotlib is not installed: no plots; elsewhere, plot_pipeline.py and plot_clustering.py draw them from the JSON"
 fi
 
 ls -l "$out"

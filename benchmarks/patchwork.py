@@ -15,3 +15,17 @@ def patchwork(height: int, width: int, patches: int, rng: np.random.Generator) -
     wave = strength[patch] * np.sin(frequency[patch, 0] * y + frequency[patch, 1] * x)
     noise = rng.normal(0, 6, (height, width, 3))
     return np.clip(colour[patch] + wave[..., None] + noise, 0, 255).astype(np.uint8)
+
+
+def tiles(height: int, width: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """A picture `[height, width, 3]` uint8 of `count` equal tiles, each of another colour, with a little noise.
+
+    count: a power of two up to 16.
+    """
+    rows = 1 << (count.bit_length() - 1) // 2
+    columns = count // rows
+    y, x = np.mgrid[:height, :width]
+    tile = y * rows // height * columns + x * columns // width
+    levels = np.stack(np.meshgrid(*[[20, 128, 235]] * 3), axis=-1).reshape(-1, 3)
+    colour = rng.permutation(levels)[:count]
+    return np.clip(colour[tile] + rng.integers(-10, 11, (height, width, 3)), 0, 255).astype(np.uint8)

@@ -8,6 +8,7 @@ draws `clustering_cpu.png` beside the file and prints Markdown. Needs matplotlib
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -36,13 +37,14 @@ STYLES = {  # colours that the colour-blind tell apart too (Okabe and Ito, 2008,
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(description: str, draw: Callable[[Results], Figure], report: Callable[[Results], str]) -> None:
+    """Read the files that the command line names, draw a picture beside each and print its tables."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="JSON files")
     for path in parser.parse_args().results:
         results = read_results(path)
         draw(results).savefig(path.with_suffix(".png"), dpi=100)
-        print(f"{describe(results.machine)}\n\n{report(results.rows)}\n")
+        print(f"{describe(results.machine)}\n\n{report(results)}\n")
 
 
 def draw(results: Results) -> Figure:
@@ -85,13 +87,17 @@ def draw_panel(panel: Axes, axis: str, rows: list[Row]) -> None:
     panel.set_xscale("linear" if kinds else "log")
     panel.set_yscale("log")
     panel.set_xticks(places, list(map(str, values if kinds else places)), rotation=60 if axis == "side" else 0)
-    panel.xaxis.set_minor_locator(NullLocator())
-    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panel.set_xlabel(AXES[axis])
     panel.margins(x=0.15 if kinds else 0.05)
+    set_style(panel)
+
+
+def set_style(panel: Axes) -> None:
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     panel.grid(color="#e6e6e6")
     panel.spines[["top", "right"]].set_visible(False)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, draw, lambda results: report(results.rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from clustering.bounds import Rates
 from clustering.cases import Case
 from clustering.libraries import cores
 
@@ -43,9 +43,9 @@ class Results:
             self.path.write_text(f'{{"machine": {json.dumps(self.machine)},\n"rows": [\n{lines}\n]}}\n')
 
 
-def describe_machine(device: torch.device, rates: Rates | None) -> dict[str, Any]:
+def describe_machine(device: torch.device, packages: Sequence[str]) -> dict[str, Any]:
     versions = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
@@ -56,7 +56,6 @@ def describe_machine(device: torch.device, rates: Rates | None) -> dict[str, Any
         "cores": cores(),
         "torch_threads": torch.get_num_threads(),
         "versions": versions,
-        "rates": rates and rates._asdict(),
     }
 
 

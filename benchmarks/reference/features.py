@@ -8,6 +8,7 @@ from PIL import Image
 from torch import nn
 
 from ovsr_gpu.config import FeatureConfig, LatentConfig
+from ovsr_gpu.models.device import float32_convolutions
 from reference.arrays import Array
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -23,10 +24,11 @@ def pixel_features(backbone: nn.Sequential, picture: Array, config: FeatureConfi
     normalised = (np.asarray(squashed, np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     activations = torch.from_numpy(normalised.transpose(2, 0, 1)[None].copy()).to(device)
     levels = {}
-    for index, block in enumerate(backbone[: max(config.levels) + 1]):
-        activations = block(activations)
-        if index in config.levels:
-            levels[index] = activations[0].cpu().numpy()
+    with float32_convolutions():
+        for index, block in enumerate(backbone[: max(config.levels) + 1]):
+            activations = block(activations)
+            if index in config.levels:
+                levels[index] = activations[0].cpu().numpy()
     on_grid = [resize_bilinear(unit_rms(level), config.grid_size) for level in levels.values()]
     features = np.concatenate(on_grid).transpose(1, 2, 0)
     return features if np.ptp(normalised, axis=(0, 1)).any() else np.zeros_like(features)

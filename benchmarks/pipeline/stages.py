@@ -1,0 +1,159 @@
+"""The stages of the method, each as a call on the results of the stages before it: ours and the reference's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import reference.clustering
+import reference.crops
+import reference.features
+import reference.recognition
+import reference.regions
+from ovsr_gpu import Segmenter
+from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.models.device import NetworkBatch
+from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
+from ovsr_gpu.stages.crops import region_crops
+from ovsr_gpu.stages.dense import pooled_embeddings
+from ovsr_gpu.stages.features import pixel_features
+from ovsr_gpu.stages.latents import svd_latents
+from ovsr_gpu.stages.recognition import class_map, name_regions
+from ovsr_gpu.stages.regions import LateRegions, localise
+from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.structures import LabelledRegions
+from ovsr_gpu.transfers import LateTensors
+from pipeline.networks import networks_alone
+from reference import ReferencePipeline
+
+Calls = dict[str, Callable[[], Any]]
+
+
+def our_calls(segmenter: Segmenter, pictures: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
+    """A call for each stage of a Segmenter with the encoder "crop", and for the whole."""
+    device, clip, config = segmenter.device, segmenter.clip, segmenter.config
+    backbone_batch = NetworkBatch.of(config.features.input_size, device, config.models)
+    batch = NetworkBatch.of(clip.image_size, device, config.models)  # of crops
+    tensors = [torch.from_numpy(picture).permute(2, 0, 1).contiguous() for picture in pictures]
+    images = ImageBatch.of(tensors, device)
+    texts = segmenter.embed_classes(vocabulary)
+    features = pixel_features(segmenter.backbone, images, config.features, backbone_batch)
+    latents = svd_latents(features, config.latents)
+    tree = merge_tree(latents, config.clustering)
+
+    def count_and_cut() -> torch.Tensor:
+        return cluster_labels(latents, tree, cluster_count(latents, tree, config.clustering))
+
+    labels = count_and_cut()
+    region_map, table = localise(labels, images, config.regions)
+    regions = LateRegions(table).read()
+    parts = list(zip(regions.split(batch.most), regions.numbers(len(images)).split(batch.most), strict=True))
+
+    def crop() -> list[torch.Tensor]:
+        return [region_crops(images, region_map, part, number, clip, config.regions) for part, number in parts]
+
+    crops = crop()
+
+    def embed() -> torch.Tensor:
+        return torch.cat([clip.encode_image(part) for part in crops])
+
+    embeddings = embed()
+
+    def name() -> LabelledRegions:
+        return name_regions(regions, embeddings, texts, len(images), clip.logit_scale, config.recognition)
+
+    labelled = name()
+    firsts = regions.firsts(len(images))
+    return {
+        "features": lambda: pixel_features(segmenter.backbone, images, config.features, backbone_batch),
+        "latents": lambda: svd_latents(features, config.latents),
+        "linkage": lambda: merge_tree(latents, config.clustering),
+        "count + cut": count_and_cut,
+        "regions": lambda: localise(labels, images, config.regions),
+        "crops": crop,
+        "image embeddings": embed,
+        "recognition": name,
+        "class map": lambda: class_map(region_map, firsts, labelled.class_index),
+        "dense embeddings": lambda: pooled_embeddings(clip, images, region_map, regions, batch),
+        "end to end": lambda: LateTensors(*segmenter(tensors, vocabulary).class_map).wait(),
+        "networks alone": networks_alone(segmenter, len(images), len(regions)),
+    }
+
+
+def reference_calls(pipeline: ReferencePipeline, pictures: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
+    """The same calls on the reference, each a loop over the pictures."""
+    clip, config = pipeline.clip, pipeline.config
+    texts = pipeline.embed_texts(vocabulary.synonyms)
+    grid = (config.features.grid_size, config.features.grid_size)
+
+    def extract() -> list[Any]:
+        return [
+            reference.features.pixel_features(pipeline.backbone, picture, config.features, pipeline.device)
+            for picture in pictures
+        ]
+
+    features = extract()
+
+    def decompose() -> list[Any]:
+        return [reference.features.svd_latents(one, config.latents) for one in features]
+
+    latents = decompose()
+
+    def link() -> list[Any]:
+        return [reference.clustering.merge_tree(components, grid, config.clustering) for components, _ in latents]
+
+    trees = link()
+
+    def count_and_cut() -> list[Any]:
+        shape = (grid[0] * grid[1], features[0].shape[2])
+        return [
+            reference.clustering.cut(
+                children, reference.clustering.cluster_count(singular_values, heights, shape, config.clustering)
+            ).reshape(grid)
+            for (_, singular_values), (children, heights) in zip(latents, trees, strict=True)
+        ]
+
+    labels = count_and_cut()
+
+    def localise_all() -> list[Any]:
+        return [
+            reference.regions.localise(one, picture.shape[:2], config.regions)
+            for one, picture in zip(labels, pictures, strict=True)
+        ]
+
+    regions = localise_all()
+
+    def crop() -> list[Any]:
+        return [
+            reference.crops.region_crops(picture, one, clip, config.regions)
+            for picture, one in zip(pictures, regions, strict=True)
+        ]
+
+    crops = crop()
+
+    def embed() -> list[Any]:
+        return [reference.recognition.embed_images(clip, one) for one in crops]
+
+    embeddings = embed()
+
+    def name() -> list[Any]:
+        return [
+            reference.recognition.name_regions(one, texts, clip.logit_scale, config.recognition) for one in embeddings
+        ]
+
+    named = name()
+    return {
+        "features": extract,
+        "latents": decompose,
+        "linkage": link,
+        "count + cut": count_and_cut,
+        "regions": localise_all,
+        "crops": crop,
+        "image embeddings": embed,
+        "recognition": name,
+        "class map": lambda: [index[one.region_map] for (index, _), one in zip(named, regions, strict=True)],
+        "end to end": lambda: [pipeline(picture, texts).class_map for picture in pictures],
+    }
