@@ -1,30 +1,25 @@
-"""The command line: `ovsr label`, `ovsr demo` and `ovsr info`."""
+"""The command line: `ovsr label`, `ovsr gallery`, `ovsr demo` and `ovsr info`."""
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich import progress
-from rich.cells import cell_len
-from rich.console import Console
-from rich.text import Text
 
 from ovsr_gpu import __version__
+from ovsr_gpu.console import console, print_section, print_summary, progress_bar
 from ovsr_gpu.errors import ModelError, OvsrError
 
 # What takes long to import is imported by the commands, so that --help answers at once.
-if TYPE_CHECKING:
-    from ovsr_gpu.labelling import RunSummary
-
-SOME_FAILED, COULD_NOT_RUN, INTERRUPTED = 1, 2, 130
-MOST_SHARES = 20
+SOME_FAILED, COULD_NOT_RUN, INTERRUPTED, STOPPED = 1, 2, 130, 143
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -32,7 +27,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 def main() -> None:
     """Run the command line.
 
-    Exit status: 0 all done, 1 some pictures could not be labelled, 2 could not run, 130 interrupted.
+    Exit status: 0 all done, 1 some pictures could not be labelled, 2 could not run, 130 interrupted, 143 stopped by
+    SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name the terminal cannot show must not end the run
@@ -63,7 +59,13 @@ def label(
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     classes: Annotated[str | None, typer.Option(help='Class names with synonyms: "dog; grass, lawn; sky".')] = None,
     classes_file: Annotated[
-        Path | None, typer.Option(help="UTF-8 text file: a class a line, commas between synonyms.")
+        Path | None,
+        typer.Option(
+            help="Text file: a class a line, synonyms after commas or semicolons; or YAML or JSON with a map."
+        ),
+    ] = None,
+    vocabulary_name: Annotated[
+        str | None, typer.Option("--vocabulary", help="The classes of a data set: voc20, coco-80, ade20k-150...")
     ] = None,
     preset: Annotated[str, typer.Option(help="Settings of the method: default or paper.")] = "default",
     model: Annotated[
@@ -77,6 +79,9 @@ def label(
         str | None, typer.Option(help="CLIP: an open_clip model name or local-dir:PATH; or embedded.")
     ] = None,
     clip_weights: Annotated[str | None, typer.Option(help="A pretrained tag of that model or a file.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="What is less probable than this is something else, 0 to 1.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Most pictures that go through the networks together.")] = 8,
     gpu_decode: Annotated[
@@ -85,7 +90,11 @@ def label(
     compile_networks: Annotated[
         bool, typer.Option("--compile", help="Compile the networks first, which takes a minute or two.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, however it ended, or with new pictures.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")] = False,
+    max_errors: Annotated[int | None, typer.Option(help="Give up when more pictures than this have failed.")] = None,
 ) -> None:
     """Label pictures and write label maps, overlays and annotations.
 
@@ -99,15 +108,16 @@ def label(
         from ovsr_gpu.environment import describe_device
         from ovsr_gpu.labelling import label_pictures, prepare_output
         from ovsr_gpu.models.device import choose_device
+        from ovsr_gpu.ontology import read_ontology, ready_vocabulary
         from ovsr_gpu.sources.decode import decode_picture
         from ovsr_gpu.sources.files import find_pictures
         from ovsr_gpu.sources.gpu_decode import GpuJpegDecoder
         from ovsr_gpu.sources.loading import Decode
-        from ovsr_gpu.stages.vocabulary import Vocabulary, read_classes_file
+        from ovsr_gpu.stages.vocabulary import Vocabulary
 
         # All arguments are looked at before the models are loaded.
-        if (classes is None) == (classes_file is None):
-            raise ValueError("give the class names either by --classes or by --classes-file")
+        if sum(given is not None for given in (classes, classes_file, vocabulary_name)) != 1:
+            raise ValueError("give the class names by one of --classes, --classes-file and --vocabulary")
         if batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1; got {batch_size}")
         if model is not None:
@@ -117,13 +127,22 @@ def label(
                     "networks are chosen by these three"
                 )
             backbone_weights = clip = EMBEDDED
-        config = Config(preset=preset, models=ModelConfig(compile=compile_networks))  # type: ignore[arg-type]  # checked by Config
-        vocabulary = read_classes_file(classes_file) if classes_file is not None else Vocabulary.parse(classes or "")
         where = choose_device(device)
+        models = ModelConfig(
+            batch=batch_size if where.type == "cuda" else None, full_batches=True, compile=compile_networks
+        )
+        config = Config(preset=preset, models=models)  # type: ignore[arg-type]  # checked by Config
+        config = replace(config, recognition=replace(config.recognition, threshold=threshold))
+        if classes_file is not None:
+            vocabulary = read_ontology(classes_file)
+        elif vocabulary_name is not None:
+            vocabulary = ready_vocabulary(vocabulary_name)
+        else:
+            vocabulary = Vocabulary.parse(classes or "")
         pictures = find_pictures(sources, outside=out)
-        prepare_output(out, overwrite)
+        prepare_output(out, overwrite=overwrite, resume=resume)
 
-        say = _console(stderr=True)
+        say = console(stderr=True)
         say.print(f"Running on {where} ({describe_device(where)})")
         decode: Decode = decode_picture
         if gpu_decode:
@@ -153,7 +172,7 @@ def label(
         say.print(f"Labelling {len(pictures)} pictures")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
         try:
-            with _progress(say, len(pictures), "pictures") as show:
+            with progress_bar(say, len(pictures), "pictures") as show:
                 summary = label_pictures(
                     segmenter,
                     pictures,
@@ -162,14 +181,46 @@ def label(
                     batch_size=batch_size,
                     decode=decode,
                     overwrite=overwrite,
+                    resume=resume,
+                    max_errors=max_errors,
                     progress=show,
+                    stop=_asked_to_stop(),
                 )
         except KeyboardInterrupt:
-            say.print(f"Interrupted; the pictures finished before are complete in {out}")
+            say.print(f"Interrupted; the pictures finished before are complete in {out}, and --resume goes on")
             raise typer.Exit(INTERRUPTED) from None
-        _print_summary(summary, out)
+        print_summary(summary, out)
+        if summary.interrupted:
+            say.print(f"Stopped on request; the same command with --resume goes on in {out}")
+            raise typer.Exit(STOPPED)
         if summary.failed:
             raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run, finished or not.")]) -> None:
+    """Make a page to look at a run: pictures under their class colours, filters, the least certain first, the errors.
+
+    It opens from disk, without a server and without anything from elsewhere.
+    """
+    with _plain_errors():
+        from ovsr_gpu.gallery.page import write_gallery
+        from ovsr_gpu.runs.look import failures_of, pictures_of
+        from ovsr_gpu.runs.manifest import class_names
+        from ovsr_gpu.runs.store import Store
+
+        classes, store = class_names(run), Store(run)
+        total = len(store.names())
+        with progress_bar(console(stderr=True), total, "pictures") as show:
+            page = write_gallery(
+                pictures_of(run, store),
+                failures_of(store),
+                classes,
+                run,
+                run.resolve().name,
+                progress=lambda done: show(done, total),
+            )
+        console().print(f"Open {page}")
 
 
 @app.command()
@@ -200,26 +251,26 @@ def demo(
             raise ValueError(f"--scenes must lie in 1..{len(TEST_SEEDS)}; got {scenes}")
         where = choose_device(device)
         prepare_output(out, json)
-        say = _console(stderr=True)
+        say = console(stderr=True)
         say.print(f"Running on {where} ({describe_device(where)})")
         say.print(NOTICE)
         segmenter = Segmenter.from_pretrained(backbone_weights=EMBEDDED, clip=EMBEDDED, device=where)
         say.print(f"Making {scenes} scenes")
-        with _progress(say, scenes, "scenes") as show:
+        with progress_bar(say, scenes, "scenes") as show:
             made = make_pictures(out, scenes, show)
         say.print(f"Labelling {scenes} pictures")
-        with _progress(say, scenes, "pictures") as show:
+        with progress_bar(say, scenes, "pictures") as show:
             labelled, scores = label_scenes(segmenter, out, made, show)
         summary = write_summary(out, labelled, scores)
         if json is not None:
             write_json(json, asdict(scores))
-        page = _console()
+        page = console()
         rows = [
             ("labelled mIoU", f"{scores.labelled_miou:.3f}"),
             ("Hungarian mIoU", f"{scores.hungarian_miou:.3f}"),
             ("pictures/s", f"{scores.pictures_per_second:.1f}"),
         ]
-        _print_section(page, f"{scenes} scenes", rows)
+        print_section(page, f"{scenes} scenes", rows)
         page.print(f"Look at {summary}; the pictures, their true label maps and all that was found stand beside it")
 
 
@@ -229,12 +280,12 @@ def info() -> None:
     with _plain_errors():
         from ovsr_gpu.environment import backends, cached_weights, devices, versions
 
-        page = _console()
-        _print_section(page, "Versions", list(versions().items()))
-        _print_section(page, "Devices", devices())
-        _print_section(page, "Backends", backends())
+        page = console()
+        print_section(page, "Versions", list(versions().items()))
+        print_section(page, "Devices", devices())
+        print_section(page, "Backends", backends())
         page.print("  Where the Triton kernels can run they do the clustering; all else runs on torch.\n")
-        _print_section(page, "Cached weights", cached_weights() or [("none", "they are downloaded on first use")])
+        print_section(page, "Cached weights", cached_weights() or [("none", "they are downloaded on first use")])
 
 
 @contextmanager
@@ -250,58 +301,11 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _console(stderr: bool = False) -> Console:
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress(console: Console, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar, if there is a terminal to draw it on, and the function that moves it."""
-
-    class Speed(progress.ProgressColumn):
-        def render(self, task: progress.Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:.1f} {unit}/s")
-
-    columns = (progress.BarColumn(), progress.MofNCompleteColumn(), Speed(), progress.TimeRemainingColumn())
-    with progress.Progress(
-        *columns, console=console, disable=not console.is_terminal, speed_estimate_period=120
-    ) as display:
-        task = display.add_task("", total=total)
-        yield lambda done, _: display.update(task, completed=done)
-
-
-def _print_summary(summary: RunSummary, out: Path) -> None:
-    page = _console()
-    page.print(
-        f"{summary.labelled} of {summary.pictures} pictures labelled, {summary.regions} regions, "
-        f"{summary.pictures_per_second:.2f} pictures/s; results in {out}"
-    )
-    if summary.decoded_on_device:
-        page.print(f"{summary.decoded_on_device} pictures were decoded on the GPU, the others by Pillow")
-    slowest, *others = sorted(summary.time_shares.items(), key=lambda row: -row[1])
-    page.print(
-        f"Bottleneck: {slowest[0]}, waited for during {slowest[1]:.0%} of the time ("
-        + ", ".join(f"{what} {share:.0%}" for what, share in others)
-        + ")"
-    )
-    if summary.failed:
-        page.print(f"{summary.failed} failed, all listed in {out / 'errors.jsonl'}:")
-        for failure in summary.failures:
-            page.print(f"  {failure.reason}")
-    shares = sorted(((share, name) for name, share in summary.area_shares.items() if share), key=lambda row: -row[0])
-    shown = [(name, f"{share:.1%}") for share, name in shares[:MOST_SHARES]]
-    if left := shares[MOST_SHARES:]:
-        shown.append((f"{len(left)} more", f"{sum(share for share, _ in left):.1%}"))
-    if shown:
-        _print_section(page, "Share of area", shown)
-
-
-def _print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    page.print(title)
-    width = max(cell_len(name) for name, _ in rows)
-    for name, value in rows:
-        page.print(f"  {name}{' ' * (width - cell_len(name))}  {value}")
-    page.print()
+def _asked_to_stop() -> Callable[[], bool]:
+    """Whether SIGTERM has come since, which from now on ends nothing by itself."""
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    return asked.is_set
 
 
 if __name__ == "__main__":

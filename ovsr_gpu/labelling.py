@@ -2,131 +2,129 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import numpy as np
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from ovsr_gpu.environment import versions
 from ovsr_gpu.errors import ModelError, OvsrError, VocabularyError
-from ovsr_gpu.export.atomic import write_json
-from ovsr_gpu.export.jsonl import LineFile
-from ovsr_gpu.export.record import Array, LabelledPicture, LateRecords
+from ovsr_gpu.export.atomic import UNFINISHED, write_json
+from ovsr_gpu.export.coco import write_coco
+from ovsr_gpu.export.jsonl import LineFile, write_jsonl
+from ovsr_gpu.export.record import LabelledPicture, LateRecords
 from ovsr_gpu.export.results import Results, open_writers
+from ovsr_gpu.runs.manifest import FILE, check_manifest, describe_run, write_manifest
+from ovsr_gpu.runs.store import FOLDER, Failure, Store, StoreWriter
+from ovsr_gpu.runs.summary import Outcome, RunSummary, Tally
 from ovsr_gpu.sources.decode import decode_picture
 from ovsr_gpu.sources.files import Picture
 from ovsr_gpu.sources.loading import Decode, LoadedBatch, LoadedPicture, load_batches
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE, Vocabulary
+from ovsr_gpu.stages.vocabulary import Vocabulary
 from ovsr_gpu.turns import Task, in_turns
 
 if TYPE_CHECKING:
     from ovsr_gpu.pipeline import Images, Segmenter
 
-RESULT_FOLDERS = ("labels", "overlays")
-RESULT_FILES = ("classes.json", "regions.jsonl", "coco.json", "errors.jsonl", "summary.json")
-SHOWN_FAILURES = 5
+RESULT_FOLDERS = ("labels", "overlays", FOLDER)
+RESULT_FILES = ("classes.json", "regions.jsonl", "coco.json", "errors.jsonl", "summary.json", FILE)
 FATAL = (ModelError, VocabularyError)
 """What would fail for every picture."""
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A picture that could not be labelled; `stage` is "decode" or "segment"."""
-
-    path: Path
-    stage: str
-    reason: str
-
-
-Outcome = LabelledPicture | Failure
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run came to.
-
-    pictures: how many were to be labelled; fewer are `labelled` or `failed` where the run was `interrupted`.
-    decoded_on_device: those of `pictures` that were decoded on a GPU.
-    seconds: wall time without loading the models. time_shares: for what the run waited in that time: "disk",
-        "decoding", "models", and "writing" with all the rest; these go on side by side, so each share is what the
-        others did not cover, and the largest is the bottleneck. area_shares: share of all labelled pixels, by class
-        name.
-    failures: the first few.
-    """
-
-    pictures: int
-    labelled: int
-    failed: int
-    regions: int
-    decoded_on_device: int
-    seconds: float
-    pictures_per_second: float
-    time_shares: dict[str, float]
-    area_shares: dict[str, float]
-    failures: tuple[Failure, ...]
-    interrupted: bool
 
 
 def label_pictures(
     segmenter: Segmenter,
-    pictures: Sequence[Picture],
+    pictures: Iterable[Picture],
     vocabulary: Vocabulary,
     out: Path,
     *,
     batch_size: int = 8,
     decode: Decode = decode_picture,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    resume: bool = False,
+    max_errors: int | None = None,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> RunSummary:
     """Label pictures and write all results into the folder `out`.
 
     While one batch is in the models the one before it is on its way to the host and the next one is being gathered;
-    `decode` is called by several threads, see `load_batches`.
-    A picture that cannot be read or segmented goes to `errors.jsonl` and the run goes on. Ctrl-C ends it with
-    KeyboardInterrupt after everything finished so far is written. `progress` is called with the number of pictures
-    done and of all pictures.
+    `decode` is called by several threads, see `load_batches`. A picture that cannot be read or segmented goes to
+    `errors.jsonl` and the run goes on.
 
-    Raises ValueError where `out` holds the results of an earlier run and `overwrite` is not set, OvsrError where
-    results cannot be written (those written before stay), ModelError and VocabularyError as the segmenter does.
+    However a run ends, `resume` goes on with it: pictures that its store has are passed over, all others are labelled.
+    Ctrl-C ends it with KeyboardInterrupt, and `stop`, asked before each batch, without an error; in both cases the
+    results of what was finished are complete. What dies without a word loses the last part of the store at most.
+    `progress` is called with the number of pictures done and of all pictures, None where nobody knows.
+
+    Raises ValueError where `out` holds the results of an earlier run and neither `overwrite` nor `resume` is set, or
+    the run to resume was made with something else; OvsrError where another run writes to `out`, results cannot be
+    written (those written before stay), or more than `max_errors` pictures failed; ModelError and VocabularyError as
+    the segmenter does.
     """
-    prepare_output(out, overwrite)
-    for name in RESULT_FILES:
-        (out / name).unlink(missing_ok=True)
-    tally = _Tally(len(pictures), np.zeros(len(vocabulary.names) + 1, np.int64))
-    try:
+    prepare_output(out, overwrite=overwrite, resume=resume)
+    description = describe_run(segmenter, vocabulary)
+    with _told_what_to_do(out), _alone(out):
+        if resume and (out / FILE).exists():
+            check_manifest(out, description)
+            _remove_leftovers(out)
+        else:
+            _clear(out)
+            write_manifest(out, description)
+        store = Store(out)
+        tally = Tally.of(store, vocabulary)
+        done = store.names()
+        left = (picture for picture in pictures if picture.name not in done)
+        total = len(pictures) if isinstance(pictures, Sized) else None
+        interrupted = True
         try:
-            _run(segmenter, pictures, vocabulary, out, batch_size, decode, tally, progress)
-        except KeyboardInterrupt:
-            _write_summary(out, tally.summary(vocabulary, interrupted=True), segmenter)
-            raise
-        summary = tally.summary(vocabulary, interrupted=False)
-        _write_summary(out, summary, segmenter)
-    except OSError as error:  # reading and segmenting handle their own
-        raise OvsrError(
-            f"the results cannot be written to {str(out)!r} ({error.strerror or error}); "
-            "what was written before stays, make room and label the rest into another folder"
-        ) from error
+            with closing(LineFile(out / "errors.jsonl")) as errors:
+                errors.append([_error_line(failure) for failure in store.failures()])
+                batches = load_batches(left, batch_size, decode=decode, pinned=segmenter.device.type == "cuda")
+                with closing(batches), Results(open_writers(out, vocabulary), StoreWriter(out)) as results:
+                    tasks = (
+                        _label_batch(segmenter, batch, vocabulary) for batch in tally.loaded(_until(stop, batches))
+                    )
+                    for outcomes in tally.finished(in_turns(tasks)):
+                        for outcome in outcomes:
+                            results.write(outcome)
+                            tally.add(outcome)
+                            if isinstance(outcome, Failure):
+                                errors.append([_error_line(outcome)])
+                        progress(tally.done, total)
+                        if max_errors is not None and tally.failed > max_errors:
+                            raise OvsrError(
+                                f"{tally.failed} pictures failed, more than the {max_errors} allowed, the last because "
+                                f"{tally.last_failure}; see {out / 'errors.jsonl'}"
+                            )
+            interrupted = stop()
+        finally:
+            summary = tally.summary(vocabulary, interrupted=interrupted)
+            _write_results(out, segmenter, vocabulary, summary)
     return summary
 
 
-def prepare_output(out: Path, overwrite: bool) -> None:
+def prepare_output(out: Path, *, overwrite: bool, resume: bool = False) -> None:
     """Make the folder `out` and see that results can be written there; see `label_pictures` for the errors."""
+    if overwrite and resume:
+        raise ValueError("a run is either resumed or overwritten; leave out --overwrite or --resume")
     if out.exists() and not out.is_dir():
         raise ValueError(f"the output {str(out)!r} is a file; name a folder")
     held = [name for name in RESULT_FILES if (out / name).exists()]
     held += [f"{name}/" for name in RESULT_FOLDERS if (out / name).is_dir() and any((out / name).iterdir())]
-    if held and not overwrite:
+    if resume and held and FILE not in held:
+        raise ValueError(f"the folder {str(out)!r} holds {', '.join(held)} but no {FILE}: there is no run to resume")
+    if held and not overwrite and not resume:
         raise ValueError(
-            f"the output folder {str(out)!r} already holds {', '.join(held)}; name another folder, or pass --overwrite "
-            "(overwrite=True) to replace the results of an earlier run"
+            f"the output folder {str(out)!r} already holds {', '.join(held)}; name another folder, or pass --resume "
+            "(resume=True) to go on with that run, or --overwrite (overwrite=True) to replace its results"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -135,35 +133,60 @@ def prepare_output(out: Path, overwrite: bool) -> None:
         raise OvsrError(f"the output folder {str(out)!r} cannot be written to ({error.strerror})") from error
 
 
-def _run(
-    segmenter: Segmenter,
-    pictures: Sequence[Picture],
-    vocabulary: Vocabulary,
-    out: Path,
-    batch_size: int,
-    decode: Decode,
-    tally: _Tally,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    errors = LineFile(out / "errors.jsonl")
-    pinned = segmenter.device.type == "cuda"
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other runs out of the folder; the lock dies with its process."""
     try:
-        with (
-            closing(load_batches(pictures, batch_size, decode=decode, pinned=pinned)) as batches,
-            Results(open_writers(out, vocabulary)) as results,
-        ):
-            tasks = (_label_batch(segmenter, batch, vocabulary) for batch in tally.loaded(batches))
-            for outcomes in tally.finished(in_turns(tasks)):
-                for outcome in outcomes:
-                    if isinstance(outcome, Failure):
-                        errors.append([{**asdict(outcome), "path": str(outcome.path)}])
-                    else:
-                        results.write(outcome)
-                    tally.add(outcome)
-                if progress is not None:
-                    progress(tally.labelled + tally.failed, tally.pictures)
-    finally:
-        errors.close()
+        with FileLock(out / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise OvsrError(f"another run is writing to {str(out)!r}; wait for it or name another folder") from error
+
+
+@contextmanager
+def _told_what_to_do(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # reading and segmenting handle their own
+        raise OvsrError(
+            f"the results cannot be written to {str(out)!r} ({error.strerror or error}); "
+            "what was written before stays: make room and pass --resume (resume=True)"
+        ) from error
+
+
+def _clear(out: Path) -> None:
+    for name in RESULT_FILES:
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Files that a session which was killed had begun."""
+    for folder, _, names in os.walk(out):
+        for name in names:
+            if name.endswith(UNFINISHED):
+                os.unlink(os.path.join(folder, name))
+
+
+def _until(stop: Callable[[], bool], batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
+    for batch in batches:
+        if stop():
+            return
+        yield batch
+
+
+def _error_line(failure: Failure) -> dict[str, str]:
+    return {"path": failure.path, "stage": failure.stage, "reason": failure.reason}
+
+
+def _write_results(out: Path, segmenter: Segmenter, vocabulary: Vocabulary, summary: RunSummary) -> None:
+    """What is made from the whole store."""
+    store = Store(out)
+    write_jsonl(store.rows(), vocabulary.names, out / "regions.jsonl")
+    write_coco(store.pictures, vocabulary.names, out / "coco.json")
+    content = {name: value for name, value in asdict(summary).items() if name != "failures"}
+    content |= {"device": str(segmenter.device), "versions": versions(), "config": asdict(segmenter.config)}
+    write_json(out / "summary.json", content)
 
 
 def _label_batch(segmenter: Segmenter, batch: LoadedBatch, vocabulary: Vocabulary) -> Task[list[Outcome]]:
@@ -182,7 +205,7 @@ def _label_batch(segmenter: Segmenter, batch: LoadedBatch, vocabulary: Vocabular
         segmented = [_label_alone(segmenter, loaded, vocabulary) for loaded in readable]
     in_order = iter(segmented)
     return [
-        Failure(loaded.picture.path, "decode", str(loaded.pixels))
+        _failure(loaded.picture, "decode", str(loaded.pixels))
         if isinstance(loaded.pixels, Exception)
         else next(in_order)
         for loaded in batch.pictures
@@ -206,83 +229,10 @@ def _label_alone(segmenter: Segmenter, loaded: LoadedPicture, vocabulary: Vocabu
     except FATAL:
         raise
     except Exception as error:
-        path = loaded.picture.path
-        return Failure(path, "segment", f"cannot segment {str(path)!r}: {type(error).__name__}: {error}")
+        reason = f"cannot segment {str(loaded.picture.path)!r}: {type(error).__name__}: {error}"
+        return _failure(loaded.picture, "segment", reason)
     return record
 
 
-@dataclass
-class _Tally:
-    """The running counts of a run."""
-
-    pictures: int
-    areas: Array
-    labelled: int = 0
-    failed: int = 0
-    regions: int = 0
-    failures: list[Failure] = field(default_factory=list)
-    decoded_on_device: int = 0
-    waited: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("disk", "decoding", "models"), 0.0))
-    start: float = field(default_factory=time.perf_counter)
-
-    def loaded(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
-        """The batches, with the time waited for each shared out between disk and decoding as the threads spent it."""
-        for seconds, batch in _timed(batches):
-            disk = sum(loaded.disk_seconds for loaded in batch.pictures)
-            decoding = sum(loaded.decode_seconds for loaded in batch.pictures)
-            share = disk / (disk + decoding)
-            self.waited["disk"] += seconds * share
-            self.waited["decoding"] += seconds * (1 - share)
-            self.decoded_on_device += sum(loaded.on_device for loaded in batch.pictures)
-            yield batch
-
-    def finished(self, batches: Iterator[list[Outcome]]) -> Iterator[list[Outcome]]:
-        """The outcomes, with the time waited for each put down to the models, but for what `loaded` waited in it."""
-        reading = 0.0
-        for seconds, outcomes in _timed(batches):
-            before, reading = reading, self.waited["disk"] + self.waited["decoding"]
-            self.waited["models"] += seconds - (reading - before)
-            yield outcomes
-
-    def add(self, outcome: LabelledPicture | Failure) -> None:
-        if isinstance(outcome, Failure):
-            self.failed += 1
-            if len(self.failures) < SHOWN_FAILURES:
-                self.failures.append(outcome)
-        else:
-            self.labelled += 1
-            self.regions += len(outcome.areas)
-            np.add.at(self.areas, outcome.class_index, outcome.areas)
-
-    def summary(self, vocabulary: Vocabulary, *, interrupted: bool) -> RunSummary:
-        seconds = time.perf_counter() - self.start
-        waited = self.waited | {"writing": seconds - sum(self.waited.values())}
-        shares = self.areas / max(self.areas.sum(), 1)
-        names = [*vocabulary.names, SOMETHING_ELSE]
-        return RunSummary(
-            pictures=self.pictures,
-            labelled=self.labelled,
-            failed=self.failed,
-            regions=self.regions,
-            decoded_on_device=self.decoded_on_device,
-            seconds=round(seconds, 3),
-            pictures_per_second=round(self.labelled / seconds, 3),
-            time_shares={what: round(part / seconds, 3) for what, part in waited.items()},
-            area_shares={name: round(share, 6) for name, share in zip(names, shares.tolist(), strict=True)},
-            failures=tuple(self.failures),
-            interrupted=interrupted,
-        )
-
-
-def _timed(items: Iterator[Item]) -> Iterator[tuple[float, Item]]:
-    """Each item, after the seconds that it was waited for."""
-    start = time.perf_counter()
-    for item in items:
-        yield time.perf_counter() - start, item
-        start = time.perf_counter()
-
-
-def _write_summary(out: Path, summary: RunSummary, segmenter: Segmenter) -> None:
-    content = {name: value for name, value in asdict(summary).items() if name != "failures"}
-    content |= {"device": str(segmenter.device), "versions": versions(), "config": asdict(segmenter.config)}
-    write_json(out / "summary.json", content)
+def _failure(picture: Picture, stage: str, reason: str) -> Failure:
+    return Failure(picture.name, str(picture.path), stage, reason)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from threading import Lock
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ from ovsr_gpu.capture import CapturedSegmenter
 from ovsr_gpu.config import Config
 from ovsr_gpu.images import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
+from ovsr_gpu.models.checkpoints import update_digest
 from ovsr_gpu.models.clip import ClipModel, load_clip
 from ovsr_gpu.models.dense import dense_tower
 from ovsr_gpu.models.device import NetworkBatch, choose_device, clip_dtype
@@ -203,6 +206,15 @@ class Segmenter:
             if vocabulary not in self._texts:
                 self._texts[vocabulary] = embed_vocabulary(self.clip, vocabulary, self.config.recognition)
             return self._texts[vocabulary]
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """What the results depend on beside the config: the weights' SHA-256, CLIP's precision, the kind of device."""
+        digest = hashlib.sha256(self.clip.text_fingerprint.encode())
+        for network in (self.backbone, self.clip.image_tower):
+            update_digest(digest, network.state_dict())
+        precision = str(self.clip.dtype).removeprefix("torch.")
+        return {"weights": digest.hexdigest(), "clip_precision": precision, "device": self.device.type}
 
     def cut(self, images: ImageBatch) -> Cut:
         """Stage 1 on the device alone: nothing of it comes to the host."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    import supervision
     from typing_extensions import Self
 
 Maps = Tensor | list[Tensor]
@@ -135,3 +136,21 @@ class Prediction(Segmentation):
     regions: LabelledRegions
     class_map: Maps
     classes: tuple[str, ...]
+
+    def to_supervision(self, index: int) -> supervision.Detections:
+        """Picture `index` as supervision's Detections, see `convert.to_supervision`."""
+        from ovsr_gpu.convert import to_supervision
+
+        return to_supervision(self, index)
+
+    def to_coco(self, index: int, image_id: int) -> list[dict[str, Any]]:
+        """Picture `index` as COCO annotations, see `convert.to_coco`."""
+        from ovsr_gpu.convert import to_coco
+
+        return to_coco(self, index, image_id)
+
+    def to_transformers(self, index: int) -> list[dict[str, Any]]:
+        """Picture `index` as transformers' image segmentation gives it, see `convert.to_transformers`."""
+        from ovsr_gpu.convert import to_transformers
+
+        return to_transformers(self, index)

@@ -18,6 +18,7 @@ from PIL import Image
 from test_labelling import assert_complete, lines
 
 from ovsr_gpu.cli import main
+from ovsr_gpu.export.atomic import UNFINISHED
 
 SCRIPT = Path(sys.executable).with_name("ovsr.exe" if os.name == "nt" else "ovsr")
 COMMAND = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "ovsr_gpu.cli"]
@@ -106,6 +107,9 @@ def test_a_run_with_a_bad_picture(
     assert_complete(tmp_path / "out", ["photo 0", "photo 1", "photo 2"])
     [error] = lines(tmp_path / "out" / "errors.jsonl")
     assert Path(error["path"]) == Path("in/broken [bold].jpg")
+    done = ovsr(["gallery", "out"], environment, tmp_path)
+    assert done.returncode == 0 and "Open out" in done.stdout, done.stderr
+    assert len(list((tmp_path / "out/gallery/thumbnails").iterdir())) == 3
     # Started again by mistake, it touches nothing.
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     done = ovsr(arguments, environment, tmp_path)
@@ -151,6 +155,11 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE], "--classes"),
         ([*BASE, "--classes", "dog", "--classes-file", "f.txt"], "--classes"),
         ([*BASE, "--classes", ""], "class"),
+        ([*BASE, "--vocabulary", "voc20", "--classes", "dog"], "--vocabulary"),
+        ([*BASE, "--vocabulary", "imagenet"], "coco-80"),
+        ([*BASE, "--classes", "dog", "--threshold", "2"], "recognition.threshold"),
+        ([*BASE, "--classes", "dog", "--resume", "--overwrite"], "either resumed or overwritten"),
+        (["gallery", "in"], "not the folder of a run"),
         ([*BASE, "--classes", "dog; dog"], "'dog'"),
         ([*BASE, "--classes-file", "latin1.txt"], "latin1.txt"),
         ([*BASE, "--classes-file", "missing.txt"], "missing.txt"),
@@ -197,8 +206,9 @@ def test_bad_usage(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to a single process on Windows")
-def test_ctrl_c_leaves_valid_results(
-    environment: dict[str, str], models: list[str], pictures: Path, tmp_path: Path
+@pytest.mark.parametrize(("sent", "status", "word"), [("SIGINT", 130, "Interrupted"), ("SIGTERM", 143, "Stopped")])
+def test_a_run_that_is_ended_leaves_valid_results(
+    environment: dict[str, str], models: list[str], pictures: Path, tmp_path: Path, sent: str, status: int, word: str
 ) -> None:
     one = pictures / "photo 0.png"
     for number in range(500):
@@ -216,17 +226,16 @@ def test_ctrl_c_leaves_valid_results(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 100
-    regions = out / "regions.jsonl"
-    while not (regions.exists() and regions.stat().st_size) and process.poll() is None and time.monotonic() < deadline:
+    while not list(out.glob("labels/*.png")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, sent))
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in said, said
-    assert said.splitlines()[-1].startswith("Interrupted")
+    assert process.returncode == status and "Traceback" not in said, said
+    assert said.splitlines()[-1].startswith(word) and "--resume" in said
     summary = json.loads((out / "summary.json").read_text())
     assert summary["interrupted"] and 0 < summary["labelled"] < 503
     assert_complete(out, [f"{number:03}" for number in range(summary["labelled"])])
-    assert not list(out.rglob("*.tmp"))
+    assert not list(out.rglob(f"*{UNFINISHED}"))
 
 
 @pytest.mark.skipif(not ASSETS, reason="OVSR_TEST_ASSETS names no folder with the real networks")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -38,6 +38,7 @@ class FakeSegmenter:
 
     device = torch.device("cpu")
     config = Config()
+    identity: ClassVar = {"weights": "none", "clip_precision": "float32", "device": "cpu"}
 
     def __init__(self, before: Callable[[list[Tensor]], None] = lambda images: None) -> None:
         self.before = before
@@ -92,6 +93,16 @@ def read_coco(out: Path) -> COCO:
         return COCO(str(out / "coco.json"))
 
 
+def results(out: Path) -> dict[str, bytes]:
+    """All files of a run but the store, its lock and what the clock is in."""
+    files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix not in (".parquet", ".lock")]
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in files
+        if path.name not in (".lock", "summary.json") and "store" not in path.parts
+    }
+
+
 def assert_complete(out: Path, names: list[str]) -> None:
     """Every output is valid and tells the same of exactly these pictures, in this order."""
     by_line = list(dict.fromkeys(line["picture"] for line in lines(out / "regions.jsonl")))
@@ -122,7 +133,7 @@ def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
             red, class_map = np.asarray(image)[..., 0], np.asarray(labels)
         middle = (red.shape[1] + 1) // 2
         assert (class_map[:, :middle] == red[0, 0] % 4).all() and (class_map[:, middle:] == red[0, middle] % 4).all()
-    assert (summary.pictures, summary.labelled, summary.failed, summary.regions) == (10, 10, 0, 20)
+    assert (summary.labelled, summary.failed, summary.resumed, summary.regions) == (10, 0, 0, 20)
     pixels = np.zeros(4)
     for picture in pictures:
         with Image.open(out / "labels" / f"{picture.name}.png") as labels:
@@ -136,7 +147,10 @@ def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
     assert written["pictures_per_second"] == summary.pictures_per_second > 0
     assert written["time_shares"] == summary.time_shares
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "regions.jsonl", "summary.json"]
+        [
+            *(".lock", "classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "regions.jsonl", "run.json"),
+            *("store", "summary.json"),
+        ]
     )
 
 
@@ -184,9 +198,8 @@ def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list
     for batch_size in (1, 3, 10):
         out = tmp_path / str(batch_size)
         label_pictures(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
-        files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.name != "summary.json"]
-        outputs.append({str(path.relative_to(out)): path.read_bytes() for path in files})
-    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 24
+        outputs.append(results(out))
+    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 25
 
 
 def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures: list[Picture]) -> None:
@@ -201,7 +214,7 @@ def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures
     [error] = lines(tmp_path / "out" / "errors.jsonl")
     assert error["path"] == str(pictures[3].path) and error["stage"] == "segment"
     assert "RuntimeError: out of memory" in error["reason"]
-    assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == pictures[3].path
+    assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == str(pictures[3].path)
 
 
 def test_an_error_of_the_models_ends_the_run(tmp_path: Path, pictures: list[Picture]) -> None:
@@ -225,7 +238,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path, pictures: list[P
         label_pictures(FakeSegmenter(interrupt), pictures, VOCABULARY, out, batch_size=3)
     assert_complete(out, [str(number) for number in range(3)])  # two batches were in flight
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["interrupted"] is True and (summary["pictures"], summary["labelled"]) == (10, 3)
+    assert summary["interrupted"] is True and summary["labelled"] == 3
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_written(
@@ -268,3 +281,93 @@ def test_a_folder_with_other_files_is_no_obstacle(tmp_path: Path, pictures: list
     (tmp_path / "out" / "notes.txt").write_text("mine")
     label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out")
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def interrupt_at(number: int, error: BaseException) -> Callable[[list[Tensor]], None]:
+    calls = iter(range(100))
+
+    def interrupt(images: list[Tensor]) -> None:
+        if next(calls) == number:
+            raise error
+
+    return interrupt
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: list[Picture], batch_size, number) -> None:
+    pictures[1].path.write_text("no picture")
+    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole", batch_size=2)
+    out, arguments = tmp_path / "out", (pictures, VOCABULARY, tmp_path / "out")
+    for attempt in (number, 2):
+        with pytest.raises(KeyboardInterrupt):
+            segmenter = FakeSegmenter(interrupt_at(attempt, KeyboardInterrupt()))
+            label_pictures(segmenter, *arguments, batch_size=batch_size, resume=True)
+        assert json.loads((out / "summary.json").read_text())["interrupted"] is True
+    segmenter = FakeSegmenter()
+    summary = label_pictures(segmenter, *arguments, batch_size=batch_size, resume=True)
+    assert sum(segmenter.batches) == 9 - summary.resumed + (1 if summary.failed and summary.resumed >= 2 else 0)
+    assert (summary.labelled, summary.failed, summary.interrupted) == (9, 1, False)
+    assert results(out) == results(tmp_path / "whole")
+    again = FakeSegmenter()
+    assert label_pictures(again, *arguments, resume=True).resumed == 10 and again.batches == []
+    assert results(out) == results(tmp_path / "whole")
+
+
+def test_new_pictures_are_added_to_a_finished_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    label_pictures(FakeSegmenter(), pictures[:4], VOCABULARY, tmp_path / "out")
+    segmenter = FakeSegmenter()
+    summary = label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", resume=True)
+    assert (summary.labelled, summary.resumed, sum(segmenter.batches)) == (10, 4, 6)
+    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+
+
+def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, pictures: list[Picture]) -> None:
+    label_pictures(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
+    other = FakeSegmenter()
+    other.config = Config(preset="paper")
+    with pytest.raises(ValueError, match=r"config\.clustering\.count_rule was 'merge_cost' and is 'effective_rank'"):
+        label_pictures(other, pictures, VOCABULARY, tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match=r"vocabulary\.synonyms was .*'dog'.* and is .*'cat'"):
+        label_pictures(FakeSegmenter(), pictures, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
+    (tmp_path / "out" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+    (tmp_path / "out" / "run.json").unlink()
+    with pytest.raises(ValueError, match="no run to resume"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match="either resumed or overwritten"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
+
+
+def test_two_runs_cannot_share_a_folder(tmp_path: Path, pictures: list[Picture]) -> None:
+    def second(images: list[Tensor]) -> None:
+        with pytest.raises(OvsrError, match="another run is writing"):
+            label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+        seen.append(len(images))
+
+    seen: list[int] = []
+    label_pictures(FakeSegmenter(second), pictures, VOCABULARY, tmp_path / "out", batch_size=5)
+    assert seen == [5, 5]
+    assert_complete(tmp_path / "out", [str(number) for number in range(10)])
+
+
+def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, pictures: list[Picture]) -> None:
+    answers = iter([False, False, True, True, True])
+    summary = label_pictures(
+        FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers)
+    )
+    assert summary.interrupted and summary.labelled == 6
+    assert_complete(tmp_path / "out", [str(number) for number in range(6)])
+    assert label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True).labelled == 10
+
+
+def test_too_many_failures_end_a_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    for picture in pictures[2:6]:
+        picture.path.write_text("no picture")
+    with pytest.raises(OvsrError, match=r"pictures failed, more than the 1 allowed.*not an image"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
+    assert_complete(tmp_path / "out", ["0", "1"])
+    summary = label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, max_errors=4)
+    assert (summary.labelled, summary.failed) == (6, 4)

@@ -26,7 +26,7 @@ from ovsr_gpu.sources.files import Picture
 from ovsr_gpu.stages.vocabulary import Vocabulary
 
 PICTURES, TRUTH, LABELLED, SCORES, SUMMARY = "pictures", "truth", "labelled", "demo.json", "summary.png"
-Progress = Callable[[int, int], None]
+Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)

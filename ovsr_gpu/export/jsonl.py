@@ -1,16 +1,12 @@
-"""Regions as lines of JSON: `regions.jsonl`."""
+"""Lines of JSON: `regions.jsonl` and files that grow line by line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pycocotools import mask
-
-from ovsr_gpu.export.atomic import json_line
-from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.export.atomic import json_line, replacing
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
 
@@ -34,38 +30,24 @@ class LineFile:
         self._file.close()
 
 
-class JsonlWriter:
-    """`regions.jsonl`: one line a region; those of a picture stand together in the order of their numbers."""
-
-    ordered = True
-
-    def __init__(self, out: Path, classes: Sequence[str]) -> None:
-        self._names = [*classes, SOMETHING_ELSE]
-        self._lines = LineFile(out / "regions.jsonl")
-
-    def write(self, record: LabelledPicture) -> None:
-        self._lines.append([self._describe(record, region) for region in range(len(record.areas))])
-
-    def close(self) -> None:
-        self._lines.close()
-
-    def _describe(self, record: LabelledPicture, region: int) -> dict[str, Any]:
-        index = int(record.class_index[region])
-        return {
-            "picture": record.picture.name,
-            "file": str(record.picture.path),
-            "region": region,
-            "box": record.boxes[region].tolist(),
-            "area": int(record.areas[region]),
-            "class": self._names[index],
-            "class_index": index,
-            "score": round(float(record.scores[region]), 6),
-            "probabilities": [round(p, 6) for p in record.probabilities[region].tolist()],
-            "rle": _encode(record.region_map == region),
-        }
+def write_jsonl(rows: Iterable[dict[str, Any]], classes: Sequence[str], path: Path) -> None:
+    """Write the rows of a store, in their order, a line a region."""
+    names = [*classes, SOMETHING_ELSE]
+    with replacing(path) as file:
+        for row in rows:
+            file.write(json_line(_describe(row, names)))
 
 
-def _encode(inside: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a `[H, W]` bool mask."""
-    rle = mask.encode(np.asfortranarray(inside, dtype=np.uint8))
-    return {"size": rle["size"], "counts": rle["counts"].decode("ascii")}
+def _describe(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "picture": row["picture"],
+        "file": row["file"],
+        "region": row["region"],
+        "box": row["box"],
+        "area": row["area"],
+        "class": names[row["class_index"]],
+        "class_index": row["class_index"],
+        "score": round(row["score"], 6),
+        "probabilities": [round(p, 6) for p in row["probabilities"]],
+        "rle": {"size": [row["height"], row["width"]], "counts": row["rle"]},
+    }

@@ -28,8 +28,6 @@ PAPER, INK, FAINT_INK = (255, 255, 255), (32, 32, 32), (120, 120, 120)
 class OverlayWriter:
     """`overlays/<name>.png`, see `draw_overlay`."""
 
-    ordered = False
-
     def __init__(self, out: Path, classes: Sequence[str]) -> None:
         self._folder = out / "overlays"
         self._names = [*classes, SOMETHING_ELSE]
@@ -39,9 +37,6 @@ class OverlayWriter:
         image = draw_overlay(record, self._names, self._colors)
         with replacing(self._folder / f"{record.picture.name}.png") as file:
             image.save(file, format="PNG", compress_level=3)
-
-    def close(self) -> None:
-        pass
 
 
 def draw_overlay(record: LabelledPicture, names: Sequence[str], colors: Array) -> Image.Image:

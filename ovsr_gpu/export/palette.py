@@ -23,8 +23,6 @@ class PaletteWriter:
     Up to 255 classes make a palette PNG, more a 16-bit grey one. Raises ValueError for more than 65535 classes.
     """
 
-    ordered = False
-
     def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
         count = len(vocabulary.names)
         if count > 65535:
@@ -37,9 +35,6 @@ class PaletteWriter:
         image = label_image(record.class_map, self._colors)
         with replacing(self._folder / f"{record.picture.name}.png") as file:
             image.save(file, format="PNG")
-
-    def close(self) -> None:
-        pass
 
 
 def label_image(class_map: Array, colors: Array) -> Image.Image:
@@ -103,7 +98,12 @@ def _oklab(rgb: Array) -> Array:
 def _describe(vocabulary: Vocabulary, colors: Array) -> dict[str, object]:
     return {
         "classes": [
-            {"index": index, "name": name, "synonyms": list(synonyms[1:]), "color": colors[index].tolist()}
+            {
+                "index": index,
+                "name": name,
+                "synonyms": [synonym for synonym in synonyms if synonym != name],
+                "color": colors[index].tolist(),
+            }
             for index, (name, synonyms) in enumerate(zip(vocabulary.names, vocabulary.synonyms, strict=True))
         ],
         "something_else": {"index": len(vocabulary.names), "name": SOMETHING_ELSE, "color": colors[-1].tolist()},

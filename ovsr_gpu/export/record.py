@@ -22,7 +22,7 @@ class LabelledPicture:
 
     pixels: `[H, W, 3]` uint8. class_map, region_map: `[H, W]` int32. boxes: `[n, 4]` int64, (x0, y0, x1, y1), x1 and
     y1 exclusive. areas: `[n]` int64, pixels. class_index: `[n]` int64, L for "something else". scores: `[n]` float32.
-    probabilities: `[n, L+1]` float32.
+    probabilities: `[n, L+1]` float32. embeddings: `[n, E]` float32, unit length.
     """
 
     picture: Picture
@@ -34,21 +34,16 @@ class LabelledPicture:
     class_index: Array
     scores: Array
     probabilities: Array
+    embeddings: Array
 
 
 class Writer(Protocol):
-    """One output format of a run.
+    """One output format that has a file a picture, written during the run.
 
-    `write` takes one finished picture. A writer that is `ordered` gets the pictures one after another in the order of
-    the sources, each after the unordered writers are done with it; the others are called from several threads at
-    once. `close` completes the output; it is called once, also after an interrupted or failed run.
+    `write` takes one finished picture; it is called from several threads at once.
     """
 
-    ordered: bool
-
     def write(self, record: LabelledPicture) -> None: ...
-
-    def close(self) -> None: ...
 
 
 class LateRecords:
@@ -62,7 +57,14 @@ class LateRecords:
         self._pictures = pictures
         self._columns = LateTensors(
             regions.counts(len(pictures)),
-            *(regions.boxes, regions.areas, regions.class_index, regions.score, regions.probabilities),
+            *(
+                regions.boxes,
+                regions.areas,
+                regions.class_index,
+                regions.score,
+                regions.probabilities,
+                regions.embeddings,
+            ),
         )
         self._maps = [LateTensors(*maps) for maps in (prediction.class_map, prediction.region_map)]
         self._pixels = [LateTensors(rgb.permute(1, 2, 0)) for rgb in pixels]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from ovsr_gpu.export.coco import CocoWriter
-from ovsr_gpu.export.jsonl import JsonlWriter
 from ovsr_gpu.export.overlay import OverlayWriter
 from ovsr_gpu.export.palette import PaletteWriter
 from ovsr_gpu.export.record import LabelledPicture, Writer
+from ovsr_gpu.runs.store import Failure, StoreWriter, rows_of
 from ovsr_gpu.stages.vocabulary import Vocabulary
 
 WORKERS = min(8, os.cpu_count() or 1)
@@ -22,47 +23,46 @@ LEAST_WEIGHT = 500_000
 
 
 def open_writers(out: Path, vocabulary: Vocabulary) -> list[Writer]:
-    """The writers of all formats, in the order in which the ordered ones take a picture."""
-    return [
-        PaletteWriter(out, vocabulary),
-        OverlayWriter(out, vocabulary.names),
-        CocoWriter(out, vocabulary.names),
-        JsonlWriter(out, vocabulary.names),
-    ]
+    """The writers of all formats that have a file a picture."""
+    return [PaletteWriter(out, vocabulary), OverlayWriter(out, vocabulary.names)]
 
 
 class Results:
-    """A context manager that hands finished pictures to the writers and waits for them, and closes them, at its end.
+    """A context manager that hands finished pictures to the writers and the store, and waits for them at its end.
 
-    A picture reaches `regions.jsonl` once its own files are complete. The first write that fails is raised by a later
-    `write` or at the end, and no picture is taken after it; what was written before stays.
+    The store gets pictures and failures in their order, a picture once its own files are complete. The first write that
+    fails is raised by a later `write` or at the end, and nothing is taken after it; what was written before stays.
     """
 
-    def __init__(self, writers: list[Writer]) -> None:
-        self._writers = writers
+    def __init__(self, writers: Sequence[Writer], store: StoreWriter) -> None:
+        self._writers, self._store = writers, store
         self._files = ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-files")
         self._sequence = ThreadPoolExecutor(1, thread_name_prefix="ovsr-sequence")
         self._waiting: deque[tuple[int, Future[None]]] = deque()
-        self._failed = False
+        self._broken = False
 
-    def write(self, record: LabelledPicture) -> None:
-        """Queue one picture, waiting while too much is queued."""
+    def write(self, outcome: LabelledPicture | Failure) -> None:
+        """Queue one picture or failure, waiting while too much is queued."""
         self._finish_waiting(PIXEL_BUDGET)
-        files = [self._files.submit(writer.write, record) for writer in self._writers if not writer.ordered]
-        weight = max(record.class_map.size, LEAST_WEIGHT)
-        self._waiting.append((weight, self._sequence.submit(self._complete, record, files)))
+        weight = LEAST_WEIGHT
+        files: list[Future[Any]] = []
+        if isinstance(outcome, LabelledPicture):
+            weight = max(outcome.class_map.size, LEAST_WEIGHT)
+            files = [self._files.submit(writer.write, outcome) for writer in self._writers]
+            files.append(self._files.submit(rows_of, outcome))
+        self._waiting.append((weight, self._sequence.submit(self._complete, outcome, files)))
 
-    def _complete(self, record: LabelledPicture, files: list[Future[None]]) -> None:
-        if self._failed:
+    def _complete(self, outcome: LabelledPicture | Failure, files: list[Future[Any]]) -> None:
+        if self._broken:
             return
         try:
-            for file in files:
-                file.result()
-            for writer in self._writers:
-                if writer.ordered:
-                    writer.write(record)
+            if isinstance(outcome, Failure):
+                self._store.add(outcome)
+            else:
+                *_, rows = [file.result() for file in files]
+                self._store.add(rows)
         except BaseException:
-            self._failed = True
+            self._broken = True
             raise
 
     def _finish_waiting(self, budget: int) -> None:
@@ -74,8 +74,7 @@ class Results:
 
     def __exit__(self, *exception: object) -> None:
         with ExitStack() as last_to_first:
-            for writer in reversed(self._writers):
-                last_to_first.callback(writer.close)
+            last_to_first.callback(self._store.close)
             last_to_first.callback(self._sequence.shutdown)
             last_to_first.callback(self._files.shutdown)
             last_to_first.callback(self._finish_waiting, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,3 +76,10 @@ def _explanation(path: Path, architecture: str, reason: str) -> str:
 
 def _brief(reason: str) -> str:
     return textwrap.shorten(reason, 160, placeholder=" ...")
+
+
+def update_digest(digest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Feed names, shapes, dtypes and values of tensors, in the order of their names, to one of hashlib's digests."""
+    for key, tensor in sorted(tensors.items()):
+        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

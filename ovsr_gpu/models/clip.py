@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate, normalize
 from ovsr_gpu.embedded.networks import CLIP_FOLDER, EMBEDDED
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.kernels.crop_resize import Normalisation
-from ovsr_gpu.models.checkpoints import explained
+from ovsr_gpu.models.checkpoints import explained, update_digest
 from ovsr_gpu.models.downloads import fetch
 
 TEXT_BATCH = 256
@@ -148,10 +148,8 @@ class ClipModel:
 
     def _hash_text_side(self) -> str:
         digest = hashlib.sha256(json.dumps(self._text_settings, sort_keys=True).encode())
-        for key, tensor in sorted(self._module.state_dict().items()):
-            if not key.startswith("visual."):
-                digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-                digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        state = self._module.state_dict()
+        update_digest(digest, {key: tensor for key, tensor in state.items() if not key.startswith("visual.")})
         return digest.hexdigest()
 
 

@@ -28,19 +28,24 @@ SOMETHING_ELSE = "something else"
 class Vocabulary:
     """The L classes to choose from; equal vocabularies compare and hash alike.
 
-    synonyms: for each class its name, then its other names. names: the L names.
+    synonyms: for each class the names that CLIP reads, one or more.
+    names: what the L classes are called in the outputs. Unless given, each is called by the first of its synonyms.
 
-    Raises VocabularyError where a name is empty, stands twice (case apart), or cannot be used.
+    Raises VocabularyError where a name is empty, stands twice among the synonyms or twice among the names (case apart),
+    or cannot be used, and where there are not as many names as classes.
     """
 
     synonyms: tuple[tuple[str, ...], ...]
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self.synonyms, [f"class {position}" for position, _ in enumerate(self.synonyms, 1)])
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(row[0] for row in self.synonyms)
+        places = [f"class {position}" for position, _ in enumerate(self.synonyms, 1)]
+        check_names(self.synonyms, places)
+        if not self.names:
+            object.__setattr__(self, "names", tuple(row[0] for row in self.synonyms))
+        if len(self.names) != len(self.synonyms):
+            raise VocabularyError(f"there must be a name for each of {len(self)} classes; got {len(self.names)}")
+        check_names([(name,) for name in self.names], places)
 
     def __len__(self) -> int:
         return len(self.synonyms)
@@ -65,35 +70,47 @@ class Vocabulary:
 
 
 def read_classes_file(path: str | os.PathLike[str]) -> Vocabulary:
-    """Read a vocabulary from a UTF-8 text file: a class a line, commas between synonyms, # before a comment line.
+    """Read a vocabulary from a UTF-8 text file: a class a line, # before a comment line.
+
+    Between the synonyms of a line stand semicolons, or commas where it has no semicolon.
 
     Raises VocabularyError, naming the line, where the file cannot be read or used.
     """
-    path = Path(path)
+    lines = {f"line {number} of {path}": line for number, line in enumerate(_lines(read_text(path)), 1)}
+    rows = {
+        place: _split(line.split(";") if ";" in line else line, place)
+        for place, line in lines.items()
+        if line and not line.startswith("#")
+    }
+    if not rows:
+        raise VocabularyError(f"the classes file {path} names no class; write one a line")
+    check_names(list(rows.values()), list(rows))  # here rather than by Vocabulary, so that errors name the line
+    return Vocabulary(tuple(rows.values()))
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The content of a UTF-8 classes file.
+
+    Raises VocabularyError where the file cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise VocabularyError(f"the classes file {path} cannot be read: {error.strerror}") from error
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise VocabularyError(
             f"the classes file {path} is not UTF-8 (byte {error.start}, line {line}); save it as UTF-8"
         ) from error
-    lines = {f"line {number} of {path}": line for number, line in enumerate(_lines(text), 1)}
-    rows = {place: _split(line, place) for place, line in lines.items() if line and not line.startswith("#")}
-    if not rows:
-        raise VocabularyError(f"the classes file {path} names no class; write one a line")
-    _check(list(rows.values()), list(rows))  # here rather than by Vocabulary, so that errors name the line
-    return Vocabulary(tuple(rows.values()))
 
 
 @stage("vocabulary")
 def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: RecognitionConfig) -> Tensor:
     """Text embeddings `[L+1, E]` float32 of unit length on the model's device; the last row is "something else".
 
-    A class is the mean direction of all its names in all `config.templates`, "something else" that of
+    A class is the mean direction of all its synonyms in all `config.templates`, "something else" that of
     `config.something_else` as it stands. Each row depends on its own prompts alone and is kept on disk (`text_cache`).
 
     Raises VocabularyError for a name that does not fit the model's text context or stands in `config.something_else`.
@@ -103,7 +120,10 @@ def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: Recognitio
         if _folded(name) in reserved:
             raise VocabularyError(f"the class name {name!r} is reserved by recognition.something_else; rename it")
     templates = _templates(config)
-    prompts = {row[0]: [template(name) for name in row for template in templates] for row in vocabulary.synonyms}
+    prompts = {
+        name: [template(synonym) for synonym in row for template in templates]
+        for name, row in zip(vocabulary.names, vocabulary.synonyms, strict=True)
+    }
     prompts[SOMETHING_ELSE] = list(config.something_else)
     return torch.stack([_embed(clip, name, texts) for name, texts in prompts.items()]).to(clip.device)
 
@@ -138,13 +158,14 @@ def _split(entry: str | Sequence[str], place: str) -> tuple[str, ...]:
     return tuple(" ".join(name.split()) for name in names)
 
 
-def _check(rows: Sequence[tuple[str, ...]], places: Sequence[str]) -> None:
+def check_names(rows: Sequence[tuple[str, ...]], places: Sequence[str]) -> None:
+    """Raise VocabularyError, naming one of the `places` of the `rows`, where a vocabulary cannot have these names."""
     if not rows:
         raise VocabularyError("the vocabulary is empty; give at least one class name")
     seen: dict[str, str] = {}
     for row, place in zip(rows, places, strict=True):
         if not row or not all(row):
-            raise VocabularyError(f"{place} has an empty name in {', '.join(row)!r}; take out the separator or fill it")
+            raise VocabularyError(f"{place} has an empty name in {', '.join(row)!r}; take it out or fill it")
         for name in row:
             if ";" in name or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
                 raise VocabularyError(

@@ -38,6 +38,7 @@ def make_record(name: str, height: int, width: int, classes: int, seed: int = 0)
         class_index=class_index,
         scores=probabilities.max(1),
         probabilities=probabilities,
+        embeddings=random.normal(size=(len(cells), 4)).astype(np.float32),
     )
 
 

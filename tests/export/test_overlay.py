@@ -20,9 +20,7 @@ def flat_record(height: int, width: int, class_map: np.ndarray) -> LabelledPictu
     """A white picture, one region a class."""
     nothing = np.zeros(0)
     pixels = np.full((height, width, 3), 255, np.uint8)
-    return LabelledPicture(
-        Picture(Path("a"), "a"), pixels, class_map, class_map, nothing, nothing, nothing, nothing, nothing
-    )
+    return LabelledPicture(Picture(Path("a"), "a"), pixels, class_map, class_map, *[nothing] * 6)
 
 
 def halves(height: int, width: int) -> LabelledPicture:
@@ -100,7 +98,6 @@ def test_letters_that_no_font_has_become_plain_or_the_number(monkeypatch: pytest
 def test_files(tmp_path: Path, record: Record) -> None:
     writer = OverlayWriter(tmp_path, ["dog", "sky"])
     writer.write(record("sub/new\nline", 20, 30, 2))
-    writer.close()
     with Image.open(tmp_path / "overlays" / "sub" / "new\nline.png") as image:
         image.load()
         assert image.mode == "RGB"

@@ -33,7 +33,7 @@ def test_label_maps_read_back_exactly(tmp_path: Path, record: Record, count: int
 
 
 def test_classes_json(tmp_path: Path) -> None:
-    PaletteWriter(tmp_path, Vocabulary.parse("dog; grass, lawn; 犬")).close()
+    PaletteWriter(tmp_path, Vocabulary.parse("dog; grass, lawn; 犬"))
     described = json.loads((tmp_path / "classes.json").read_text("utf-8"))
     assert [(c["index"], c["name"], c["synonyms"]) for c in described["classes"]] == [
         (0, "dog", []),

@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ovsr_gpu.export.atomic import replacing, write_json
-from ovsr_gpu.export.record import LabelledPicture, Writer
+from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.export.results import Results
+from ovsr_gpu.runs.store import Failure
 
 Record = Callable[..., LabelledPicture]
 
@@ -18,60 +20,68 @@ Record = Callable[..., LabelledPicture]
 class Recorder:
     """Notes what it is given, slowest for the first pictures, and fails at one of them."""
 
-    def __init__(self, log: list[str], *, ordered: bool, fail_at: str = "") -> None:
-        self.ordered = ordered
+    def __init__(self, log: list[str], fail_at: str = "") -> None:
         self.log = log
         self.fail_at = fail_at
-        self.closed = 0
 
     def write(self, record: LabelledPicture) -> None:
-        name = record.picture.name
-        time.sleep(0 if self.ordered else 0.02 / (1 + int(name)))
+        time.sleep(0.02 / (1 + int(record.picture.name)))
+        self.note("file", record.picture.name)
+
+    def note(self, what: str, name: str) -> None:
         if name == self.fail_at:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.log.append(f"{'line' if self.ordered else 'file'} {name}")
+        self.log.append(f"{what} {name}")
+
+
+class RecordingStore(Recorder):
+    closed = 0
+
+    def add(self, item: list[dict[str, Any]] | Failure) -> None:
+        self.note(
+            "failure" if isinstance(item, Failure) else "rows", getattr(item, "picture", "") or item[0]["picture"]
+        )
 
     def close(self) -> None:
         self.closed += 1
-        self.log.append("close")
 
 
-def test_ordered_writers_get_the_pictures_in_order_after_their_files(record: Record) -> None:
+def in_store(log: list[str]) -> list[str]:
+    return [entry for entry in log if not entry.startswith("file")]
+
+
+def test_the_store_gets_the_pictures_in_order_after_their_files(record: Record) -> None:
     log: list[str] = []
-    writers: list[Writer] = [Recorder(log, ordered=False), Recorder(log, ordered=True)]
-    with Results(writers) as results:
+    store = RecordingStore(log)
+    with Results([Recorder(log), Recorder(log)], store) as results:
         for number in range(12):
-            results.write(record(str(number), 3, 3, 2))
-    assert [entry for entry in log if entry.startswith("line")] == [f"line {number}" for number in range(12)]
-    assert all(log.index(f"file {number}") < log.index(f"line {number}") for number in range(12))
-    assert log[-2:] == ["close", "close"]
+            results.write(record(str(number), 3, 3, 2) if number != 5 else Failure("5", "5.png", "decode", "broken"))
+    assert in_store(log) == [f"{'failure' if number == 5 else 'rows'} {number}" for number in range(12)]
+    for number in {*range(12)} - {5}:
+        files = [place for place, entry in enumerate(log) if entry == f"file {number}"]
+        assert len(files) == 2 and max(files) < log.index(f"rows {number}")
+    assert store.closed == 1
     assert not any(thread.name.startswith("ovsr-") for thread in threading.enumerate())
 
 
-@pytest.mark.parametrize("ordered", [False, True])
-def test_a_failed_write_is_raised_and_ends_the_lines(record: Record, ordered: bool) -> None:
+@pytest.mark.parametrize("at_store", [False, True])
+def test_a_failed_write_is_raised_and_ends_the_store(record: Record, at_store: bool) -> None:
     log: list[str] = []
-    writers = [
-        Recorder(log, ordered=False, fail_at="" if ordered else "3"),
-        Recorder(log, ordered=True, fail_at="3" if ordered else ""),
-    ]
-    with pytest.raises(OSError, match="No space"), Results(list(writers)) as results:
+    store = RecordingStore(log, "3" if at_store else "")
+    with pytest.raises(OSError, match="No space"), Results([Recorder(log, "" if at_store else "3")], store) as results:
         for number in range(8):
             results.write(record(str(number), 3, 3, 2))
-    assert [entry for entry in log if entry.startswith("line")] == ["line 0", "line 1", "line 2"]
-    assert [writer.closed for writer in writers] == [1, 1]
+    assert in_store(log) == ["rows 0", "rows 1", "rows 2"]
+    assert store.closed == 1
 
 
 def test_an_interruption_lets_what_was_handed_over_finish(record: Record) -> None:
     log: list[str] = []
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Results([Recorder(log, ordered=False), Recorder(log, ordered=True)]) as results,
-    ):
+    with pytest.raises(KeyboardInterrupt), Results([Recorder(log)], RecordingStore(log)) as results:
         for number in range(3):
             results.write(record(str(number), 3, 3, 2))
         raise KeyboardInterrupt
-    assert [entry for entry in log if entry.startswith("line")] == ["line 0", "line 1", "line 2"]
+    assert in_store(log) == ["rows 0", "rows 1", "rows 2"]
 
 
 def test_a_file_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -97,12 +97,46 @@ def test_refused(classes, message):
         Vocabulary.parse(classes)
 
 
+def test_names_of_their_own():
+    vocabulary = Vocabulary((("milk bottle", "glass bottle"), ("cap",)), ("bottle", "Cap"))
+    assert vocabulary.names == ("bottle", "Cap")
+    assert vocabulary.synonyms == (("milk bottle", "glass bottle"), ("cap",))
+    assert Vocabulary.parse(vocabulary) is vocabulary
+    assert vocabulary != Vocabulary(vocabulary.synonyms)
+
+    spelt_out = Vocabulary(EXPECTED, ("dog", "grass", "sky"))
+    assert spelt_out == Vocabulary(EXPECTED)
+    assert hash(spelt_out) == hash(Vocabulary(EXPECTED))
+    Vocabulary((("pet",), ("cat",)), ("dog", "pet"))  # a name may be a synonym of another class
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("dog",), "a name for each of 3 classes; got 1"),
+        (("dog", "lawn", "Dog"), r"'Dog' stands twice, in class 1 \('dog'\) and in class 3"),
+        (("dog", "", "sky"), "class 2 has an empty name"),
+        (("dog", "something else", "sky"), "class 2 is 'something else', which is reserved"),
+        (("dog", "a;b", "sky"), "class 2 holds 'a;b'"),
+    ],
+)
+def test_refused_names(names, message):
+    with pytest.raises(VocabularyError, match=message):
+        Vocabulary(EXPECTED, names)
+
+
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_classes_file(tmp_path: Path, bom, end):
     lines = ["# what we look for", "dog", "", "  grass ,  green lawn  ", "   # more", "sky", "été, 夏"]
     (tmp_path / "classes.txt").write_bytes(bom + end.join(lines).encode())
     assert read_classes_file(tmp_path / "classes.txt").synonyms == (*EXPECTED, ("été", "夏"))
+
+
+def test_classes_file_with_either_separator(tmp_path: Path):
+    (tmp_path / "classes.txt").write_text("dog\nsky, blue sky\nperson; person, sitting;rider\n")
+    rows = read_classes_file(tmp_path / "classes.txt").synonyms
+    assert rows == (("dog",), ("sky", "blue sky"), ("person", "person, sitting", "rider"))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +149,8 @@ def test_classes_file(tmp_path: Path, bom, end):
         (b"# only a comment\n\n", "names no class"),
         (b"# first\ndog\n\nsky\nDog\n", r"'Dog' stands twice, in line 2 of .*\('dog'\) and in line 5 of "),
         (b"dog\nsky,\n", "line 2 of .* has an empty name"),
-        (b"dog; sky\n", "line 1 of .* holds 'dog; sky'"),
+        (b"dog\nsky;\n", "line 2 of .* has an empty name"),
+        (b"dog\nsky; blue, sky;sky\n", "'sky' stands twice, in line 2 of "),
     ],
 )
 def test_refused_classes_file(tmp_path: Path, content, message):
@@ -190,6 +225,15 @@ def test_imagenet_templates_against_a_plain_loop(clip: CountingClip):
     assert found.shape == (3, 16)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
+
+
+def test_embeddings_depend_on_the_synonyms_alone(clip: CountingClip):
+    config = RecognitionConfig(templates=("a {}",))
+    plain = embed_vocabulary(clip, Vocabulary.parse("milk bottle, glass bottle; cap"), config)
+    clip.encoded.clear()
+    named = Vocabulary((("milk bottle", "glass bottle"), ("cap",)), ("cap", "bottle"))
+    assert torch.equal(embed_vocabulary(clip, named, config), plain)
+    assert clip.encoded == []
 
 
 def test_own_templates_and_prompts_against_a_plain_loop(clip: CountingClip):

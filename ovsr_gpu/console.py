@@ -1,0 +1,77 @@
+"""What the command line shows: progress, summaries, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import progress
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ovsr_gpu.runs.summary import RunSummary
+
+MOST_SHARES = 20
+
+
+def console(stderr: bool = False) -> Console:
+    """Standard output or error, for plain text of any length."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+@contextmanager
+def progress_bar(screen: Console, total: int | None, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A progress bar, if there is a terminal to draw it on, and the function that moves it."""
+
+    class Speed(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:.1f} {unit}/s")
+
+    columns = (progress.BarColumn(), progress.MofNCompleteColumn(), Speed(), progress.TimeRemainingColumn())
+    with progress.Progress(
+        *columns, console=screen, disable=not screen.is_terminal, speed_estimate_period=120
+    ) as display:
+        task = display.add_task("", total=total)
+        yield lambda done, _: display.update(task, completed=done)
+
+
+def print_summary(summary: RunSummary, out: Path) -> None:
+    """Print what a labelling run into the folder `out` came to."""
+    page = console()
+    page.print(
+        f"{summary.labelled} of {summary.labelled + summary.failed} pictures labelled, {summary.regions} regions, "
+        f"{summary.pictures_per_second:.2f} pictures/s; results in {out}"
+    )
+    if summary.resumed:
+        page.print(f"{summary.resumed} of them were done in earlier sessions")
+    if summary.decoded_on_device:
+        page.print(f"{summary.decoded_on_device} pictures were decoded on the GPU, the others by Pillow")
+    slowest, *others = sorted(summary.time_shares.items(), key=lambda row: -row[1])
+    page.print(
+        f"Bottleneck: {slowest[0]}, waited for during {slowest[1]:.0%} of the time ("
+        + ", ".join(f"{what} {share:.0%}" for what, share in others)
+        + ")"
+    )
+    if summary.failed:
+        page.print(f"{summary.failed} failed, all listed in {out / 'errors.jsonl'}:")
+        for failure in summary.failures:
+            page.print(f"  {failure.reason}")
+    shares = sorted(((share, name) for name, share in summary.area_shares.items() if share), key=lambda row: -row[0])
+    shown = [(name, f"{share:.1%}") for share, name in shares[:MOST_SHARES]]
+    if left := shares[MOST_SHARES:]:
+        shown.append((f"{len(left)} more", f"{sum(share for share, _ in left):.1%}"))
+    if shown:
+        print_section(page, "Share of area", shown)
+
+
+def print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print a title and rows of a name and a value."""
+    page.print(title)
+    width = max(cell_len(name) for name, _ in rows)
+    for name, value in rows:
+        page.print(f"  {name}{' ' * (width - cell_len(name))}  {value}")
+    page.print()

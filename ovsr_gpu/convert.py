@@ -1,0 +1,95 @@
+"""One picture of a prediction, handed over in the forms of other packages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask
+
+from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.structures import LabelledRegions, Prediction
+
+if TYPE_CHECKING:
+    import supervision
+
+
+def to_supervision(prediction: Prediction, index: int) -> supervision.Detections:
+    """The n regions of picture `index`, in the order of their numbers, as supervision's Detections.
+
+    xyxy: `[n, 4]` float32, x1 and y1 exclusive. mask: `[n, H, W]` bool. confidence: `[n]` float32.
+    class_id: `[n]` int64, L for "something else". data["class_name"]: `[n]` str.
+
+    Raises ImportError where supervision is not installed, IndexError where the batch has no such picture.
+    """
+    try:
+        from supervision import Detections
+    except ImportError as error:
+        raise ImportError("to_supervision needs the package supervision: pip install supervision") from error
+    regions, masks = _picture(prediction, index)
+    return Detections(
+        xyxy=regions.boxes.numpy().astype(np.float32),
+        mask=masks,
+        confidence=regions.score.numpy(),
+        class_id=regions.class_index.numpy(),
+        data={"class_name": np.array(_names(prediction, regions), dtype=np.str_)},
+    )
+
+
+def to_coco(prediction: Prediction, index: int, image_id: int) -> list[dict[str, Any]]:
+    """The regions of picture `index`, in the order of their numbers, as COCO annotations.
+
+    They have image_id, category_id (from 1 on; L + 1 for "something else"), segmentation (compressed run lengths), bbox
+    (x, y, width, height), area, iscrowd and score: all but the id, which numbers the annotations of all pictures.
+
+    Raises IndexError where the batch has no such picture.
+    """
+    regions, masks = _picture(prediction, index)
+    annotations = []
+    for region, inside in enumerate(masks):
+        rle = mask.encode(np.asfortranarray(inside, dtype=np.uint8))
+        x0, y0, x1, y1 = regions.boxes[region].tolist()
+        annotations.append(
+            {
+                "image_id": image_id,
+                "category_id": int(regions.class_index[region]) + 1,
+                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "area": int(regions.areas[region]),
+                "iscrowd": 0,
+                "score": round(float(regions.score[region]), 6),
+            }
+        )
+    return annotations
+
+
+def to_transformers(prediction: Prediction, index: int) -> list[dict[str, Any]]:
+    """The regions of picture `index`, in the order of their numbers, as transformers' image segmentation gives them.
+
+    Each has its score, its label and its mask, an image of mode "L" that is 255 inside of the region and 0 outside.
+
+    Raises IndexError where the batch has no such picture.
+    """
+    regions, masks = _picture(prediction, index)
+    return [
+        {"score": score, "label": label, "mask": Image.fromarray(inside.astype(np.uint8) * 255)}
+        for score, label, inside in zip(regions.score.tolist(), _names(prediction, regions), masks, strict=True)
+    ]
+
+
+def _picture(prediction: Prediction, index: int) -> tuple[LabelledRegions, np.ndarray[Any, Any]]:
+    """The n regions of one picture on the host, and their masks `[n, H, W]` bool."""
+    if not 0 <= index < len(prediction.region_map):
+        raise IndexError(f"there is no picture {index} in a batch of {len(prediction.region_map)}")
+    regions = prediction.regions
+    own = (regions.image_index == index) & (regions.areas > 0)
+    region_map = prediction.region_map[index].cpu()
+    regions = regions.each(lambda column: column[own].cpu())
+    return regions, (region_map == torch.arange(len(regions))[:, None, None]).numpy()
+
+
+def _names(prediction: Prediction, regions: LabelledRegions) -> list[str]:
+    names = [*prediction.classes, SOMETHING_ELSE]
+    return [names[index] for index in regions.class_index.tolist()]

@@ -1,0 +1,48 @@
+"""The images of the gallery: small pictures, larger ones where there is more to see, and class maps to lay over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ovsr_gpu.export.palette import DISTINCT_COLORS, class_colors
+from ovsr_gpu.export.record import Array
+
+THUMBNAIL_SIDE, VIEW_SIDE = 320, 1024
+"""Pixels: the longest sides of what stands in the grid and of what a click opens."""
+QUALITY = 85
+
+
+def write_images(folder: Path, number: int, pixels: Array, class_map: Array, classes: int) -> bool:
+    """Write `thumbnails/<number>.jpg`, `masks/<number>.png` and, where the picture is larger, `views/<number>.jpg`.
+
+    pixels: `[H, W, 3]` uint8. class_map: `[H, W]` integers, `classes` for "something else". Returns whether there is a
+    view. The mask has the thumbnail's size.
+    """
+    picture = Image.fromarray(pixels)
+    large = max(picture.size) > THUMBNAIL_SIDE
+    if large:
+        picture.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS)
+        _save(picture, folder / "views" / f"{number}.jpg", quality=QUALITY)
+        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    _save(picture, folder / "thumbnails" / f"{number}.jpg", quality=QUALITY)
+    mask = _mask(class_map, classes).resize(picture.size, Image.Resampling.NEAREST)
+    _save(mask, folder / "masks" / f"{number}.png", optimize=True)
+    return large
+
+
+def _mask(class_map: Array, classes: int) -> Image.Image:
+    """The class map in its colours; more classes than a palette holds fit in as well, since colours repeat."""
+    colors = class_colors(min(classes, DISTINCT_COLORS))
+    indices = np.where(class_map == classes, len(colors) - 1, class_map % DISTINCT_COLORS)
+    mask = Image.fromarray(indices.astype(np.uint8), "P")
+    mask.putpalette(colors.tobytes())
+    return mask
+
+
+def _save(image: Image.Image, path: Path, **options: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    image.save(path, **options)

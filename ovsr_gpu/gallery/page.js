@@ -1,0 +1,212 @@
+"use strict";
+
+const { title, classes, pictures, failures } = GALLERY;
+const chosen = new Set();
+let shown = [];
+let open = 0;
+
+const byId = (id) => document.getElementById(id);
+const grouped = (number) => number.toLocaleString("en");
+const count = (number, one, many) => `${grouped(number)} ${number === 1 ? one : many}`;
+const percent = (share) => (share > 0 && share < 0.01 ? "<1%" : `${Math.round(100 * share)}%`);
+
+/** A new element; children that are strings become text, whatever they hold. */
+function element(tag, properties, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function swatch(color) {
+  const made = element("span", { className: "swatch" });
+  made.style.backgroundColor = color;
+  return made;
+}
+
+function prepare(picture) {
+  const shares = new Map();
+  let area = 0;
+  let weighted = 0;
+  picture.lowest = Infinity;
+  for (const [index, score, pixels] of picture.regions) {
+    shares.set(index, (shares.get(index) ?? 0) + pixels / (picture.width * picture.height));
+    area += pixels;
+    weighted += pixels * score;
+    picture.lowest = Math.min(picture.lowest, score);
+  }
+  picture.mean = area ? weighted / area : Infinity;
+  picture.shares = [...shares].sort(([, one], [, other]) => other - one);
+  picture.sought = fold(picture.name);
+  picture.base = picture.name.slice(picture.name.lastIndexOf("/") + 1);
+  picture.thumbnail = `thumbnails/${picture.number}.jpg`;
+  picture.mask = `masks/${picture.number}.png`;
+  picture.view = picture.large ? `views/${picture.number}.jpg` : picture.thumbnail;
+}
+
+/** What is equal for names that differ in case or in how their accents are composed. */
+function fold(name) {
+  return name.normalize("NFC").toLowerCase();
+}
+
+/** How to sort, and what a tile then tells beside the name. */
+const SORTS = {
+  lowest: { key: (picture) => [picture.lowest], note: (picture) => certainty(picture.lowest) },
+  mean: { key: (picture) => [picture.mean], note: (picture) => certainty(picture.mean) },
+  name: { key: () => [], note: (picture) => certainty(picture.lowest) },
+  class: {
+    key: ({ shares: [[index, share] = [classes.length, 0]] }) => [index, -share],
+    note: ({ shares: [main] }) => (main ? classes[main[0]].name : ""),
+  },
+};
+
+function certainty(score) {
+  return score === Infinity ? "" : percent(score);
+}
+
+function compare(one, other) {
+  for (const [position, value] of one.entries()) {
+    if (value !== other[position]) return value < other[position] ? -1 : 1;
+  }
+  return 0;
+}
+
+function makeTile(picture, index) {
+  const image = (className, src) => element("img", { className, src, alt: "", decoding: "async" });
+  const bar = element("span", { className: "bar" });
+  for (const [kind, share] of picture.shares) {
+    const part = swatch(classes[kind].color);
+    part.style.flexGrow = share;
+    bar.append(part);
+  }
+  const frame = element("span", { className: "frame" }, image("photo", picture.thumbnail), image("mask", picture.mask));
+  const note = element("bdi", { className: "note" }, SORTS[byId("sort").value].note(picture));
+  const caption = element("span", { className: "caption" }, element("bdi", {}, picture.base), note);
+  const tile = element("button", { type: "button", className: "tile", title: picture.name }, frame, bar, caption);
+  tile.addEventListener("click", () => view(index));
+  return tile;
+}
+
+function update() {
+  const words = fold(byId("search").value).split(/\s+/);
+  const { key } = SORTS[byId("sort").value];
+  shown = pictures
+    .filter(({ sought }) => words.every((word) => sought.includes(word)))
+    .filter(({ shares }) => !chosen.size || shares.some(([index]) => chosen.has(index)))
+    .map((picture) => ({ picture, key: key(picture) }))
+    .sort((one, other) => compare(one.key, other.key))
+    .map(({ picture }) => picture);
+  byId("shown").textContent = `${grouped(shown.length)} of ${count(pictures.length, "picture", "pictures")}`;
+  byId("empty").hidden = shown.length > 0;
+  byId("empty").textContent = pictures.length ? "No picture matches." : "This run has no labelled pictures.";
+  byId("clear").disabled = !chosen.size;
+  if (byId("columns").getBoundingClientRect().top < 0) byId("columns").scrollIntoView();
+  grid.show(shown);
+}
+
+/** Show a picture large; after the last comes the first. */
+function view(index) {
+  open = (index + shown.length) % shown.length;
+  const picture = shown[open];
+  const { width, height, regions } = picture;
+  byId("view").src = picture.view;
+  byId("mask").src = picture.mask;
+  byId("picture").style.setProperty("--aspect", width / height);
+  byId("name").textContent = picture.name;
+  byId("place").textContent = `${grouped(open + 1)} of ${grouped(shown.length)}`;
+  byId("facts").textContent = `${width} × ${height}, ${count(regions.length, "region", "regions")}`;
+  const largestFirst = [...regions].sort(([, , one], [, , other]) => other - one);
+  byId("regions").replaceChildren(
+    ...largestFirst.map(([kind, score, pixels]) => {
+      const { name, color } = classes[kind];
+      const label = element("span", { className: "class" }, swatch(color), element("bdi", {}, name));
+      const meter = element("meter", { value: score, title: score.toFixed(4) });
+      return element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, label),
+        element("td", {}, meter, percent(score)),
+        element("td", {}, percent(pixels / (width * height))),
+      );
+    }),
+  );
+  if (!byId("viewer").open) byId("viewer").showModal();
+}
+
+function fillLegend() {
+  const inPictures = classes.map(() => 0);
+  const inRegions = classes.map(() => 0);
+  for (const { shares, regions } of pictures) {
+    for (const [index] of shares) inPictures[index]++;
+    for (const [index] of regions) inRegions[index]++;
+  }
+  const rows = classes.map(({ name, color }, index) => {
+    const box = element("input", { type: "checkbox", className: "swatch", autocomplete: "off" });
+    box.style.backgroundColor = color;
+    box.addEventListener("change", () => {
+      if (box.checked) chosen.add(index);
+      else chosen.delete(index);
+      update();
+    });
+    const numbers = [inPictures, inRegions].map((counts) => element("td", {}, grouped(counts[index])));
+    const label = element("label", { className: "class" }, box, element("bdi", {}, name));
+    const className = inPictures[index] ? "" : "unused";
+    return element("tr", { className }, element("th", { scope: "row" }, label), ...numbers);
+  });
+  document.querySelector("#legend tbody").append(...rows);
+  byId("clear").addEventListener("click", () => {
+    document.querySelectorAll("#legend input").forEach((box) => { box.checked = false; });
+    chosen.clear();
+    update();
+  });
+  const wide = matchMedia("(min-width: 56rem)");
+  const unfold = () => { byId("legend").open = wide.matches; };
+  wide.addEventListener("change", unfold);
+  unfold();
+}
+
+function listFailures() {
+  const section = byId("failures");
+  section.hidden = !failures.length;
+  section.querySelector("summary").textContent = `${count(failures.length, "picture", "pictures")} failed`;
+  const rows = failures.map(({ path, stage, reason }) =>
+    element("li", {}, element("bdi", {}, path), element("span", {}, stage), element("bdi", {}, reason)),
+  );
+  section.querySelector("ul").append(...rows);
+  section.open = !pictures.length;
+}
+
+function step(event) {
+  if (event.target.type === "range") return;
+  if (event.key === "ArrowLeft") view(open - 1);
+  if (event.key === "ArrowRight") view(open + 1);
+}
+
+function setOpacity({ target }) {
+  document.querySelectorAll(".opacity").forEach((slider) => { slider.value = target.value; });
+  document.documentElement.style.setProperty("--opacity", target.value / 100);
+}
+
+const byName = new Intl.Collator("en", { numeric: true });
+pictures.forEach(prepare);
+pictures.sort((one, other) => byName.compare(one.name, other.name)); // sorting is stable: among equals this order stays
+document.title = title;
+byId("title").textContent = title;
+byId("totals").textContent = [
+  count(pictures.length, "picture", "pictures"),
+  count(pictures.reduce((sum, { regions }) => sum + regions.length, 0), "region", "regions"),
+  count(classes.length - 1, "class", "classes"),
+].join(", ");
+const grid = new Grid(byId("grid"), makeTile);
+fillLegend();
+listFailures();
+update();
+
+byId("search").addEventListener("input", update);
+byId("sort").addEventListener("change", update);
+document.querySelectorAll(".opacity").forEach((slider) => slider.addEventListener("input", setOpacity));
+byId("previous").addEventListener("click", () => view(open - 1));
+byId("next").addEventListener("click", () => view(open + 1));
+byId("close").addEventListener("click", () => byId("viewer").close());
+byId("viewer").addEventListener("keydown", step);
+byId("viewer").addEventListener("click", ({ target }) => { if (target === byId("viewer")) byId("viewer").close(); });
+byId("viewer").addEventListener("close", () => grid.focus(open));

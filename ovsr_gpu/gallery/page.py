@@ -1,0 +1,171 @@
+"""A page that shows a labelling run in a browser, opened from disk, without a server."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+from ovsr_gpu.export.palette import class_colors
+from ovsr_gpu.export.record import Array
+from ovsr_gpu.export.results import WORKERS
+from ovsr_gpu.gallery.images import write_images
+from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+
+FOLDER, PAGE, DATA = "gallery", "index.html", "data.js"
+STATIC_FILES = {"page.html": PAGE, "page.css": "page.css", "grid.js": "grid.js", "page.js": "page.js"}
+"""What comes along with this package, and its name in the gallery."""
+
+
+@dataclass(frozen=True)
+class GalleryPicture:
+    """A labelled picture.
+
+    pixels: reads it, `[H, W, 3]` uint8. class_map: reads its class indices, `[H, W]` integers, L for "something else".
+    regions: class index, score and area in pixels of each region.
+    """
+
+    name: str
+    pixels: Callable[[], Array]
+    class_map: Callable[[], Array]
+    regions: Sequence[tuple[int, float, int]]
+
+
+@dataclass(frozen=True)
+class GalleryFailure:
+    """A picture of which there is nothing to show; `stage` is where it failed."""
+
+    path: Path
+    stage: str
+    reason: str
+
+
+def write_gallery(
+    pictures: Iterable[GalleryPicture],
+    failures: Iterable[GalleryFailure],
+    classes: Sequence[str],
+    out: Path,
+    title: str,
+    progress: Callable[[int], None] | None = None,
+) -> Path:
+    """Write the folder `gallery` into `out`, in place of an earlier gallery, and return the page to open.
+
+    A few pictures at a time are taken and read, by as many threads. One that cannot be read any more (OSError or
+    ValueError), or whose class map has another size, is listed with the failures. `progress` is called with the number
+    of pictures done. The folder appears once it is complete; until then an earlier one stays.
+
+    Raises ValueError where something else is called `gallery`, OSError where it cannot be written.
+    """
+    folder = out / FOLDER
+    if folder.exists() and not (folder / DATA).is_file():
+        raise ValueError(f"{str(folder)!r} is not a gallery that could be replaced; move it out of the way")
+    with _replacing_folder(folder) as made:
+        for source, name in STATIC_FILES.items():
+            (made / name).write_bytes((files(__package__) / source).read_bytes())
+        with (made / DATA).open("w", encoding="ascii") as data, ThreadPoolExecutor(WORKERS) as pool:
+            drawn = _draw_all(pool, pictures, len(classes), made)
+            _write_data(data, _counted(drawn, progress), failures, classes, title)
+    return folder / PAGE
+
+
+@contextmanager
+def _replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the block ends well, and vanishes when it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        made = Path(temporary, "made")
+        made.mkdir()
+        yield made
+        if folder.exists():
+            folder.rename(Path(temporary, "earlier"))
+        made.rename(folder)
+
+
+Outcome = dict[str, Any] | GalleryFailure
+
+
+def _draw_all(
+    pool: ThreadPoolExecutor, pictures: Iterable[GalleryPicture], classes: int, folder: Path
+) -> Iterator[Outcome]:
+    """What came of each picture, in order; no more of them are under way than there are threads."""
+    waiting: deque[Future[Outcome]] = deque()
+    for number, picture in enumerate(pictures):
+        if len(waiting) == WORKERS:
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(_draw, picture, number, classes, folder))
+    for outcome in waiting:
+        yield outcome.result()
+
+
+def _draw(picture: GalleryPicture, number: int, classes: int, folder: Path) -> Outcome:
+    try:
+        pixels, class_map = picture.pixels(), picture.class_map()
+        height, width = class_map.shape
+        if pixels.shape != (height, width, 3):
+            raise ValueError(f"the class map is {width}x{height}, the picture {pixels.shape[1]}x{pixels.shape[0]}")
+    except (OSError, ValueError) as error:
+        return GalleryFailure(Path(picture.name), "gallery", str(error))
+    return {
+        "number": number,
+        "name": picture.name,
+        "width": width,
+        "height": height,
+        "large": write_images(folder, number, pixels, class_map, classes),
+        "regions": [(int(index), round(float(score), 4), int(area)) for index, score, area in picture.regions],
+    }
+
+
+def _counted(outcomes: Iterator[Outcome], progress: Callable[[int], None] | None) -> Iterator[Outcome]:
+    for done, outcome in enumerate(outcomes, start=1):
+        yield outcome
+        if progress is not None:
+            progress(done)
+
+
+def _write_data(
+    file: IO[str],
+    outcomes: Iterable[Outcome],
+    failures: Iterable[GalleryFailure],
+    classes: Sequence[str],
+    title: str,
+) -> None:
+    """Write what the page is made from, each picture as soon as it is drawn."""
+    late_failures: list[GalleryFailure] = []
+
+    def drawn() -> Iterator[dict[str, Any]]:
+        for outcome in outcomes:
+            if isinstance(outcome, GalleryFailure):
+                late_failures.append(outcome)
+            else:
+                yield outcome
+
+    names = [*classes, SOMETHING_ELSE]
+    colors = [f"#{bytes(color).hex()}" for color in class_colors(len(classes))]
+    legend = ({"name": name, "color": color} for name, color in zip(names, colors, strict=True))
+    file.write(f'const GALLERY = {{"title": {_literal(title)}')
+    _write_rows(file, "classes", legend)
+    _write_rows(file, "pictures", drawn())
+    _write_rows(file, "failures", (asdict(one) | {"path": str(one.path)} for one in chain(failures, late_failures)))
+    file.write("\n};\n")
+
+
+def _write_rows(file: IO[str], key: str, rows: Iterable[dict[str, Any]]) -> None:
+    file.write(f',\n"{key}": [')
+    separator = "\n"
+    for row in rows:
+        file.write(separator + _literal(row))
+        separator = ",\n"
+    file.write("\n]")
+
+
+def _literal(content: Any) -> str:
+    """A JavaScript literal in ASCII that cannot end a script element, wherever it may be put."""
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

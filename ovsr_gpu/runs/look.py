@@ -1,0 +1,41 @@
+"""What the gallery shows of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ovsr_gpu.export.record import Array
+from ovsr_gpu.gallery.page import GalleryFailure, GalleryPicture
+from ovsr_gpu.runs.store import Store
+from ovsr_gpu.sources.decode import read_picture
+
+
+def pictures_of(out: Path, store: Store) -> Iterator[GalleryPicture]:
+    """The labelled pictures of the run in `out`; they are read again from where they were."""
+    for regions in store.pictures(["picture", "file", "class_index", "score", "area"]):
+        name, file = regions[0]["picture"], regions[0]["file"]
+        yield GalleryPicture(
+            name,
+            partial(_pixels, file),
+            partial(_class_map, out / "labels" / f"{name}.png"),
+            [(row["class_index"], row["score"], row["area"]) for row in regions],
+        )
+
+
+def failures_of(store: Store) -> Iterator[GalleryFailure]:
+    for failure in store.failures():
+        yield GalleryFailure(Path(failure.path), failure.stage, failure.reason)
+
+
+def _pixels(file: str) -> Array:
+    return read_picture(file).permute(1, 2, 0).numpy()
+
+
+def _class_map(path: Path) -> Array:
+    with Image.open(path) as image:
+        return np.asarray(image)

@@ -1,0 +1,89 @@
+"""The store of a run: what goes in comes out, part by part, and a part is whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+from pycocotools import mask
+
+from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.runs import store as module
+from ovsr_gpu.runs.store import Failure, Store, StoreWriter, rows_of, text
+
+Record = Callable[..., LabelledPicture]
+
+
+def fill(out: Path, items: list[LabelledPicture | Failure]) -> None:
+    writer = StoreWriter(out)
+    for item in items:
+        writer.add(item if isinstance(item, Failure) else rows_of(item))
+    writer.close()
+
+
+def test_what_goes_in_comes_out(tmp_path: Path, record: Record) -> None:
+    records = [record(name, 9 + seed, 12, 3, seed=seed) for seed, name in enumerate(["a", "犬\u2028", "z\udcff"])]
+    failures = [Failure("b", "in/b.png", "decode", "it is empty"), Failure("y\udcff", "y", "segment", "no memory")]
+    fill(tmp_path, [records[0], failures[0], records[1], failures[1], records[2]])
+    found = list(Store(tmp_path).pictures())
+    assert [rows[0]["picture"] for rows in found] == ["a", "犬\u2028", "z\\udcff"]
+    for rows, one in zip(found, records, strict=True):
+        assert [row["region"] for row in rows] == list(range(len(one.areas)))
+        for row in rows:
+            n = row["region"]
+            assert (row["height"], row["width"]) == one.region_map.shape and row["file"] == text(str(one.picture.path))
+            assert row["box"] == one.boxes[n].tolist() and row["area"] == one.areas[n]
+            assert row["class_index"] == one.class_index[n] and row["score"] == one.scores[n]
+            assert np.array_equal(np.float32(row["probabilities"]), one.probabilities[n])
+            assert np.array_equal(np.float16(row["embedding"]), one.embeddings[n].astype(np.float16))
+            rle = {"size": [row["height"], row["width"]], "counts": row["rle"]}
+            assert np.array_equal(mask.decode(rle), one.region_map == n)
+    assert [failure.reason for failure in Store(tmp_path).failures()] == ["it is empty", "no memory"]
+    names = Store(tmp_path).names()
+    assert len(names) == 5 and all(name in names for name in ("a", "b", "犬\u2028", "z\udcff", "y\udcff"))
+    assert "c" not in names and "" not in names
+
+
+def test_parts_follow_each_other_over_sessions(tmp_path: Path, record: Record, monkeypatch) -> None:
+    monkeypatch.setattr(module, "PART_PICTURES", 3)
+    records: list[LabelledPicture | Failure] = [record(str(number), 4, 5, 2, seed=number) for number in range(11)]
+    for start, stop in ((0, 4), (4, 4), (4, 11)):
+        fill(tmp_path, records[start:stop])
+    parts = sorted((tmp_path / "store").iterdir())
+    assert [path.name for path in parts] == [f"part-{number:06}.parquet" for number in range(5)]
+    sizes = [len(set(parquet.read_table(path)["picture"].to_pylist())) for path in parts]
+    assert sizes == [3, 1, 3, 3, 1]
+    assert [rows[0]["picture"] for rows in Store(tmp_path).pictures(["picture"])] == [str(n) for n in range(11)]
+
+
+def test_an_old_part_is_written(tmp_path: Path, record: Record, monkeypatch) -> None:
+    monkeypatch.setattr(module, "PART_SECONDS", 0)
+    writer = StoreWriter(tmp_path)
+    writer.add(rows_of(record("a", 3, 3, 2)))
+    assert len(Store(tmp_path).names()) == 1
+
+
+def test_a_part_that_cannot_be_written_is_not_there(tmp_path: Path, record: Record, monkeypatch) -> None:
+    fill(tmp_path, [record("a", 3, 3, 2)])
+    writer = StoreWriter(tmp_path)
+    writer.add(rows_of(record("b", 3, 3, 2)))
+
+    def fail(table, file, **_) -> None:
+        file.write(b"PAR1")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(module.parquet, "write_table", fail)
+    with pytest.raises(OSError, match="No space"):
+        writer.close()
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["part-000000.parquet"]
+    assert "b" not in Store(tmp_path).names()
+
+
+def test_an_empty_store(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert (list(store.rows()), list(store.failures()), len(store.names())) == ([], [], 0)
+    fill(tmp_path, [])
+    assert list((tmp_path / "store").iterdir()) == []

@@ -1,0 +1,82 @@
+"""Runs that die without a word and go on: in the end nothing is lost and nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_labelling import assert_complete, lines, results
+
+from ovsr_gpu.sources.files import find_pictures
+
+RUN = """
+import sys
+from pathlib import Path
+import test_labelling
+from ovsr_gpu.labelling import label_pictures
+from ovsr_gpu.runs import store
+from ovsr_gpu.sources.files import find_pictures
+import time
+store.PART_PICTURES = 20
+summary = label_pictures(
+    test_labelling.FakeSegmenter(lambda images: time.sleep(0.05)), find_pictures([sys.argv[1]]),
+    test_labelling.VOCABULARY, Path(sys.argv[2]), batch_size=4, resume=True,
+)
+print(summary.labelled, summary.failed)
+"""
+PICTURES, BAD, KILLS = 400, 20, 5
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Many small pictures, some of them broken in different ways."""
+    folder = tmp_path_factory.mktemp("in")
+    random = np.random.default_rng(0)
+    for number in range(PICTURES):
+        path = folder / f"{number:03}.png"
+        Image.fromarray(random.integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(path)
+        if number % 20 == 7:
+            broken = [b"", b"no picture", path.read_bytes()[:60], b"\x89PNG\r\n\x1a\n"][number // 20 % 4]
+            path.write_bytes(broken)
+    return folder
+
+
+def start(folder: Path, out: Path) -> subprocess.Popen[str]:
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, folder, out], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    undisturbed = start(folder, whole)
+    random, progress = np.random.default_rng(1), []
+    for _ in range(KILLS):
+        run = start(folder, out)
+        parts = len(list(out.glob("store/part-*")))
+        while len(list(out.glob("store/part-*"))) < parts + 2:  # so that each session gets somewhere
+            time.sleep(0.01)
+            assert run.poll() is None
+        time.sleep(random.uniform(0, 0.06))
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        progress.append(len(list(out.glob("store/part-*"))))
+    assert progress == sorted(set(progress)) and progress[-1] < PICTURES / 20
+    last = start(folder, out)
+    assert last.communicate()[0].split() == undisturbed.communicate()[0].split() == [str(PICTURES - BAD), str(BAD)]
+    assert results(out) == results(whole)
+    names = [picture.name for picture in find_pictures([folder])]
+    failed = [Path(line["path"]).stem for line in lines(out / "errors.jsonl")]
+    assert failed == [f"{number:03}" for number in range(7, PICTURES, 20)]
+    assert_complete(out, [name for name in names if name not in failed])
