@@ -6,11 +6,12 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,10 @@ from ovsr_gpu.console import console, print_section, print_summary, progress_bar
 from ovsr_gpu.errors import ModelError, OvsrError
 
 # What takes long to import is imported by the commands, so that --help answers at once.
+if TYPE_CHECKING:
+    from ovsr_gpu.sources.picture import Picture
+
+COUNTED = 50_000
 SOME_FAILED, COULD_NOT_RUN, INTERRUPTED, STOPPED = 1, 2, 130, 143
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -54,7 +59,11 @@ def ovsr(
 @app.command()
 def label(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCES...", help="Picture files, folders (searched recursively) or globs.")
+        list[str],
+        typer.Argument(
+            metavar="SOURCES...",
+            help="Picture files, folders (searched recursively), globs, tars, lists (.txt, .csv, .parquet) or URLs.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     classes: Annotated[str | None, typer.Option(help='Class names with synonyms: "dog; grass, lawn; sky".')] = None,
@@ -110,7 +119,7 @@ def label(
         from ovsr_gpu.models.device import choose_device
         from ovsr_gpu.ontology import read_ontology, ready_vocabulary
         from ovsr_gpu.sources.decode import decode_picture
-        from ovsr_gpu.sources.files import find_pictures
+        from ovsr_gpu.sources.files import iter_pictures
         from ovsr_gpu.sources.gpu_decode import GpuJpegDecoder
         from ovsr_gpu.sources.loading import Decode
         from ovsr_gpu.stages.vocabulary import Vocabulary
@@ -139,7 +148,7 @@ def label(
             vocabulary = ready_vocabulary(vocabulary_name)
         else:
             vocabulary = Vocabulary.parse(classes or "")
-        pictures = find_pictures(sources, outside=out)
+        pictures, total = _counted(iter_pictures(sources, outside=out))
         prepare_output(out, overwrite=overwrite, resume=resume)
 
         say = console(stderr=True)
@@ -169,10 +178,10 @@ def label(
         if compile_networks or where.type == "cuda":
             say.print("Warming up: kernels are compiled for this device, and the networks if asked for")
             segmenter.warm_up(vocabulary)
-        say.print(f"Labelling {len(pictures)} pictures")
+        say.print(f"Labelling {total if total is not None else f'more than {COUNTED}'} pictures")
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
         try:
-            with progress_bar(say, len(pictures), "pictures") as show:
+            with progress_bar(say, total, "pictures") as show:
                 summary = label_pictures(
                     segmenter,
                     pictures,
@@ -299,6 +308,13 @@ def _plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("Interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _counted(found: Iterator[Picture]) -> tuple[Iterable[Picture], int | None]:
+    """The pictures, and how many there are; None where counting them all would take long."""
+    first = list(islice(found, COUNTED))
+    further = list(islice(found, 1))
+    return (chain(first, further, found), None) if further else (first, len(first))
 
 
 def _asked_to_stop() -> Callable[[], bool]:

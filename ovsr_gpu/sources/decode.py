@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LARGEST = 2**30
+"""Bytes of a picture that is read whole before it is decoded, as from a URL."""
+
 
 class PictureFile(io.BufferedReader):
     """An open file that knows how many seconds it has waited for the disk."""
@@ -52,6 +55,14 @@ class _TimedFile(io.FileIO):
             self.seconds += time.perf_counter() - start
 
 
+class PictureBytes(io.BytesIO):
+    """A picture read whole, as an open file that knows how many seconds that took."""
+
+    def __init__(self, data: bytes, disk_seconds: float) -> None:
+        super().__init__(data)
+        self.disk_seconds = disk_seconds
+
+
 def read_picture(path: str | os.PathLike[str]) -> Tensor:
     """Read the first frame of a picture file as a `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
 
@@ -65,21 +76,24 @@ def read_picture(path: str | os.PathLike[str]) -> Tensor:
 @contextmanager
 def open_picture(path: str | os.PathLike[str]) -> Iterator[PictureFile]:
     """Open a picture file. What is wrong with it, found here or in the block, becomes a PictureError that names it."""
-    path = Path(path)
-    try:
+    with _errors_naming(path):
+        path = Path(path)
         _check_file(path)
         with PictureFile(path) as file:
             yield file
-            return
-    except PictureError as error:
-        reason = str(error)
-    except UnidentifiedImageError:
-        reason = "it is not an image in a format that Pillow reads"
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = f"it has more pixels than PIL.Image.MAX_IMAGE_PIXELS allows ({error})"
-    except OSError as error:
-        reason = f"it cannot be opened ({error.strerror or error})"
-    raise PictureError(f"cannot read {str(path)!r}: {reason}")
+
+
+@contextmanager
+def open_bytes(shown: str, read: Callable[[], bytes]) -> Iterator[PictureBytes]:
+    """The same for a picture that `read()` gives as bytes and that messages call `shown`."""
+    with _errors_naming(shown):
+        start = time.perf_counter()
+        data = read()
+        if not data:
+            raise PictureError("the file is empty")
+        if len(data) > LARGEST:
+            raise PictureError(f"it has more than {LARGEST} bytes")
+        yield PictureBytes(data, time.perf_counter() - start)
 
 
 def decode_picture(file: BinaryIO) -> Tensor:
@@ -110,6 +124,24 @@ def to_rgb(image: Image.Image) -> Tensor:
     else:
         pixels = np.array(_convert_to_rgb(upright))
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+@contextmanager
+def _errors_naming(shown: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+        return
+    except PictureError as error:
+        reason = str(error)
+    except UnidentifiedImageError:
+        reason = "it is not an image in a format that Pillow reads"
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        reason = f"it has more pixels than PIL.Image.MAX_IMAGE_PIXELS allows ({error})"
+    except FileNotFoundError:
+        reason = "there is no such file"
+    except OSError as error:
+        reason = f"it cannot be opened ({error.strerror or error})"
+    raise PictureError(f"cannot read {str(shown)!r}: {reason}")
 
 
 def _check_file(path: Path) -> None:

@@ -2,110 +2,179 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import re
+import sqlite3
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"),
-        *(".webp", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
-    }
-)
-"""What counts as a picture in a folder or a glob, in lower case."""
+from ovsr_gpu.errors import OvsrError
+from ovsr_gpu.sources.lists import READERS, listed_pictures, read_lines
+from ovsr_gpu.sources.locations import Location, is_url, join, kind_of, list_folder, name_at
+from ovsr_gpu.sources.names import Register
+from ovsr_gpu.sources.picture import SUFFIXES, Picture, UnreadablePicture, is_picture_name
+from ovsr_gpu.sources.shards import COMPRESSED, tar_pictures
 
-LONGEST_NAME = 240
-"""Bytes of a file name kept in an output name: leaves room for `~2` and a suffix in the usual limit of 255."""
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture file and the name of its outputs: a POSIX relative path without suffix, unique in its run."""
+def iter_pictures(sources: Sequence[str | Path], *, outside: Path | None = None) -> Iterator[Picture]:
+    """Find the pictures of all sources, each once, while they are asked for.
 
-    path: Path
-    name: str
+    Memory holds the names of one folder at a time, and the disk some 100 bytes a picture until the last one is found.
+    A source is, as a local path or as a URL that fsspec opens,
+    - a picture, taken whatever its suffix;
+    - a folder, searched recursively for visible files with one of `SUFFIXES`;
+    - a `.tar` archive, see `tar_pictures`;
+    - a pattern for pictures or archives: `*`, `?`, `[abc]`, and `**` for any number of folders;
+    - a list: `.txt`, `.csv`, `.parquet`, or any text file with an `@` before its name; see `listed_pictures`.
+    `{0000..0012}` in it stands for each of these numbers. A file of that very name goes before a pattern.
+
+    The order is that of the sources, of sorted names in a folder, and of archives and lists as they are. Local files in
+    the folder `outside` are passed over, so that a run never takes in its own outputs. Equal names, also those that
+    differ only in case or suffix, get `~2`, `~3`... in the order found. What cannot be read among the rest, such as a
+    folder or a part of an archive, comes as an UnreadablePicture.
+
+    Raises, before it returns, ValueError where a source does not exist or holds no picture, and OvsrError where it
+    needs a package that is not installed; later on only OvsrError, where the folder for temporary files is full.
+    """
+    each = [one for source in sources for one in _numbered(source)]
+    pictures = _each_once(each, outside)
+    first = next(pictures, None)
+    for source in each[1:]:
+        next(_pictures_of(source))
+    if first is None:
+        raise ValueError("no picture to label was given: name at least one picture file, folder or glob pattern")
+    return chain([first], pictures)
 
 
 def find_pictures(sources: Sequence[str | Path], *, outside: Path | None = None) -> list[Picture]:
-    """List the pictures of files, folders (searched recursively) and glob patterns, each file once.
-
-    A file given by name is taken whatever its suffix; from folders and patterns only visible files with one of
-    `SUFFIXES` are, in sorted order. Files in the folder `outside` are passed over, so that a run never takes in its
-    own outputs. Equal names, also those that differ only in case or suffix, get `~2`, `~3`... in the order found.
-
-    Raises ValueError where a source does not exist or holds no picture.
-    """
-    forbidden = None if outside is None else Path(os.path.abspath(outside))
-    seen: set[Path] = set()
-    taken: dict[str, int] = {}
-    pictures = []
-    for source in sources:
-        for path, relative in _expand(source):
-            absolute = Path(os.path.abspath(path))
-            if absolute in seen or (forbidden is not None and forbidden in absolute.parents):
-                continue
-            seen.add(absolute)
-            pictures.append(Picture(path, _unique_name(relative, taken)))
-    if not pictures:
-        raise ValueError("no picture to label was given: name at least one picture file, folder or glob pattern")
-    return pictures
+    """What `iter_pictures` finds, as a list."""
+    return list(iter_pictures(sources, outside=outside))
 
 
-def _expand(source: str | Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each picture of one source with its path relative to the place the source names."""
-    path = Path(source)
-    found: Iterable[Path]
-    if path.is_dir():
-        root, found = path, _walk(path)
-    elif os.path.lexists(path):
-        yield path, Path(path.name)
+def _each_once(sources: Sequence[str | Path], outside: Path | None) -> Iterator[Picture]:
+    forbidden = None if outside is None else os.path.join(os.path.abspath(outside), "")
+    try:
+        with closing(Register()) as register:
+            for picture in chain.from_iterable(map(_pictures_of, sources)):
+                identity = picture.identity
+                if (forbidden is None or not identity.startswith(forbidden)) and register.is_new(identity):
+                    yield replace(picture, name=register.unique_name(picture.name))
+    except sqlite3.Error as error:
+        raise OvsrError(
+            f"the names of the pictures cannot be kept in the folder for temporary files ({error}): make room there, "
+            "or let TMPDIR name another folder"
+        ) from error
+
+
+def _numbered(source: str | Path) -> Iterator[str | Path]:
+    found = _RANGE.search(str(source))
+    if found is None or os.path.lexists(source):
+        yield source
         return
-    elif glob.has_magic(str(source)):
-        root = Path(*_before_pattern(path))
-        found = map(Path, filter(os.path.isfile, glob.glob(str(source), recursive=True)))
-    else:
+    for number in range(int(found[1]), int(found[2]) + 1):
+        yield from _numbered(f"{str(source)[: found.start()]}{number:0{len(found[1])}}{str(source)[found.end() :]}")
+
+
+def _pictures_of(source: str | Path) -> Iterator[Picture]:
+    """The pictures of one source, at least one, with their paths relative to the place that it names for names."""
+    empty = True
+    try:
+        for picture in _expand(source):
+            empty = False
+            yield picture
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # there is no folder to look for a pattern in
+    except OSError as error:
+        raise ValueError(f"the source {str(source)!r} cannot be read ({error.strerror or error})") from error
+    if empty:
         raise ValueError(
-            f"the source {str(source)!r} does not exist: expected a picture file, a folder or a glob pattern"
+            f"there is no picture in {str(source)!r} (in folders and archives they end in {' '.join(sorted(SUFFIXES))})"
         )
-    relatives = sorted(file.relative_to(root) for file in found if file.suffix.lower() in SUFFIXES)
-    if not relatives:
-        raise ValueError(f"there is no picture in {str(source)!r} (looked for {' '.join(sorted(SUFFIXES))})")
-    for relative in relatives:
-        yield root / relative, relative
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(root, name) for name in files if not name.startswith("."))
+def _expand(source: str | Path) -> Iterator[Picture]:
+    text = str(source)
+    is_list = text.startswith("@") and not os.path.lexists(text)
+    text = text[is_list:]
+    place: Location = text if is_url(text) else Path(text)
+    kind, name = kind_of(place), name_at(place)
+    suffix = os.path.splitext(name)[1].lower()
+    if kind != "folder" and name.lower().endswith(COMPRESSED):
+        raise ValueError(f"in the compressed archive {text!r} no picture can be reached: decompress it to a .tar")
+    if kind == "folder":
+        yield from _find(place, ["**", "*"])
+    elif kind is None and glob.has_magic(text):
+        yield from _find(*_before_pattern(place))
+    elif kind is None:
+        raise ValueError(
+            f"the source {text!r} does not exist: expected a picture file, a folder, a glob pattern, a tar archive or "
+            "a list of pictures"
+        )
+    elif not (is_url(place) or os.path.isfile(place)):  # opening a pipe or a device could wait for ever
+        yield Picture(place, name)
+    elif suffix == ".tar":
+        yield from tar_pictures(place, name)
+    elif is_list or suffix in READERS:
+        yield from listed_pictures(place, READERS.get(suffix, read_lines))
+    else:
+        yield Picture(place, name)
 
 
-def _before_pattern(path: Path) -> Iterator[str]:
-    for part in path.parts[:-1]:
-        if glob.has_magic(part):
-            return
-        yield part
+def _before_pattern(place: Location) -> tuple[Location, Sequence[str]]:
+    """The folder before the first pattern in a path, and the parts from there on."""
+    parts = str(place).split("/") if is_url(place) else Path(place).parts
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    folder = "/".join(parts[:first]) + "/" if is_url(place) else Path(*parts[:first])
+    return folder, parts[first:]
 
 
-def _unique_name(relative: Path, taken: dict[str, int]) -> str:
-    # A folder `a.png` would stand in the way of the output a.png of a picture `a`.
-    folders = [f"{part}_" if part.lower().endswith(".png") else part for part in relative.parts[:-1]]
-    stem = relative.stem
-    while len(os.fsencode(stem)) > LONGEST_NAME:
-        stem = stem[:-1]
-    name = base = "/".join([*folders, stem])
-    number = taken.get(_key(base), 0)
-    while _key(name) in taken:
-        number += 1
-        name = f"{base}~{number}"
-    taken[_key(base)] = max(number, 1)
-    taken.setdefault(_key(name), 1)
-    return name
+def _find(folder: Location, patterns: Sequence[str]) -> Iterator[Picture]:
+    """The pictures, or those in the tars if the patterns end in `.tar`, whose relative paths match part by part."""
+    tars = patterns[-1].lower().endswith(".tar")
+    # Of each folder down to the one at hand: its relative path, the patterns that the next part may match, the names.
+    open_folders = [("", _from(0, patterns), iter(list_folder(folder)))]
+    while open_folders:
+        within, possible, names = open_folders[-1]
+        name = next(names, None)
+        if name is None:
+            open_folders.pop()
+        elif name.endswith("/"):
+            relative = within + name
+            place = join(folder, relative)
+            inside = _inside(name[:-1], possible, patterns, is_link=not is_url(place) and os.path.islink(place))
+            if inside:
+                try:
+                    open_folders.append((relative, inside, iter(list_folder(place))))
+                except OSError as error:
+                    yield UnreadablePicture(place, relative, f"the folder cannot be listed ({error.strerror or error})")
+        elif len(patterns) - 1 in possible and fnmatch.fnmatch(name, patterns[-1]):
+            relative = within + name
+            if tars and name.lower().endswith(".tar"):
+                yield from tar_pictures(join(folder, relative), relative)
+            elif not tars and is_picture_name(name):
+                yield Picture(join(folder, relative), relative)
 
 
-def _key(name: str) -> str:
-    """What is equal for names that some file system holds equal."""
-    return unicodedata.normalize("NFC", name).casefold()
+def _inside(name: str, possible: Collection[int], patterns: Sequence[str], *, is_link: bool) -> set[int]:
+    """The patterns that the next part may match in a folder; `**` enters no links, which may lead round in circles."""
+    inside: set[int] = set()
+    for number in possible:
+        if patterns[number] == "**":
+            if not is_link:
+                inside |= _from(number, patterns)
+        elif number + 1 < len(patterns) and fnmatch.fnmatch(name, patterns[number]):
+            inside |= _from(number + 1, patterns)
+    return inside
+
+
+def _from(number: int, patterns: Sequence[str]) -> set[int]:
+    """A pattern, and those behind it that may match in its place, because `**` also stands for no folder."""
+    last = next(last for last in range(number, len(patterns)) if patterns[last] != "**" or last == len(patterns) - 1)
+    return set(range(number, last + 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -13,8 +13,8 @@ from typing import BinaryIO
 from torch import Tensor
 
 from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.sources.decode import decode_picture, open_picture
-from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.sources.decode import decode_picture
+from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.turns import Task, in_turns
 
 PIXEL_BUDGET = 64_000_000
@@ -58,7 +58,7 @@ class LoadedBatch:
 
 
 def load_batches(
-    pictures: Sequence[Picture], batch_size: int, *, decode: Decode = decode_picture, pinned: bool = False
+    pictures: Iterable[Picture], batch_size: int, *, decode: Decode = decode_picture, pinned: bool = False
 ) -> Generator[LoadedBatch, None, None]:
     """Yield all pictures in their order, also the unreadable ones, in batches of up to `batch_size`.
 
@@ -99,7 +99,7 @@ def _padded_pixels(batch: Sequence[LoadedPicture]) -> int:
 
 
 def _decode_ahead(
-    pool: ThreadPoolExecutor, pictures: Sequence[Picture], decode: Decode, ahead: int
+    pool: ThreadPoolExecutor, pictures: Iterable[Picture], decode: Decode, ahead: int
 ) -> Iterator[LoadedPicture]:
     remaining = iter(pictures)
     waiting: deque[Future[LoadedPicture]] = deque()
@@ -123,7 +123,7 @@ def _load(picture: Picture, decode: Decode) -> LoadedPicture:
     start, disk_seconds = time.perf_counter(), 0.0
     pixels: Tensor | Exception
     try:
-        with open_picture(picture.path) as file:
+        with picture.open() as file:
             pixels = decode(file)
             disk_seconds = file.disk_seconds
     except Exception as error:  # also a MemoryError: one picture never ends a run

@@ -1,11 +1,21 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ovsr_gpu.sources.files import LONGEST_NAME, find_pictures
+from ovsr_gpu.errors import OvsrError, PictureError
+from ovsr_gpu.sources import names as names_module
+from ovsr_gpu.sources.files import find_pictures, iter_pictures
+from ovsr_gpu.sources.names import LONGEST_NAME
+from ovsr_gpu.sources.picture import UnreadablePicture
 
 
 @pytest.fixture
@@ -32,8 +42,8 @@ def test_folders_are_searched_in_order_and_by_suffix(place: Path) -> None:
 
 
 def test_a_file_given_by_name_is_taken_whatever_it_is(place: Path) -> None:
-    touch("notes.txt", "x/.hidden", "x/plain")
-    assert names("notes.txt", "x/.hidden", "x/plain") == ["notes", ".hidden", "plain"]
+    touch("notes.md", "x/.hidden", "x/plain")
+    assert names("notes.md", "x/.hidden", "x/plain") == ["notes", ".hidden", "plain"]
 
 
 def test_globs(place: Path) -> None:
@@ -43,6 +53,32 @@ def test_globs(place: Path) -> None:
     assert names("*/sub/*") == ["in/sub/c"]
     assert names(str(place / "in" / "*.jpg")) == ["b"]
     assert names("a[1].png") == ["a[1]"]  # a file of that very name wins over the pattern
+    touch("in/sub/deep/sub/e.png", "in/.hidden/f.png")
+    assert names("in/**/sub/**/*.png") == ["sub/c", "sub/deep/sub/e"]  # each once, though found in two ways
+    assert names("in/**") == ["a", "b", "sub/c", "sub/deep/sub/e"]
+    assert names("in/*.png", "in/s??/[a-d].png") == ["a", "sub/c"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links(place: Path) -> None:
+    touch("elsewhere/a.png", "in/b.png")
+    os.symlink("../elsewhere", "in/linked")
+    os.symlink("..", "elsewhere/up")
+    os.symlink("b.png", "in/c.png")
+    os.symlink("loop.png", "in/loop.png")
+    assert names("in") == names("in/**/*") == ["b", "c", "loop"]
+    assert names("in/*/*.png") == ["linked/a"]
+
+
+def test_numbers_in_braces(place: Path) -> None:
+    touch("a07.png", "a08.png", "a09.png", "a10.png", "b-{1..2}.png", "1/2.png", "1/3.png", "2/2.png", "2/3.png")
+    assert names("a{08..10}.png") == ["a08", "a09", "a10"]
+    assert names("b-{1..2}.png") == ["b-{1..2}"]
+    assert [picture.path.as_posix() for picture in find_pictures(["{1..2}/{2..3}*"])] == [
+        *("1/2.png", "1/3.png", "2/2.png", "2/3.png")
+    ]
+    with pytest.raises(ValueError, match=r"'a11\.png' does not exist"):
+        names("a{08..11}.png")
 
 
 def test_each_file_is_taken_once(place: Path) -> None:
@@ -100,12 +136,83 @@ def test_the_results_of_an_earlier_run_are_no_sources(place: Path) -> None:
         (["nowhere/*.png"], "no picture in 'nowhere/"),
         (["empty"], "no picture in 'empty'"),
         (["texts"], "no picture in 'texts'"),
+        (["a.png/*.png"], "no picture in 'a.png/"),
+        (["a.png", "texts"], "no picture in 'texts'"),
+        (["a.png", "@nowhere"], "'nowhere' does not exist"),
         ([], "no picture to label"),
     ],
 )
 def test_sources_without_pictures(place: Path, sources: list[str], message: str) -> None:
-    touch("texts/a.txt")
+    touch("texts/a.txt", "a.png")
     Path("empty").mkdir()
     with pytest.raises(ValueError, match=message) as caught:
-        find_pictures(sources)
+        iter_pictures(sources)  # at once, and not when all those before have been labelled
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_listed_is_reported(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch("in/a.png", "in/locked/b.png", "in/z.png")
+    scandir = os.scandir
+
+    def refuse(folder: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(folder).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    a, locked, z = find_pictures(["in"])
+    assert (a.name, z.name) == ("a", "z") and isinstance(locked, UnreadablePicture)
+    with pytest.raises(PictureError, match=r"cannot read .*locked.*the folder cannot be listed \(Permission denied\)"):
+        locked.open()
+    with pytest.raises(ValueError, match=r"'in/locked' cannot be read \(Permission denied\)"):
+        find_pictures(["in/locked"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_never_waited_for(place: Path) -> None:
+    for name in ("a.tar", "a.txt"):
+        os.mkfifo(name)
+        [picture] = find_pictures([name])
+        with pytest.raises(PictureError, match="not a regular file"), picture.open():
+            pass
+
+
+def test_a_full_disk_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SmallRegister(names_module.Register):
+        def __init__(self) -> None:
+            super().__init__()
+            self._database.execute("PRAGMA max_page_count = 5")
+
+    monkeypatch.setattr("ovsr_gpu.sources.files.Register", SmallRegister)
+    touch(*(f"in/{number:0200}.png" for number in range(100)))
+    with pytest.raises(OvsrError, match=r"temporary files \(.*full\).*TMPDIR"):
+        find_pictures(["in"])
+
+
+def test_a_large_tree_is_found_in_passing(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """100,000 pictures in 1000 folders, which are listed one after another, in constant memory."""
+    listed = []
+
+    @contextmanager
+    def scandir(folder: Path) -> Iterator[Iterator[SimpleNamespace]]:
+        listed.append(folder)
+        top = Path(folder) == place
+        made = [f"{number:03}" for number in range(1000)] if top else [f"{number}.png" for number in range(100)]
+        yield (
+            SimpleNamespace(name=name, is_dir=lambda *, follow_symlinks: top, is_symlink=lambda: False) for name in made
+        )
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    pictures = iter_pictures([place])
+    assert next(pictures).name == "000/0" and len(listed) == 2
+    for number, _ in enumerate(islice(pictures, 79_999), 2):
+        assert len(listed) == 2 + (number - 1) // 100
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    try:
+        last = deque(pictures, 1)[0]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert last.name == "999/99" and len(listed) == 1001
+    assert peak - before < 1_000_000

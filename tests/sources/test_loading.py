@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,17 +54,26 @@ def test_decoding_stays_a_bounded_way_ahead(tmp_path: Path) -> None:
     started = []
     lock = threading.Lock()
 
-    def count(file: BinaryIO) -> Tensor:
+    def decode(file: BinaryIO) -> Tensor:
         with lock:
             started.append(file)
         return torch.zeros(3, 4, 4, dtype=torch.uint8)
 
     pictures = save(tmp_path, [(4, 4)] * 100)
-    batches = load_batches(pictures, 2, decode=count)
+    batches = load_batches(pictures, 2, decode=decode)
     next(batches)
     batches.close()
     assert len(started) <= 2 * 2 + 1 + 2 + 2 * loading.WORKERS
     assert not any(thread.name.startswith("ovsr-decode") for thread in threading.enumerate())
+
+
+def test_pictures_are_found_no_further_ahead_than_they_are_decoded(tmp_path: Path) -> None:
+    [picture] = save(tmp_path, [(4, 4)])
+    found = count()
+    batches = load_batches((Picture(picture.path, str(number)) for number in found), 2)
+    assert [one.picture.name for one in next(batches).pictures] == ["0", "1"]
+    batches.close()
+    assert next(found) <= 4 * (2 + loading.WORKERS)
 
 
 def test_any_failure_of_one_picture_stays_with_it(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""One picture of a run: what its outputs are called, what messages call it, and how it is opened."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NoReturn
+
+from ovsr_gpu.errors import PictureError
+from ovsr_gpu.sources.decode import LARGEST, PictureBytes, PictureFile, open_bytes, open_picture
+from ovsr_gpu.sources.locations import Location, absolute, is_url, read_bytes
+
+SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"),
+        *(".webp", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+    }
+)
+"""What counts as a picture in a folder, a pattern or a tar, in lower case."""
+
+_SUFFIXES = tuple(SUFFIXES)
+
+
+def is_picture_name(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file, or one behind a URL, and the name of its outputs.
+
+    path: what messages and records show. name: a POSIX relative path without suffix, unique in its run.
+    """
+
+    path: Location
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """Equal for pictures that are one and the same."""
+        return absolute(self.path)
+
+    def open(self) -> AbstractContextManager[PictureFile | PictureBytes]:
+        """Open the picture for reading; may be called in any thread or process.
+
+        What is wrong with it, found here or in the block, becomes a PictureError that names it.
+        """
+        if is_url(self.path):
+            return open_bytes(str(self.path), lambda: read_bytes(self.path, 0, LARGEST + 1))
+        return open_picture(self.path)
+
+
+@dataclass(frozen=True)
+class UnreadablePicture(Picture):
+    """Something that cannot be read, as was found when it was listed; opening it raises PictureError."""
+
+    reason: str
+
+    @property
+    def identity(self) -> str:
+        return f"{absolute(self.path)}: {self.reason}"
+
+    def open(self) -> NoReturn:
+        raise PictureError(f"cannot read {str(self.path)!r}: {self.reason}")

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ovsr_gpu.errors import OvsrError, PictureError
+from ovsr_gpu.sources.files import find_pictures, iter_pictures
+from ovsr_gpu.sources.loading import load_batches
+from ovsr_gpu.sources.picture import Picture, UnreadablePicture
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("in/sub").mkdir(parents=True)
+    for number, name in enumerate(["a.png", "b, c.png", "sub/d.png"]):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(Path("in", name))
+    return tmp_path
+
+
+def reds(source: str) -> list[int | str]:
+    """What is read by way of a list: the colours of the pictures, and the reasons against them."""
+    loaded = [one for batch in load_batches(find_pictures([source]), 4) for one in batch.pictures]
+    return [str(one.pixels) if isinstance(one.pixels, Exception) else int(one.pixels[0, 0, 0]) for one in loaded]
+
+
+def write_parquet(path: str, columns: dict[str, list[object]]) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
+
+
+@pytest.mark.parametrize("name", ["list.txt", "@list.txt", "@list", "@list.log"])
+def test_text_lists(place: Path, name: str) -> None:
+    lines = ["a.png", "", "sub/../b, c.png\r", "gone.png", str(place / "in" / "sub" / "d.png"), "./a.png"]
+    Path("in", name.lstrip("@")).write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
+    source = "@in/" + name[1:] if name.startswith("@") else f"in/{name}"
+    pictures = find_pictures([source])
+    inside = (place / "in" / "sub" / "d").as_posix().lstrip("/").replace(":", "_")
+    assert [picture.name for picture in pictures] == ["a", "sub/b, c", "gone", inside]
+    assert pictures[0].path == Path("in/a.png")
+    first, second, third, fourth = reds(source)
+    assert (first, second, fourth) == (0, 1, 2)
+    assert str(third).startswith("cannot read ") and "gone.png" in str(third) and "no such file" in str(third)
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names beyond Unicode are Linux's")
+def test_a_text_list_may_name_files_beyond_unicode(place: Path) -> None:
+    Path(place, "in", "a.png").rename(b"in/\xff.png".decode("utf-8", "surrogateescape"))
+    Path("in/list.txt").write_bytes(b"\xff.png\n")
+    assert reds("in/list.txt") == [0]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('label,File Name,path\n1,x,a.png\n2,y,"b, c.png"\n', [0, 1]),
+        ("\ufeffPath ;x,filename\r\n1,sub/d.png\r\n\r\n2,a.png\r\n", [2, 0]),
+        ('"path"\n"a.png"\n', [0]),
+        ("my pictures\nsub/d.png\n", [2]),
+        ("a.png\nsub/d.png\n", [0, 2]),
+    ],
+)
+def test_csv_lists(place: Path, content: str, expected: list[int]) -> None:
+    Path("in/list.csv").write_text(content, "utf-8", newline="")
+    assert reds("in/list.csv") == expected
+
+
+def test_rows_of_a_csv_without_a_picture_are_reported(place: Path) -> None:
+    Path("in/list.csv").write_text("n,path\n1,a.png\n2\n3,\n4,sub/d.png\n5,a\0b.png\n")
+    first, second, third, fourth, *rest = reds("in/list.csv")
+    assert (first, fourth) == (0, 2)
+    assert second == "cannot read 'in/list.csv:2': this entry of the list names no picture"
+    assert "in/list.csv:3" in str(third)
+    assert len(rest) == 1 and "cannot" in str(rest[0])  # a zero byte ends a CSV file in Python 3.10
+
+
+def test_parquet_lists(place: Path) -> None:
+    columns: dict[str, list[object]] = {"id": [1, 2, 3, 4], "image": ["a.png", "b, c.png", None, "sub/d.png"]}
+    write_parquet("in/list.parquet", columns)
+    first, second, third, fourth = reds("in/list.parquet")
+    assert (first, second, fourth) == (0, 1, 2) and "in/list.parquet:3" in str(third)
+
+
+def test_the_first_known_column_is_taken(place: Path) -> None:
+    write_parquet("in/list.parquet", {"url": ["http://nowhere/x.png"], "FILE": ["a.png"], "image": [b"bytes"]})
+    assert reds("in/list.parquet") == [0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.txt", "\n\n", "no picture in 'list.txt'"),
+        ("list.csv", "", "no picture in 'list.csv'"),
+        ("list.csv", "path\n", "no picture in 'list.csv'"),
+        ("list.csv", "a,b\n1,2\n", r"'list.csv' cannot be read \(none of its columns 'a', 'b' is called path, file"),
+        ("list.parquet", "no parquet", "'list.parquet' cannot be read"),
+    ],
+)
+def test_lists_without_pictures(place: Path, name: str, content: str, message: str) -> None:
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    Path(name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        iter_pictures(["in", name])
+
+
+def test_a_column_of_something_else(place: Path) -> None:
+    write_parquet("list.parquet", {"image": [{"bytes": b"..."}]})
+    with pytest.raises(ValueError, match="its column 'image' holds dict instead of paths"):
+        iter_pictures(["list.parquet"])
+
+
+def test_a_list_that_breaks_off_keeps_what_is_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in/list.csv").write_text('path\na.png\n"' + "x" * 200_000 + '"\nsub/d.png\n')
+    first, rest = find_pictures(["in/list.csv"])
+    assert first.path == Path("in/a.png") and isinstance(rest, UnreadablePicture)
+    with pytest.raises(PictureError, match=r"'in/list\.csv': what comes after entry 1 cannot be read \(field larger"):
+        rest.open()
+
+
+def test_pyarrow_is_an_extra(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    Path("list.parquet").touch()
+    with pytest.raises(OvsrError, match=r"needs pyarrow.*pip install pyarrow"):
+        iter_pictures(["in", "list.parquet"])
+
+
+def test_pictures_travel_between_processes() -> None:
+    for picture in (Picture(Path("a.png"), "a"), UnreadablePicture("x", "x", "why")):
+        assert pickle.loads(pickle.dumps(picture)) == picture
