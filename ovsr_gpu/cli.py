@@ -99,6 +99,9 @@ def label(
     compile_networks: Annotated[
         bool, typer.Option("--compile", help="Compile the networks first, which takes a minute or two.")
     ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="For job arrays: I/N labels each Nth picture from the Ith on, 1/4 to 4/4.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, however it ended, or with new pictures.")
     ] = False,
@@ -148,7 +151,8 @@ def label(
             vocabulary = ready_vocabulary(vocabulary_name)
         else:
             vocabulary = Vocabulary.parse(classes or "")
-        pictures, total = _counted(iter_pictures(sources, outside=out))
+        first, step = _shard(shard or "1/1")
+        pictures, total = _counted(islice(iter_pictures(sources, outside=out), first, None, step))
         prepare_output(out, overwrite=overwrite, resume=resume)
 
         say = console(stderr=True)
@@ -194,6 +198,7 @@ def label(
                     max_errors=max_errors,
                     progress=show,
                     stop=_asked_to_stop(),
+                    say=say.print,
                 )
         except KeyboardInterrupt:
             say.print(f"Interrupted; the pictures finished before are complete in {out}, and --resume goes on")
@@ -308,6 +313,14 @@ def _plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("Interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _shard(wanted: str) -> tuple[int, int]:
+    """The place of the first picture of a shard, and the distance from one to the next."""
+    number, _, count = wanted.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"--shard must be I/N with I from 1 to N; got {wanted!r}")
+    return int(number) - 1, int(count)
 
 
 def _counted(found: Iterator[Picture]) -> tuple[Iterable[Picture], int | None]:

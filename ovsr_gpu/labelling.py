@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.jsonl import LineFile, write_jsonl
 from ovsr_gpu.export.record import LabelledPicture, LateRecords
 from ovsr_gpu.export.results import Results, open_writers
+from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.runs.manifest import FILE, check_manifest, describe_run, write_manifest
 from ovsr_gpu.runs.store import FOLDER, Failure, Store, StoreWriter
 from ovsr_gpu.runs.summary import Outcome, RunSummary, Tally
@@ -52,6 +55,7 @@ def label_pictures(
     max_errors: int | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = lambda message: None,
 ) -> RunSummary:
     """Label pictures and write all results into the folder `out`.
 
@@ -62,7 +66,8 @@ def label_pictures(
     However a run ends, `resume` goes on with it: pictures that its store has are passed over, all others are labelled.
     Ctrl-C ends it with KeyboardInterrupt, and `stop`, asked before each batch, without an error; in both cases the
     results of what was finished are complete. What dies without a word loses the last part of the store at most.
-    `progress` is called with the number of pictures done and of all pictures, None where nobody knows.
+    `progress` is called with the number of pictures done and of all pictures, None where nobody knows. Where the device
+    runs out of memory the run goes on with half as much at a time, which `say` is told.
 
     Raises ValueError where `out` holds the results of an earlier run and neither `overwrite` nor `resume` is set, or
     the run to resume was made with something else; OvsrError where another run writes to `out`, results cannot be
@@ -83,6 +88,7 @@ def label_pictures(
         done = store.names()
         left = (picture for picture in pictures if picture.name not in done)
         total = len(pictures) if isinstance(pictures, Sized) else None
+        room = _Room(batch_size, say)
         interrupted = True
         try:
             with closing(LineFile(out / "errors.jsonl")) as errors:
@@ -90,7 +96,8 @@ def label_pictures(
                 batches = load_batches(left, batch_size, decode=decode, pinned=segmenter.device.type == "cuda")
                 with closing(batches), Results(open_writers(out, vocabulary), StoreWriter(out)) as results:
                     tasks = (
-                        _label_batch(segmenter, batch, vocabulary) for batch in tally.loaded(_until(stop, batches))
+                        _label_batch(segmenter, batch, vocabulary, room)
+                        for batch in tally.loaded(_until(stop, batches))
                     )
                     for outcomes in tally.finished(in_turns(tasks)):
                         for outcome in outcomes:
@@ -189,20 +196,27 @@ def _write_results(out: Path, segmenter: Segmenter, vocabulary: Vocabulary, summ
     write_json(out / "summary.json", content)
 
 
-def _label_batch(segmenter: Segmenter, batch: LoadedBatch, vocabulary: Vocabulary) -> Task[list[Outcome]]:
+@dataclass
+class _Room:
+    """How many pictures go through the models together: fewer once they have run out of memory."""
+
+    pictures: int
+    say: Callable[[str], None]
+
+    def make(self, segmenter: Segmenter, tried: int) -> None:
+        self.pictures = max(1, tried // 2)
+        segmenter.halve_batches()
+        self.say(f"Out of memory: going on with {self.pictures} pictures at a time and smaller batches in the networks")
+
+
+def _label_batch(segmenter: Segmenter, batch: LoadedBatch, vocabulary: Vocabulary, room: _Room) -> Task[list[Outcome]]:
     """One outcome a picture, in the order of the batch."""
     readable = [loaded for loaded in batch.pictures if isinstance(loaded.pixels, Tensor)]
-    segmented: Sequence[Outcome] = []
-    try:
-        if readable:
-            segmented = yield from _label_together(segmenter, batch.canvas.result(), readable, vocabulary)
-    except FATAL:
-        raise
-    except Exception:
-        pass
-    # Outside of the handler: the traceback, and the device memory that its frames hold, is gone by now.
-    if not segmented:
-        segmented = [_label_alone(segmenter, loaded, vocabulary) for loaded in readable]
+    segmented: list[Outcome] = []
+    while len(segmented) < len(readable):
+        group = readable[len(segmented) :][: room.pictures]
+        canvas = batch.canvas if len(group) == len(readable) else None
+        segmented += yield from _label_group(segmenter, group, canvas, vocabulary, room)
     in_order = iter(segmented)
     return [
         _failure(loaded.picture, "decode", str(loaded.pixels))
@@ -210,6 +224,33 @@ def _label_batch(segmenter: Segmenter, batch: LoadedBatch, vocabulary: Vocabular
         else next(in_order)
         for loaded in batch.pictures
     ]
+
+
+def _label_group(
+    segmenter: Segmenter,
+    group: Sequence[LoadedPicture],
+    canvas: Future[ImageBatch] | None,
+    vocabulary: Vocabulary,
+    room: _Room,
+) -> Task[list[Outcome]]:
+    """One outcome a picture; a group that fails is halved until it is clear which of its pictures do."""
+    try:
+        images = canvas.result() if canvas else [loaded.pixels for loaded in group if isinstance(loaded.pixels, Tensor)]
+        return [*(yield from _label_together(segmenter, images, group, vocabulary))]
+    except FATAL:
+        raise
+    except torch.OutOfMemoryError:
+        room.make(segmenter, len(group))
+    except Exception:
+        pass
+    # Outside of the handler: the traceback, and the device memory that its frames hold, is gone by now.
+    if len(group) == 1:
+        return [_label_alone(segmenter, group[0], vocabulary)]
+    halves = group[: len(group) // 2], group[len(group) // 2 :]
+    outcomes: list[Outcome] = []
+    for half in halves:
+        outcomes += yield from _label_group(segmenter, half, None, vocabulary, room)
+    return outcomes
 
 
 def _label_together(

@@ -207,6 +207,10 @@ class Segmenter:
                 self._texts[vocabulary] = embed_vocabulary(self.clip, vocabulary, self.config.recognition)
             return self._texts[vocabulary]
 
+    def halve_batches(self) -> None:
+        """Let half as many rows go through the networks at a time, for a device that has run out of memory."""
+        self._backbone_batch, self._clip_batch = self._backbone_batch.halved(), self._clip_batch.halved()
+
     @cached_property
     def identity(self) -> dict[str, str]:
         """What the results depend on beside the config: the weights' SHA-256, CLIP's precision, the kind of device."""

@@ -116,7 +116,9 @@ def test_a_run_with_a_bad_picture(
     assert done.returncode == 2 and "--overwrite" in done.stderr
     assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     (pictures / "broken [bold].jpg").unlink()
-    assert ovsr([*arguments, "--overwrite", "--preset", "paper"], environment, tmp_path).returncode == 0
+    arguments += ["--overwrite", "--preset", "paper", "--shard", "2/2"]
+    assert ovsr(arguments, environment, tmp_path).returncode == 0
+    assert_complete(tmp_path / "out", ["photo 1"])
 
 
 def test_compiled_networks_give_the_same_labels(
@@ -157,6 +159,7 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE, "--classes", ""], "class"),
         ([*BASE, "--vocabulary", "voc20", "--classes", "dog"], "--vocabulary"),
         ([*BASE, "--vocabulary", "imagenet"], "coco-80"),
+        ([*BASE, "--classes", "dog", "--shard", "5/4"], "--shard must be I/N"),
         ([*BASE, "--classes", "dog", "--threshold", "2"], "recognition.threshold"),
         ([*BASE, "--classes", "dog", "--resume", "--overwrite"], "either resumed or overwritten"),
         (["gallery", "in"], "not the folder of a run"),

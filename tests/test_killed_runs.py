@@ -24,14 +24,16 @@ from ovsr_gpu.labelling import label_pictures
 from ovsr_gpu.runs import store
 from ovsr_gpu.sources.files import find_pictures
 import time
-store.PART_PICTURES = 20
+store.PART_PICTURES = int(sys.argv[3])
 summary = label_pictures(
-    test_labelling.FakeSegmenter(lambda images: time.sleep(0.05)), find_pictures([sys.argv[1]]),
-    test_labelling.VOCABULARY, Path(sys.argv[2]), batch_size=4, resume=True,
+    test_labelling.FakeSegmenter(lambda images: time.sleep(float(sys.argv[4]))), find_pictures([sys.argv[1]]),
+    test_labelling.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
 )
 print(summary.labelled, summary.failed)
 """
-PICTURES, BAD, KILLS = 400, 20, 5
+PICTURES = int(os.environ.get("OVSR_LOAD_PICTURES", "320"))  # a load test with 20000, say
+PARTS, KILLS = 16, 5
+BATCH = PICTURES // 80
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("in")
     random = np.random.default_rng(0)
     for number in range(PICTURES):
-        path = folder / f"{number:03}.png"
+        path = folder / f"{number:05}.png"
         Image.fromarray(random.integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(path)
         if number % 20 == 7:
             broken = [b"", b"no picture", path.read_bytes()[:60], b"\x89PNG\r\n\x1a\n"][number // 20 % 4]
@@ -52,7 +54,10 @@ def start(folder: Path, out: Path) -> subprocess.Popen[str]:
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, folder, out], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", RUN, folder, out, str(PICTURES // PARTS), "0.05", str(BATCH)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -72,11 +77,12 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path, t
         run.send_signal(signal.SIGKILL)
         run.communicate()
         progress.append(len(list(out.glob("store/part-*"))))
-    assert progress == sorted(set(progress)) and progress[-1] < PICTURES / 20
+    assert progress == sorted(set(progress)) and progress[-1] < PARTS + KILLS
+    bad = len(range(7, PICTURES, 20))
     last = start(folder, out)
-    assert last.communicate()[0].split() == undisturbed.communicate()[0].split() == [str(PICTURES - BAD), str(BAD)]
+    assert last.communicate()[0].split() == undisturbed.communicate()[0].split() == [str(PICTURES - bad), str(bad)]
     assert results(out) == results(whole)
     names = [picture.name for picture in find_pictures([folder])]
     failed = [Path(line["path"]).stem for line in lines(out / "errors.jsonl")]
-    assert failed == [f"{number:03}" for number in range(7, PICTURES, 20)]
+    assert failed == [f"{number:05}" for number in range(7, PICTURES, 20)]
     assert_complete(out, [name for name in names if name not in failed])

@@ -40,6 +40,11 @@ class FakeSegmenter:
     config = Config()
     identity: ClassVar = {"weights": "none", "clip_precision": "float32", "device": "cpu"}
 
+    halved = 0
+
+    def halve_batches(self) -> None:
+        self.halved += 1
+
     def __init__(self, before: Callable[[list[Tensor]], None] = lambda images: None) -> None:
         self.before = before
         self.batches: list[int] = []
@@ -209,12 +214,27 @@ def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures
 
     segmenter = FakeSegmenter(fail)
     summary = label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=4)
-    assert segmenter.batches == [4, 1, 1, 1, 1, 4, 2]
+    assert segmenter.batches == [4, 2, 4, 2, 2, 1, 1, 1]
     assert_complete(tmp_path / "out", [str(number) for number in range(10) if number != 3])
     [error] = lines(tmp_path / "out" / "errors.jsonl")
     assert error["path"] == str(pictures[3].path) and error["stage"] == "segment"
     assert "RuntimeError: out of memory" in error["reason"]
     assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == str(pictures[3].path)
+
+
+def test_a_run_out_of_memory_goes_on_with_less_at_a_time(tmp_path: Path, pictures: list[Picture]) -> None:
+    def fill(images: list[Tensor]) -> None:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("no memory")
+
+    said: list[str] = []
+    segmenter = FakeSegmenter(fill)
+    label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=5, say=said.append)
+    assert_complete(tmp_path / "out", [str(number) for number in range(10)])
+    assert max(segmenter.batches[3:]) <= 3 and segmenter.halved == len(said) <= 3
+    assert said[0].startswith("Out of memory: going on with 2 pictures at a time")
+    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
 def test_an_error_of_the_models_ends_the_run(tmp_path: Path, pictures: list[Picture]) -> None:

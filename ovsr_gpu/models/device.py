@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import RLock
 
 import torch
@@ -33,6 +33,9 @@ class NetworkBatch:
         """
         most = max(1, CPU_PIXELS // side**2) if device.type == "cpu" else GPU_BATCH
         return cls(config.batch or most, config.full_batches)
+
+    def halved(self) -> NetworkBatch:
+        return replace(self, most=max(1, self.most // 2))
 
     def run(self, network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         """`network(rows)` for at most `most` rows, zeros behind them where the batch is to be full."""
