@@ -1,4 +1,4 @@
-"""The command line: `ovsr label`, `ovsr gallery`, `ovsr demo` and `ovsr info`."""
+"""The command line: `ovsr label`, `ovsr gallery`, `ovsr export`, `ovsr demo` and `ovsr info`."""
 
 from __future__ import annotations
 
@@ -235,6 +235,21 @@ def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run,
                 progress=lambda done: show(done, total),
             )
         console().print(f"Open {page}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a labelling run, finished or not.")],
+    form: Annotated[str, typer.Option("--format", help="coco, coco-panoptic, yolo, voc or labelme.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+) -> None:
+    """Write the results of a run in another format."""
+    with _plain_errors():
+        from ovsr_gpu.export.formats import export_run
+
+        with progress_bar(console(stderr=True), None, "pictures") as show:
+            export_run(run, form, out, show)
+        console().print(f"The results of {run} stand in {out}")
 
 
 @app.command()

@@ -36,7 +36,7 @@ def progress_bar(screen: Console, total: int | None, unit: str) -> Iterator[Call
         *columns, console=screen, disable=not screen.is_terminal, speed_estimate_period=120
     ) as display:
         task = display.add_task("", total=total)
-        yield lambda done, _: display.update(task, completed=done)
+        yield lambda done, total: display.update(task, completed=done, total=total)
 
 
 def print_summary(summary: RunSummary, out: Path) -> None:

@@ -110,6 +110,8 @@ def test_a_run_with_a_bad_picture(
     done = ovsr(["gallery", "out"], environment, tmp_path)
     assert done.returncode == 0 and "Open out" in done.stdout, done.stderr
     assert len(list((tmp_path / "out/gallery/thumbnails").iterdir())) == 3
+    done = ovsr(["export", "out", "--format", "voc", "--out", "voc"], environment, tmp_path)
+    assert done.returncode == 0 and len(list((tmp_path / "voc/SegmentationClass").iterdir())) == 3, done.stderr
     # Started again by mistake, it touches nothing.
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     done = ovsr(arguments, environment, tmp_path)
@@ -162,6 +164,7 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE, "--classes", "dog", "--shard", "5/4"], "--shard must be I/N"),
         ([*BASE, "--classes", "dog", "--threshold", "2"], "recognition.threshold"),
         ([*BASE, "--classes", "dog", "--resume", "--overwrite"], "either resumed or overwritten"),
+        (["export", "in", "--format", "csv", "--out", "new"], "labelme"),
         (["gallery", "in"], "not the folder of a run"),
         ([*BASE, "--classes", "dog; dog"], "'dog'"),
         ([*BASE, "--classes-file", "latin1.txt"], "latin1.txt"),

@@ -1,1 +1,1 @@
-"""What a run writes: one module a format, all behind `record.Writer`; `results.Results` runs them together."""
+"""Formats: those written picture by picture during a run, and those made afterwards from its store."""

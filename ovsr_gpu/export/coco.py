@@ -23,15 +23,15 @@ def write_coco(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[st
     with replacing(path) as file:
         file.write(b'{"info":' + json_line({"description": f"Labelled by ovsr-gpu {__version__}"}))
         file.write(b',"images":')
-        _write_array(file, (_image(number, regions[0]) for number, regions in enumerate(pictures(), start=1)))
+        write_array(file, (describe_image(number, regions[0]) for number, regions in enumerate(pictures(), start=1)))
         file.write(b',"annotations":')
-        _write_array(file, _annotations(pictures()))
+        write_array(file, _annotations(pictures()))
         file.write(b',"categories":')
-        _write_array(file, ({"id": number, "name": name} for number, name in enumerate(names, start=1)))
+        write_array(file, ({"id": number, "name": name} for number, name in enumerate(names, start=1)))
         file.write(b"}\n")
 
 
-def _image(number: int, row: Row) -> dict[str, Any]:
+def describe_image(number: int, row: Row) -> dict[str, Any]:
     return {
         "id": number,
         "file_name": row["file"],
@@ -57,7 +57,7 @@ def _annotations(pictures: Iterable[list[Row]]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _write_array(file: IO[bytes], items: Iterable[Any]) -> None:
+def write_array(file: IO[bytes], items: Iterable[Any]) -> None:
     separator = b"["
     for item in items:
         file.write(separator + json_line(item))

@@ -1,0 +1,56 @@
+"""Formats that are made of a finished run, or of one so far: the store has all that they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ovsr_gpu.export.coco import Row, write_coco
+from ovsr_gpu.export.labelme import write_labelme
+from ovsr_gpu.export.panoptic import write_panoptic
+from ovsr_gpu.export.voc import write_voc
+from ovsr_gpu.export.yolo import write_yolo
+from ovsr_gpu.runs.manifest import class_names
+from ovsr_gpu.runs.store import Store
+
+Format = Callable[[Callable[[], Iterator[list[Row]]], Sequence[str], Path], None]
+
+FORMATS: dict[str, Format] = {
+    "coco": lambda pictures, classes, out: write_coco(pictures, classes, out / "coco.json"),
+    "coco-panoptic": write_panoptic,
+    "yolo": write_yolo,
+    "voc": write_voc,
+    "labelme": write_labelme,
+}
+"""What writes each format into a folder, from something that goes through the pictures of a store, one in memory."""
+
+COLUMNS = ("picture", "file", "height", "width", "region", "box", "area", "class_index", "score", "rle")
+
+
+def export_run(
+    run: Path,
+    format: str,
+    out: Path,
+    progress: Callable[[int, int | None], None] = lambda done, total: None,
+) -> None:
+    """Write the pictures of the run in the folder `run` into the folder `out` in one of `FORMATS`.
+
+    Pictures are referred to by their paths, not copied. `progress` is called with the number of pictures done and of
+    all pictures; the two formats of COCO go through them twice, and so does it.
+
+    Raises ValueError for an unknown format, an output folder that is not empty, a run that is none, and for what the
+    format cannot express.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"the format {format!r} is not known; choose one of {', '.join(FORMATS)}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"the output {str(out)!r} is not an empty folder; name another one")
+    classes, store = class_names(run), Store(run)
+    total = len(store.names()) - sum(1 for _ in store.failures())
+
+    def pictures() -> Iterator[list[Row]]:
+        for done, regions in enumerate(store.pictures(COLUMNS), start=1):
+            yield regions
+            progress(done, total)
+
+    FORMATS[format](pictures, classes, out)

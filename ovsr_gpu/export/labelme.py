@@ -1,0 +1,42 @@
+"""labelme's annotations: `<name>.json`, which labelme opens with the picture where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ovsr_gpu.export.atomic import write_json
+from ovsr_gpu.export.coco import Row
+from ovsr_gpu.export.polygons import polygons
+from ovsr_gpu.sources.locations import absolute
+from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+
+VERSION = "5.0.0"
+"""Of labelme's format; later ones read it as well."""
+
+
+def write_labelme(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[str], out: Path) -> None:
+    """Write a polygon a region, "something else" among them, so that it can be given a name by hand."""
+    names = [*classes, SOMETHING_ELSE]
+    for regions in pictures():
+        first = regions[0]
+        shapes = [
+            {
+                "label": names[row["class_index"]],
+                "points": polygon.round(3).tolist(),
+                "group_id": None,
+                "shape_type": "polygon",
+                "flags": {},
+            }
+            for row, polygon in zip(regions, polygons(regions), strict=True)
+        ]
+        content = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": absolute(first["file"]),
+            "imageData": None,
+            "imageHeight": first["height"],
+            "imageWidth": first["width"],
+        }
+        write_json(out / f"{first['picture']}.json", content)
