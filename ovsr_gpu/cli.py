@@ -140,10 +140,7 @@ def label(
                 )
             backbone_weights = clip = EMBEDDED
         where = choose_device(device)
-        models = ModelConfig(
-            batch=batch_size if where.type == "cuda" else None, full_batches=True, compile=compile_networks
-        )
-        config = Config(preset=preset, models=models)  # type: ignore[arg-type]  # checked by Config
+        config = Config(preset=preset, models=ModelConfig(compile=compile_networks))  # type: ignore[arg-type]  # checked by Config
         config = replace(config, recognition=replace(config.recognition, threshold=threshold))
         if classes_file is not None:
             vocabulary = read_ontology(classes_file)

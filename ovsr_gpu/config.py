@@ -177,10 +177,10 @@ class ModelConfig:
     """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip.
 
     At most `batch` pictures or crops go through a network at a time; None chooses by the device. With `full_batches`
-    always so many, the last ones filled up with blanks: a picture then gives the same bytes in whatever company.
-    `clip_precision` is that of CLIP's image tower; None is "float16" on a CUDA GPU and "float32" elsewhere. Everything
-    else, EfficientNet above all, is float32: with less, the regions of photographs change (benchmarks/results).
-    `compile` has torch compile both networks, at their first use, which takes a minute or so.
+    always so many, the last ones filled up with blanks, so that a network never sees another shape. `clip_precision` is
+    that of CLIP's image tower; None is "float16" on a CUDA GPU and "float32" elsewhere. Everything else, EfficientNet
+    above all, is float32: with less, the regions of photographs change (benchmarks/precision.py). `compile` has torch
+    compile both networks, at their first use, which takes a minute or so.
     """
 
     backbone_weights: str = "IMAGENET1K_V1"

@@ -75,7 +75,7 @@ def label_pictures(
     the segmenter does.
     """
     prepare_output(out, overwrite=overwrite, resume=resume)
-    description = describe_run(segmenter, vocabulary)
+    description = describe_run(segmenter, vocabulary, batch_size)
     with _told_what_to_do(out), _alone(out):
         if resume and (out / FILE).exists():
             check_manifest(out, description)
@@ -97,7 +97,7 @@ def label_pictures(
                 with closing(batches), Results(open_writers(out, vocabulary), StoreWriter(out)) as results:
                     tasks = (
                         _label_batch(segmenter, batch, vocabulary, room)
-                        for batch in tally.loaded(_until(stop, batches))
+                        for batch in tally.loaded(tally.until(stop, batches))
                     )
                     for outcomes in tally.finished(in_turns(tasks)):
                         for outcome in outcomes:
@@ -105,13 +105,14 @@ def label_pictures(
                             tally.add(outcome)
                             if isinstance(outcome, Failure):
                                 errors.append([_error_line(outcome)])
+                        results.end_batch()
                         progress(tally.done, total)
                         if max_errors is not None and tally.failed > max_errors:
                             raise OvsrError(
                                 f"{tally.failed} pictures failed, more than the {max_errors} allowed, the last because "
                                 f"{tally.last_failure}; see {out / 'errors.jsonl'}"
                             )
-            interrupted = stop()
+            interrupted = tally.stopped
         finally:
             summary = tally.summary(vocabulary, interrupted=interrupted)
             _write_results(out, segmenter, vocabulary, summary)
@@ -173,13 +174,6 @@ def _remove_leftovers(out: Path) -> None:
         for name in names:
             if name.endswith(UNFINISHED):
                 os.unlink(os.path.join(folder, name))
-
-
-def _until(stop: Callable[[], bool], batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
-    for batch in batches:
-        if stop():
-            return
-        yield batch
 
 
 def _error_line(failure: Failure) -> dict[str, str]:

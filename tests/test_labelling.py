@@ -99,12 +99,12 @@ def read_coco(out: Path) -> COCO:
 
 
 def results(out: Path) -> dict[str, bytes]:
-    """All files of a run but the store, its lock and what the clock is in."""
+    """All files of a run that are for others to read, but for the one with the clock's time in it."""
     files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix not in (".parquet", ".lock")]
     return {
         str(path.relative_to(out)): path.read_bytes()
         for path in files
-        if path.name not in (".lock", "summary.json") and "store" not in path.parts
+        if path.name not in (".lock", "run.json", "summary.json") and "store" not in path.parts
     }
 
 
@@ -204,7 +204,7 @@ def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list
         out = tmp_path / str(batch_size)
         label_pictures(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
         outputs.append(results(out))
-    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 25
+    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 24
 
 
 def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures: list[Picture]) -> None:
@@ -330,7 +330,7 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: list
     assert (summary.labelled, summary.failed, summary.interrupted) == (9, 1, False)
     assert results(out) == results(tmp_path / "whole")
     again = FakeSegmenter()
-    assert label_pictures(again, *arguments, resume=True).resumed == 10 and again.batches == []
+    assert label_pictures(again, *arguments, batch_size=batch_size, resume=True).resumed == 10 and again.batches == []
     assert results(out) == results(tmp_path / "whole")
 
 
@@ -349,6 +349,8 @@ def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, pictur
     other.config = Config(preset="paper")
     with pytest.raises(ValueError, match=r"config\.clustering\.count_rule was 'merge_cost' and is 'effective_rank'"):
         label_pictures(other, pictures, VOCABULARY, tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match="batch_size was 8 and is 4"):
+        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
     with pytest.raises(ValueError, match=r"vocabulary\.synonyms was .*'dog'.* and is .*'cat'"):
         label_pictures(FakeSegmenter(), pictures, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").write_text("{")
@@ -380,7 +382,17 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, 
     )
     assert summary.interrupted and summary.labelled == 6
     assert_complete(tmp_path / "out", [str(number) for number in range(6)])
-    assert label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True).labelled == 10
+    late = iter([False, False])  # asked for when nothing is left
+    again = label_pictures(
+        FakeSegmenter(),
+        pictures,
+        VOCABULARY,
+        tmp_path / "out",
+        batch_size=3,
+        resume=True,
+        stop=lambda: next(late, True),
+    )
+    assert (again.resumed, again.labelled, again.interrupted) == (6, 10, False)
 
 
 def test_too_many_failures_end_a_run(tmp_path: Path, pictures: list[Picture]) -> None:
@@ -389,5 +401,6 @@ def test_too_many_failures_end_a_run(tmp_path: Path, pictures: list[Picture]) ->
     with pytest.raises(OvsrError, match=r"pictures failed, more than the 1 allowed.*not an image"):
         label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
     assert_complete(tmp_path / "out", ["0", "1"])
-    summary = label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, max_errors=4)
+    segmenter = FakeSegmenter()
+    summary = label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
     assert (summary.labelled, summary.failed) == (6, 4)

@@ -91,14 +91,17 @@ def test_a_stream_is_a_call_for_each_batch_with_one_in_flight(segmenter):
         assert streamed.classes == called.classes and streamed.timings == {}
 
 
-def test_full_batches_give_the_same_bytes_in_any_company(make_segmenter):
-    segmenter = make_segmenter(Config(features=SMALL, models=ModelConfig(batch=4, full_batches=True)))
+def test_full_batches_have_one_shape_and_change_nothing(make_segmenter):
     pictures = [scene(50, 70, seed) for seed in range(6)]
-    together = segmenter(pictures, CLASSES)
-    counts = together.regions.counts(6).tolist()
-    embeddings = together.regions.embeddings.split(counts)
-    for picture, expected in zip(pictures, embeddings, strict=True):
-        assert torch.equal(segmenter([picture], CLASSES).regions.embeddings, expected)
+    expected = make_segmenter(Config(features=SMALL))(pictures, CLASSES)
+    segmenter = make_segmenter(Config(features=SMALL, models=ModelConfig(batch=4, full_batches=True)))
+    seen = set()
+    for network in (segmenter.backbone[0], segmenter.clip.image_tower):
+        network.register_forward_pre_hook(lambda _, inputs: seen.add(tuple(inputs[0].shape)))
+    found = segmenter(pictures, CLASSES)
+    assert seen == {(4, 3, 96, 96), (4, 3, 32, 32)}
+    assert all(map(torch.equal, found.class_map, expected.class_map))
+    torch.testing.assert_close(found.regions.embeddings, expected.regions.embeddings)
 
 
 def test_a_picture_gets_the_same_labels_alone_and_anywhere_in_a_batch(segmenter):

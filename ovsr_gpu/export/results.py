@@ -52,6 +52,18 @@ class Results:
             files.append(self._files.submit(rows_of, outcome))
         self._waiting.append((weight, self._sequence.submit(self._complete, outcome, files)))
 
+    def end_batch(self) -> None:
+        """Let the store keep what was queued so far, as a point from which a run can go on."""
+        self._waiting.append((0, self._sequence.submit(self._end_batch)))
+
+    def _end_batch(self) -> None:
+        if not self._broken:
+            try:
+                self._store.end_batch()
+            except BaseException:
+                self._broken = True
+                raise
+
     def _complete(self, outcome: LabelledPicture | Failure, files: list[Future[Any]]) -> None:
         if self._broken:
             return

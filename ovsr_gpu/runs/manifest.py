@@ -21,12 +21,13 @@ SCHEMA = 1
 SHOWN = 5
 
 
-def describe_run(segmenter: Segmenter, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Everything that the results of a picture depend on, as JSON has it."""
+def describe_run(segmenter: Segmenter, vocabulary: Vocabulary, batch_size: int) -> dict[str, Any]:
+    """Everything that the results depend on, as JSON has it: to the last bit also on how pictures are batched."""
     description = {
         "schema": SCHEMA,
         "config": asdict(segmenter.config),
         "vocabulary": asdict(vocabulary),
+        "batch_size": batch_size,
         **segmenter.identity,
     }
     return json.loads(json.dumps(description))

@@ -54,39 +54,47 @@ class Failure:
     reason: str
 
 
+Item = list[dict[str, Any]] | Failure
+
+
 class StoreWriter:
-    """Takes pictures and failures in their order; what it was given is on the disk after `close`, or a part earlier."""
+    """Takes pictures and failures in their order, and keeps them batch by batch: a batch whole or not at all.
+
+    A run that goes on thus begins with a batch, and its batches are those that it would have had.
+    """
 
     def __init__(self, out: Path) -> None:
         self._folder = out / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
         self._next = 1 + max((_number(path) for path in _parts(out)), default=-1)
+        self._batch: list[Item] = []
         self._begin_part()
 
     def _begin_part(self) -> None:
-        self._rows: list[list[dict[str, Any]]] = []
-        self._failures: list[Failure] = []
+        self._part: list[Item] = []
         self._start = time.monotonic()
 
-    def add(self, item: list[dict[str, Any]] | Failure) -> None:
+    def add(self, item: Item) -> None:
         """Take the rows of a picture, see `rows_of`, or a failure."""
-        if isinstance(item, Failure):
-            self._failures.append(item)
-        else:
-            self._rows.append(item)
-        full = len(self._rows) + len(self._failures) >= PART_PICTURES
-        if full or time.monotonic() - self._start >= PART_SECONDS:
+        self._batch.append(item)
+
+    def end_batch(self) -> None:
+        """Take what was added as a batch; now and then the batches since then are written."""
+        self._part += self._batch
+        self._batch = []
+        if len(self._part) >= PART_PICTURES or time.monotonic() - self._start >= PART_SECONDS:
             self.close()
 
     def close(self) -> None:
-        """Write the part begun, after everything that was written about its pictures is on the disk."""
-        if self._rows or self._failures:
-            table = pa.Table.from_pylist([row for rows in self._rows for row in rows], SCHEMA)
-            failures = json.dumps([asdict(failure) for failure in self._failures])
+        """Write the batches since the last part, after everything that was written about them is on the disk."""
+        if self._part:
+            rows = [row for item in self._part if not isinstance(item, Failure) for row in item]
+            failures = json.dumps([asdict(item) for item in self._part if isinstance(item, Failure)])
+            table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"failures": failures})
             if hasattr(os, "sync"):
                 os.sync()
             with replacing(self._folder / f"part-{self._next:06}.parquet", durable=True) as file:
-                parquet.write_table(table.replace_schema_metadata({"failures": failures}), file, compression="zstd")
+                parquet.write_table(table, file, compression="zstd")
             self._next += 1
         self._begin_part()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -58,6 +58,7 @@ class Tally:
     failures: list[Failure] = field(default_factory=list)
     last_failure: str = ""
     decoded_on_device: int = 0
+    stopped: bool = False
     waited: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("disk", "decoding", "models"), 0.0))
     start: float = field(default_factory=time.perf_counter)
 
@@ -78,6 +79,14 @@ class Tally:
     @property
     def done(self) -> int:
         return self.labelled + self.failed
+
+    def until(self, stop: Callable[[], bool], batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
+        """The batches up to the first before which `stop` says so."""
+        for batch in batches:
+            if stop():
+                self.stopped = True
+                return
+            yield batch
 
     def loaded(self, batches: Iterator[LoadedBatch]) -> Iterator[LoadedBatch]:
         """The batches, with the time waited for each shared out between disk and decoding as the threads spent it."""

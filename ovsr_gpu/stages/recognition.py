@@ -23,7 +23,7 @@ def name_regions(
     probability.
     """
     if config.shared_rank is None:
-        cosine = embeddings @ texts.mT
+        cosine = _product(embeddings, texts.mT)
     else:
         cosine = shared_space_cosine(regions, embeddings, texts, images, config.shared_rank, config.shared_centred)
     probabilities = (logit_scale * cosine).softmax(dim=1)
@@ -58,9 +58,21 @@ def shared_space_cosine(
         rows = torch.where(there, rows - mean[owner], 0)
     directions = leading_directions(rows, owner, images, rank)  # [B, Q, E]
     own_rows, text_rows = rows[: len(regions)], rows[len(regions) :].view_as(texts)
-    shared_texts = normalize(text_rows @ directions.mT, dim=2)  # [B, L + 1, Q]
-    shared_regions = normalize((directions[regions.image_index] @ own_rows[:, :, None])[:, :, 0], dim=1)  # [N, Q]
-    return (shared_texts[regions.image_index] @ shared_regions[:, :, None])[:, :, 0]
+    shared_texts = normalize(_product(text_rows, directions.mT), dim=2)  # [B, L + 1, Q]
+    shared_regions = normalize(
+        _product(directions[regions.image_index], own_rows[:, :, None])[:, :, 0], dim=1
+    )  # [N, Q]
+    return _product(shared_texts[regions.image_index], shared_regions[:, :, None])[:, :, 0]
+
+
+def _product(one: Tensor, other: Tensor) -> Tensor:
+    """Matrix product by way of float64, where there is one.
+
+    In float32 the last bits of a region's row depend on how many other rows there are.
+    """
+    if one.device.type == "mps":
+        return one @ other
+    return (one.double() @ other.double()).float()
 
 
 @stage("class map")

@@ -40,6 +40,7 @@ def store_run(run: Path, records: list[LabelledPicture], classes: tuple[str, ...
     for record in records:
         store.add(rows_of(record))
     store.add(Failure("broken", "in/broken.jpg", "decode", "it is empty"))
+    store.end_batch()
     store.close()
 
 

@@ -42,6 +42,9 @@ class RecordingStore(Recorder):
             "failure" if isinstance(item, Failure) else "rows", getattr(item, "picture", "") or item[0]["picture"]
         )
 
+    def end_batch(self) -> None:
+        self.note("end of", "batch")
+
     def close(self) -> None:
         self.closed += 1
 
@@ -56,7 +59,9 @@ def test_the_store_gets_the_pictures_in_order_after_their_files(record: Record) 
     with Results([Recorder(log), Recorder(log)], store) as results:
         for number in range(12):
             results.write(record(str(number), 3, 3, 2) if number != 5 else Failure("5", "5.png", "decode", "broken"))
-    assert in_store(log) == [f"{'failure' if number == 5 else 'rows'} {number}" for number in range(12)]
+        results.end_batch()
+    expected = [f"{'failure' if number == 5 else 'rows'} {number}" for number in range(12)]
+    assert in_store(log) == [*expected, "end of batch"]
     for number in {*range(12)} - {5}:
         files = [place for place, entry in enumerate(log) if entry == f"file {number}"]
         assert len(files) == 2 and max(files) < log.index(f"rows {number}")
@@ -71,6 +76,7 @@ def test_a_failed_write_is_raised_and_ends_the_store(record: Record, at_store: b
     with pytest.raises(OSError, match="No space"), Results([Recorder(log, "" if at_store else "3")], store) as results:
         for number in range(8):
             results.write(record(str(number), 3, 3, 2))
+        results.end_batch()
     assert in_store(log) == ["rows 0", "rows 1", "rows 2"]
     assert store.closed == 1
 

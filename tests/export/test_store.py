@@ -21,6 +21,7 @@ def fill(out: Path, items: list[LabelledPicture | Failure]) -> None:
     writer = StoreWriter(out)
     for item in items:
         writer.add(item if isinstance(item, Failure) else rows_of(item))
+        writer.end_batch()
     writer.close()
 
 
@@ -63,13 +64,25 @@ def test_an_old_part_is_written(tmp_path: Path, record: Record, monkeypatch) -> 
     monkeypatch.setattr(module, "PART_SECONDS", 0)
     writer = StoreWriter(tmp_path)
     writer.add(rows_of(record("a", 3, 3, 2)))
+    writer.end_batch()
     assert len(Store(tmp_path).names()) == 1
+
+
+def test_a_batch_that_has_not_ended_is_not_kept(tmp_path: Path, record: Record) -> None:
+    writer = StoreWriter(tmp_path)
+    for name in "abc":
+        writer.add(rows_of(record(name, 3, 3, 2)))
+        if name == "b":
+            writer.end_batch()
+    writer.close()
+    assert [rows[0]["picture"] for rows in Store(tmp_path).pictures(["picture"])] == ["a", "b"]
 
 
 def test_a_part_that_cannot_be_written_is_not_there(tmp_path: Path, record: Record, monkeypatch) -> None:
     fill(tmp_path, [record("a", 3, 3, 2)])
     writer = StoreWriter(tmp_path)
     writer.add(rows_of(record("b", 3, 3, 2)))
+    writer.end_batch()
 
     def fail(table, file, **_) -> None:
         file.write(b"PAR1")

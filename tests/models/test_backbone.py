@@ -18,6 +18,7 @@ from torchvision.models import WeightsEnum, efficientnet_b0, efficientnet_b1, re
 
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.backbone import load_backbone
+from ovsr_gpu.models.checkpoints import read_state_dict
 
 CPU = torch.device("cpu")
 
@@ -165,6 +166,11 @@ def test_no_network_and_no_cache(tmp_path: Path):
 def test_real_checkpoint():
     if "OVSR_TEST_ASSETS" not in os.environ:
         pytest.skip("OVSR_TEST_ASSETS is not set")
-    features = load_backbone(Path(os.environ["OVSR_TEST_ASSETS"], "effnet", "efficientnet_b0_finetuned.pth"), CPU)
+    path = Path(os.environ["OVSR_TEST_ASSETS"], "effnet", "efficientnet_b0_finetuned.pth")
+    features = load_backbone(path, CPU)
     assert features[:4](torch.zeros(1, 3, 32, 32)).shape == (1, 40, 4, 4)
-    assert features[0][1].running_var.std() > 0.1, "statistics of real pictures, not the ones of a new layer"
+    state = read_state_dict(path)
+    scale = state["features.0.1.weight"] / (state["features.0.1.running_var"] + 1e-5).sqrt()
+    torch.testing.assert_close(
+        features[0][0].bias, state["features.0.1.bias"] - scale * state["features.0.1.running_mean"]
+    )
