@@ -32,7 +32,7 @@ summary = label_pictures(
 print(summary.labelled, summary.failed)
 """
 PICTURES = int(os.environ.get("OVSR_LOAD_PICTURES", "320"))  # a load test with 20000, say
-PARTS, KILLS = 16, 5
+PARTS, KILLS = 32, 4
 BATCH = PICTURES // 80
 
 
