@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask
 
+from ovsr_gpu.export.coco import describe_region
+from ovsr_gpu.export.masks import encode_mask
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 from ovsr_gpu.structures import LabelledRegions, Prediction
 
@@ -47,22 +48,21 @@ def to_coco(prediction: Prediction, index: int, image_id: int) -> list[dict[str,
     Raises IndexError where the batch has no such picture.
     """
     regions, masks = _picture(prediction, index)
-    annotations = []
-    for region, inside in enumerate(masks):
-        rle = mask.encode(np.asfortranarray(inside, dtype=np.uint8))
-        x0, y0, x1, y1 = regions.boxes[region].tolist()
-        annotations.append(
+    return [
+        describe_region(
+            image_id,
             {
-                "image_id": image_id,
-                "category_id": int(regions.class_index[region]) + 1,
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "height": inside.shape[0],
+                "width": inside.shape[1],
+                "rle": encode_mask(inside),
+                "class_index": int(regions.class_index[region]),
+                "box": regions.boxes[region].tolist(),
                 "area": int(regions.areas[region]),
-                "iscrowd": 0,
-                "score": round(float(regions.score[region]), 6),
-            }
+                "score": float(regions.score[region]),
+            },
         )
-    return annotations
+        for region, inside in enumerate(masks)
+    ]
 
 
 def to_transformers(prediction: Prediction, index: int) -> list[dict[str, Any]]:

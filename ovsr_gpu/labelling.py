@@ -25,16 +25,16 @@ from ovsr_gpu.export.record import LabelledPicture, LateRecords
 from ovsr_gpu.export.results import Results, open_writers
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.runs.manifest import FILE, check_manifest, describe_run, write_manifest
-from ovsr_gpu.runs.store import FOLDER, Failure, Store, StoreWriter
+from ovsr_gpu.runs.store import ANNOTATION, FOLDER, Failure, Store, StoreWriter
 from ovsr_gpu.runs.summary import Outcome, RunSummary, Tally
 from ovsr_gpu.sources.decode import decode_picture
-from ovsr_gpu.sources.files import Picture
 from ovsr_gpu.sources.loading import Decode, LoadedBatch, LoadedPicture, load_batches
+from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.stages.vocabulary import Vocabulary
 from ovsr_gpu.turns import Task, in_turns
 
 if TYPE_CHECKING:
-    from ovsr_gpu.pipeline import Images, Segmenter
+    from ovsr_gpu.pipeline import Segmenter
 
 RESULT_FOLDERS = ("labels", "overlays", FOLDER)
 RESULT_FILES = ("classes.json", "regions.jsonl", "coco.json", "errors.jsonl", "summary.json", FILE)
@@ -183,8 +183,8 @@ def _error_line(failure: Failure) -> dict[str, str]:
 def _write_results(out: Path, segmenter: Segmenter, vocabulary: Vocabulary, summary: RunSummary) -> None:
     """What is made from the whole store."""
     store = Store(out)
-    write_jsonl(store.rows(), vocabulary.names, out / "regions.jsonl")
-    write_coco(store.pictures, vocabulary.names, out / "coco.json")
+    write_jsonl(store.rows([*ANNOTATION, "probabilities"]), vocabulary.names, out / "regions.jsonl")
+    write_coco(lambda: store.pictures(ANNOTATION), vocabulary.names, out / "coco.json")
     content = {name: value for name, value in asdict(summary).items() if name != "failures"}
     content |= {"device": str(segmenter.device), "versions": versions(), "config": asdict(segmenter.config)}
     write_json(out / "summary.json", content)
@@ -229,8 +229,7 @@ def _label_group(
 ) -> Task[list[Outcome]]:
     """One outcome a picture; a group that fails is halved until it is clear which of its pictures do."""
     try:
-        images = canvas.result() if canvas else [loaded.pixels for loaded in group if isinstance(loaded.pixels, Tensor)]
-        return [*(yield from _label_together(segmenter, images, group, vocabulary))]
+        return [*(yield from _label_together(segmenter, canvas, group, vocabulary))]
     except FATAL:
         raise
     except torch.OutOfMemoryError:
@@ -248,19 +247,21 @@ def _label_group(
 
 
 def _label_together(
-    segmenter: Segmenter, images: Images, loaded: Sequence[LoadedPicture], vocabulary: Vocabulary
+    segmenter: Segmenter,
+    canvas: Future[ImageBatch] | None,
+    loaded: Sequence[LoadedPicture],
+    vocabulary: Vocabulary,
 ) -> Task[list[LabelledPicture]]:
-    prediction = yield from segmenter.predict(images, vocabulary)
     pixels = [one.pixels for one in loaded if isinstance(one.pixels, Tensor)]
+    prediction = yield from segmenter.predict(canvas.result() if canvas else pixels, vocabulary)
     records = LateRecords(prediction, [one.picture for one in loaded], pixels)
     yield
     return records.wait()
 
 
 def _label_alone(segmenter: Segmenter, loaded: LoadedPicture, vocabulary: Vocabulary) -> Outcome:
-    assert isinstance(loaded.pixels, Tensor)
     try:
-        [[record]] = in_turns([_label_together(segmenter, [loaded.pixels], [loaded], vocabulary)])
+        [[record]] = in_turns([_label_together(segmenter, None, [loaded], vocabulary)])
     except FATAL:
         raise
     except Exception as error:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask
 
 from ovsr_gpu.embedded.scenes import CLASSES, TEST_SEEDS, Scene, make_scene
 from ovsr_gpu.environment import versions
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
 from ovsr_gpu.export.atomic import replacing, write_json
+from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.palette import class_colors, label_image
 from ovsr_gpu.export.record import Array
 from ovsr_gpu.labelling import label_pictures
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.runs.store import ANNOTATION, Store
+from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.stages.vocabulary import Vocabulary
 
 PICTURES, TRUTH, LABELLED, SCORES, SUMMARY = "pictures", "truth", "labelled", "demo.json", "summary.png"
@@ -119,15 +118,10 @@ def label_scenes(
 
 def _read_results(out: Path, scenes: Sequence[Scene]) -> Iterator[LabelledScene]:
     """What was written about each scene."""
-    regions: dict[str, list[dict[str, Any]]] = {}
-    with (out / LABELLED / "regions.jsonl").open(encoding="ascii") as lines:
-        for region in map(json.loads, lines):
-            regions.setdefault(region["picture"], []).append(region)
+    regions = {own[0]["picture"]: own for own in Store(out / LABELLED).pictures(ANNOTATION)}
     for seed, scene in zip(TEST_SEEDS, scenes, strict=False):
         own = regions[_file(out, seed).stem]
-        region_map = np.zeros(scene.labels.shape, np.int64)
-        for region in own:
-            region_map[mask.decode(region["rle"]).astype(bool)] = region["region"]
+        region_map = paint_regions(own, range(len(own)))
         class_map = np.asarray(Image.open(_file(out / LABELLED / "labels", seed)))
         yield LabelledScene(scene, class_map, region_map, [region["class_index"] for region in own])
 

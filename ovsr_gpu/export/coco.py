@@ -20,18 +20,31 @@ def write_coco(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[st
     one is in memory at a time.
     """
     names = [*classes, SOMETHING_ELSE]
+    categories = ({"id": number, "name": name} for number, name in enumerate(names, start=1))
+    description = f"Labelled by ovsr-gpu {__version__}"
+    write_data_set(path, description, pictures(), _annotations(pictures()), categories)
+
+
+def write_data_set(
+    path: Path,
+    description: str,
+    pictures: Iterable[list[Row]],
+    annotations: Iterable[dict[str, Any]],
+    categories: Iterable[dict[str, Any]],
+) -> None:
+    """Write what all of COCO's files have in common, item by item; images are numbered from 1."""
     with replacing(path) as file:
-        file.write(b'{"info":' + json_line({"description": f"Labelled by ovsr-gpu {__version__}"}))
+        file.write(b'{"info":' + json_line({"description": description}))
         file.write(b',"images":')
-        write_array(file, (describe_image(number, regions[0]) for number, regions in enumerate(pictures(), start=1)))
+        _write_array(file, (_describe_image(number, regions[0]) for number, regions in enumerate(pictures, start=1)))
         file.write(b',"annotations":')
-        write_array(file, _annotations(pictures()))
+        _write_array(file, annotations)
         file.write(b',"categories":')
-        write_array(file, ({"id": number, "name": name} for number, name in enumerate(names, start=1)))
+        _write_array(file, categories)
         file.write(b"}\n")
 
 
-def describe_image(number: int, row: Row) -> dict[str, Any]:
+def _describe_image(number: int, row: Row) -> dict[str, Any]:
     return {
         "id": number,
         "file_name": row["file"],
@@ -44,20 +57,24 @@ def describe_image(number: int, row: Row) -> dict[str, Any]:
 def _annotations(pictures: Iterable[list[Row]]) -> Iterator[dict[str, Any]]:
     regions = ((image, row) for image, rows in enumerate(pictures, start=1) for row in rows)
     for number, (image, row) in enumerate(regions, start=1):
-        x0, y0, x1, y1 = row["box"]
-        yield {
-            "id": number,
-            "image_id": image,
-            "category_id": row["class_index"] + 1,
-            "segmentation": {"size": [row["height"], row["width"]], "counts": row["rle"]},
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "area": row["area"],
-            "iscrowd": 0,
-            "score": round(row["score"], 6),
-        }
+        yield {"id": number, **describe_region(image, row)}
 
 
-def write_array(file: IO[bytes], items: Iterable[Any]) -> None:
+def describe_region(image: int, row: Row) -> dict[str, Any]:
+    """The annotation of a region, but for its number."""
+    x0, y0, x1, y1 = row["box"]
+    return {
+        "image_id": image,
+        "category_id": row["class_index"] + 1,
+        "segmentation": {"size": [row["height"], row["width"]], "counts": row["rle"]},
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": row["area"],
+        "iscrowd": 0,
+        "score": round(row["score"], 6),
+    }
+
+
+def _write_array(file: IO[bytes], items: Iterable[Any]) -> None:
     separator = b"["
     for item in items:
         file.write(separator + json_line(item))

@@ -11,7 +11,7 @@ from ovsr_gpu.export.panoptic import write_panoptic
 from ovsr_gpu.export.voc import write_voc
 from ovsr_gpu.export.yolo import write_yolo
 from ovsr_gpu.runs.manifest import class_names
-from ovsr_gpu.runs.store import Store
+from ovsr_gpu.runs.store import ANNOTATION, Store
 
 Format = Callable[[Callable[[], Iterator[list[Row]]], Sequence[str], Path], None]
 
@@ -23,8 +23,6 @@ FORMATS: dict[str, Format] = {
     "labelme": write_labelme,
 }
 """What writes each format into a folder, from something that goes through the pictures of a store, one in memory."""
-
-COLUMNS = ("picture", "file", "height", "width", "region", "box", "area", "class_index", "score", "rle")
 
 
 def export_run(
@@ -49,7 +47,7 @@ def export_run(
     total = len(store.names()) - sum(1 for _ in store.failures())
 
     def pictures() -> Iterator[list[Row]]:
-        for done, regions in enumerate(store.pictures(COLUMNS), start=1):
+        for done, regions in enumerate(store.pictures(ANNOTATION), start=1):
             yield regions
             progress(done, total)
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from ovsr_gpu import __version__
-from ovsr_gpu.export.atomic import json_line, replacing
-from ovsr_gpu.export.coco import Row, describe_image, write_array
+from ovsr_gpu.export.atomic import replacing
+from ovsr_gpu.export.coco import Row, write_data_set
 from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
@@ -25,15 +25,8 @@ def write_panoptic(pictures: Callable[[], Iterator[list[Row]]], classes: Sequenc
     names = [*classes, SOMETHING_ELSE]
     categories = ({"id": number, "name": name, "isthing": 1} for number, name in enumerate(names, start=1))
     description = f"Labelled by ovsr-gpu {__version__}; all categories are things, since every region is a segment"
-    with replacing(out / "panoptic.json") as file:
-        file.write(b'{"info":' + json_line({"description": description}))
-        file.write(b',"images":')
-        write_array(file, (describe_image(number, regions[0]) for number, regions in enumerate(pictures(), start=1)))
-        file.write(b',"annotations":')
-        write_array(file, (_write_picture(number, regions, out) for number, regions in enumerate(pictures(), start=1)))
-        file.write(b',"categories":')
-        write_array(file, categories)
-        file.write(b"}\n")
+    annotations = (_write_picture(number, regions, out) for number, regions in enumerate(pictures(), start=1))
+    write_data_set(out / "panoptic.json", description, pictures(), annotations, categories)
 
 
 def _write_picture(image: int, regions: list[Row], out: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.structures import Prediction
 from ovsr_gpu.transfers import LateTensors
 

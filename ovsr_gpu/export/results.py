@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -50,32 +50,30 @@ class Results:
             weight = max(outcome.class_map.size, LEAST_WEIGHT)
             files = [self._files.submit(writer.write, outcome) for writer in self._writers]
             files.append(self._files.submit(rows_of, outcome))
-        self._waiting.append((weight, self._sequence.submit(self._complete, outcome, files)))
+        self._queue(weight, lambda: self._complete(outcome, files))
 
     def end_batch(self) -> None:
         """Let the store keep what was queued so far, as a point from which a run can go on."""
-        self._waiting.append((0, self._sequence.submit(self._end_batch)))
+        self._queue(0, self._store.end_batch)
 
-    def _end_batch(self) -> None:
-        if not self._broken:
-            try:
-                self._store.end_batch()
-            except BaseException:
-                self._broken = True
-                raise
+    def _queue(self, weight: int, step: Callable[[], None]) -> None:
+        self._waiting.append((weight, self._sequence.submit(self._unless_broken, step)))
 
-    def _complete(self, outcome: LabelledPicture | Failure, files: list[Future[Any]]) -> None:
+    def _unless_broken(self, step: Callable[[], None]) -> None:
         if self._broken:
             return
         try:
-            if isinstance(outcome, Failure):
-                self._store.add(outcome)
-            else:
-                *_, rows = [file.result() for file in files]
-                self._store.add(rows)
+            step()
         except BaseException:
             self._broken = True
             raise
+
+    def _complete(self, outcome: LabelledPicture | Failure, files: list[Future[Any]]) -> None:
+        if isinstance(outcome, Failure):
+            self._store.add(outcome)
+        else:
+            *_, rows = [file.result() for file in files]
+            self._store.add(rows)
 
     def _finish_waiting(self, budget: int) -> None:
         while sum(weight for weight, _ in self._waiting) > budget:

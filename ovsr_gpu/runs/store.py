@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
-from pycocotools import mask
 
 from ovsr_gpu.export.atomic import replacing
+from ovsr_gpu.export.masks import encode_mask
 from ovsr_gpu.export.record import Array, LabelledPicture
 
 FOLDER = "store"
@@ -42,6 +42,9 @@ SCHEMA = pa.schema(
     ]
 )
 """A row a region; those of a picture stand together in the order of their numbers. rle: COCO's compressed counts."""
+
+ANNOTATION = tuple(name for name in SCHEMA.names if name not in ("probabilities", "embedding"))
+"""The columns that annotation formats need; the other two are most of the store."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,7 @@ def rows_of(record: LabelledPicture) -> list[dict[str, Any]]:
             "class_index": int(record.class_index[region]),
             "score": float(record.scores[region]),
             "probabilities": record.probabilities[region].tolist(),
-            "rle": mask.encode(np.asfortranarray(record.region_map == region, dtype=np.uint8))["counts"].decode(
-                "ascii"
-            ),
+            "rle": encode_mask(record.region_map == region),
             "embedding": record.embeddings[region].astype(np.float16),
         }
         for region in range(len(record.areas))
@@ -163,8 +164,9 @@ class Names:
         return len(self.hashes)
 
     def __contains__(self, name: str) -> bool:
-        place = np.searchsorted(self.hashes, _hash(name))
-        return bool(place < len(self.hashes) and self.hashes[place] == _hash(name))
+        wanted = _hash(name)
+        place = np.searchsorted(self.hashes, wanted)
+        return bool(place < len(self.hashes) and self.hashes[place] == wanted)
 
 
 def _hashes(path: Path) -> Array:
