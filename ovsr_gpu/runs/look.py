@@ -12,16 +12,18 @@ from PIL import Image
 from ovsr_gpu.export.record import Array
 from ovsr_gpu.gallery.page import GalleryFailure, GalleryPicture
 from ovsr_gpu.runs.store import Store
-from ovsr_gpu.sources.decode import read_picture
+from ovsr_gpu.sources.decode import decode_picture
+from ovsr_gpu.sources.picture import Picture
+from ovsr_gpu.sources.stored import stored_picture
 
 
 def pictures_of(out: Path, store: Store) -> Iterator[GalleryPicture]:
     """The labelled pictures of the run in `out`; they are read again from where they were."""
-    for regions in store.pictures(["picture", "file", "class_index", "score", "area"]):
-        name, file = regions[0]["picture"], regions[0]["file"]
+    for regions in store.pictures(["picture", "file", "source", "class_index", "score", "area"]):
+        name = regions[0]["picture"]
         yield GalleryPicture(
             name,
-            partial(_pixels, file),
+            partial(_pixels, stored_picture(name, regions[0]["file"], regions[0]["source"])),
             partial(_class_map, out / "labels" / f"{name}.png"),
             [(row["class_index"], row["score"], row["area"]) for row in regions],
         )
@@ -32,8 +34,9 @@ def failures_of(store: Store) -> Iterator[GalleryFailure]:
         yield GalleryFailure(Path(failure.path), failure.stage, failure.reason)
 
 
-def _pixels(file: str) -> Array:
-    return read_picture(file).permute(1, 2, 0).numpy()
+def _pixels(picture: Picture) -> Array:
+    with picture.open() as file:
+        return decode_picture(file).permute(1, 2, 0).numpy()
 
 
 def _class_map(path: Path) -> Array:

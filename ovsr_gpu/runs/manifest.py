@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ovsr_gpu.pipeline import Segmenter
 
 FILE = "run.json"
-SCHEMA = 1
+SCHEMA = 2
 """Of the folder's files; a run of another schema cannot go on."""
 
 SHOWN = 5

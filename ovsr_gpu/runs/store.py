@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
     [
         ("picture", pa.string()),
         ("file", pa.string()),
+        ("source", pa.string()),
         ("height", pa.int32()),
         ("width", pa.int32()),
         ("region", pa.int32()),
@@ -41,7 +42,8 @@ SCHEMA = pa.schema(
         ("embedding", pa.list_(pa.float16())),
     ]
 )
-"""A row a region; those of a picture stand together in the order of their numbers. rle: COCO's compressed counts."""
+"""A row a region; those of a picture stand together in the order of their numbers. rle: COCO's compressed counts.
+source: how a picture is opened that is no file of its own, see `sources.stored`; null for the others."""
 
 ANNOTATION = tuple(name for name in SCHEMA.names if name not in ("probabilities", "embedding"))
 """The columns that annotation formats need; the other two are most of the store."""
@@ -109,6 +111,7 @@ def rows_of(record: LabelledPicture) -> list[dict[str, Any]]:
         {
             "picture": text(record.picture.name),
             "file": text(str(record.picture.path)),
+            "source": text(json.dumps(record.picture.source)) if record.picture.source else None,
             "height": height,
             "width": width,
             "region": region,

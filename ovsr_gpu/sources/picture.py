@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ovsr_gpu.errors import PictureError
 from ovsr_gpu.sources.decode import LARGEST, PictureBytes, PictureFile, open_bytes, open_picture
@@ -39,6 +39,11 @@ class Picture:
     def identity(self) -> str:
         """Equal for pictures that are one and the same."""
         return absolute(self.path)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What it takes beside path and name to open the picture again, as JSON has it; see `sources.stored`."""
+        return {}
 
     def open(self) -> AbstractContextManager[PictureFile | PictureBytes]:
         """Open the picture for reading; may be called in any thread or process.

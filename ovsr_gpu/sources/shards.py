@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ovsr_gpu.errors import PictureError
 from ovsr_gpu.sources.decode import LARGEST, PictureBytes, open_bytes
@@ -34,6 +34,10 @@ class TarMember(Picture):
     @property
     def identity(self) -> str:
         return f"{absolute(self.tar)}::{self.offset}"  # an archive may hold one name many times
+
+    @property
+    def source(self) -> dict[str, Any]:
+        return {"kind": "tar", "tar": str(self.tar), "offset": self.offset, "size": self.size}
 
     def open(self) -> AbstractContextManager[PictureBytes]:
         return open_bytes(str(self.path), self._read)

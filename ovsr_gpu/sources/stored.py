@@ -1,0 +1,31 @@
+"""Pictures that a run has kept a record of, to be opened again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ovsr_gpu.sources.locations import Location, is_url
+from ovsr_gpu.sources.picture import Picture
+from ovsr_gpu.sources.shards import TarMember
+
+
+def stored_picture(name: str, file: str, source: str | None) -> Picture:
+    """The picture that a row of a run's store speaks of, by its columns `picture`, `file` and `source`."""
+    if source is None:
+        return Picture(_location(file), name)
+    fields = json.loads(source)
+    return _KINDS[fields.pop("kind")](file, name, fields)
+
+
+def _tar_member(file: str, name: str, fields: dict[str, Any]) -> Picture:
+    return TarMember(file, name, _location(fields["tar"]), fields["offset"], fields["size"])
+
+
+_KINDS: dict[str, Callable[[str, str, dict[str, Any]], Picture]] = {"tar": _tar_member}
+
+
+def _location(text: str) -> Location:
+    return text if is_url(text) else Path(text)

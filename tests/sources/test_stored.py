@@ -1,0 +1,39 @@
+"""Pictures are found again by what a run's store keeps of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_shards import make_tar, picture_bytes, read
+
+from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.runs.store import Store, StoreWriter, rows_of
+from ovsr_gpu.sources.files import find_pictures
+from ovsr_gpu.sources.picture import Picture
+from ovsr_gpu.sources.stored import stored_picture
+
+
+def record_of(picture: Picture) -> LabelledPicture:
+    pixels = read(picture).permute(1, 2, 0).numpy()
+    one = np.ones((1, 1), np.float32)
+    boxes = np.array([[0, 0, pixels.shape[1], pixels.shape[0]]])
+    maps = np.zeros(pixels.shape[:2], np.int32)
+    return LabelledPicture(picture, pixels, maps, maps, boxes, boxes[:, 3], boxes[:, 0], one[0], one, one)
+
+
+def test_pictures_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tar("a.tar", ["one.png", "in/two.png", "one.png"])
+    Path("three.bmp").write_bytes(picture_bytes(7))
+    pictures = find_pictures(["a.tar", "three.bmp"])
+    writer = StoreWriter(tmp_path)
+    for picture in pictures:
+        writer.add(rows_of(record_of(picture)))
+        writer.end_batch()
+    writer.close()
+    kept = [rows[0] for rows in Store(tmp_path).pictures(["picture", "file", "source"])]
+    again = [stored_picture(row["picture"], row["file"], row["source"]) for row in kept]
+    assert again == pictures and len(again) == 4
+    assert all(read(one).equal(read(other)) for one, other in zip(again, pictures, strict=True))
