@@ -18,7 +18,7 @@ from torch import nn
 import clustering.results
 import pipeline.results
 from clustering.bounds import Rates, measured_rates
-from clustering.results import Results, describe_machine
+from clustering.results import Results, describe, describe_machine
 from ovsr_gpu.config import ModelConfig
 from ovsr_gpu.models.device import choose_device, clip_dtype
 from patchwork import patchwork
@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clip-weights", help="pretrained tag or checkpoint of that model; random weights if left out")
     group.addoption("--pictures", type=Path, help="folder of .jpg and .png pictures; else 640x480 ones are made")
     group.addoption("--full", action="store_true", help="larger batches, shapes and combinations; see the README")
-    group.addoption("--results", type=Path, help="clustering or growth: JSON file for the figures")
+    group.addoption("--results", type=Path, help="clustering, growth or outputs: JSON file for the figures")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,8 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     used = {name for item in items if isinstance(item, pytest.Function) for name in item.fixturenames}
-    if config.getoption("--results") and {"results", "growth_results"} <= used:
-        raise pytest.UsageError("--results takes the figures of one benchmark: run clustering and growth apart")
+    if config.getoption("--results") and len({"results", "growth_results", "output_results"} & used) > 1:
+        raise pytest.UsageError("--results takes the figures of one benchmark: run them apart")
 
 
 @pytest.hookimpl(trylast=True)
@@ -98,6 +98,19 @@ def growth_results(request: pytest.FixtureRequest, device: torch.device) -> Resu
     """Takes the rows of the growth benchmark."""
     machine = describe_machine(device, pipeline.results.PACKAGES) | {"description": pipeline.results.DESCRIPTION}
     return start_results(request.config, "growth of the whole method", machine, pipeline.results.report)
+
+
+@pytest.fixture(scope="session")
+def output_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
+    """Takes the rows of the benchmark of outputs."""
+    machine = describe_machine(device, ("torch", "numpy", "pillow", "pyarrow", "pycocotools", "contourpy"))
+    return start_results(request.config, "pictures a second of each output alone", machine, output_report)
+
+
+def output_report(results: Results) -> str:
+    lines = [describe(results.machine), "", "| output | when | pictures/s |", "|---|---|---|"]
+    lines += [f"| {row['output']} | {row['when']} | {row['pictures_per_second']:,.0f} |" for row in results.rows]
+    return "\n".join(lines)
 
 
 @pytest.fixture

@@ -144,8 +144,9 @@ class RecognitionConfig:
 
     `templates` "imagenet" is the 80-template ensemble that open_clip ships; otherwise a tuple of strings with one
     `{}` each. `shared_rank` None leaves CLIP's space as it is; a number projects the regions and texts of each
-    picture on that many singular directions, after centring them if `shared_centred`. A region whose best class has a
-    probability below `threshold` becomes "something else" as well.
+    picture on that many singular directions, after centring them if `shared_centred`. `something_else` are the prompts
+    for what is in no class; with none, () , every region goes to the class that fits it best. A region whose best class
+    has a probability below `threshold` becomes "something else" in either case.
     """
 
     templates: Literal["imagenet"] | tuple[str, ...] = "imagenet"
@@ -162,9 +163,10 @@ class RecognitionConfig:
                 "recognition.templates must be 'imagenet' or a tuple of strings that each contain '{}'; "
                 f"got {self.templates!r}"
             )
-        if isinstance(self.something_else, str) or not self.something_else:
+        if isinstance(self.something_else, str) or not all(prompt.strip() for prompt in self.something_else):
             raise ValueError(
-                f"recognition.something_else must be a tuple of at least one prompt; got {self.something_else!r}"
+                "recognition.something_else must be a tuple of prompts, none of them empty; "
+                f"got {self.something_else!r}"
             )
         if self.shared_rank is not None:
             _check_range("recognition.shared_rank", self.shared_rank, 1)
@@ -174,7 +176,8 @@ class RecognitionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip.
+    """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip, whose weights
+    are None where it brings them along.
 
     At most `batch` pictures or crops go through a network at a time; None chooses by the device. With `full_batches`
     always so many, the last ones filled up with blanks, so that a network never sees another shape. `clip_precision` is
@@ -185,7 +188,7 @@ class ModelConfig:
 
     backbone_weights: str = "IMAGENET1K_V1"
     clip: str = "ViT-B-16"
-    clip_weights: str = "datacomp_xl_s13b_b90k"
+    clip_weights: str | None = "datacomp_xl_s13b_b90k"
     clip_precision: Precision | None = None
     batch: int | None = None
     full_batches: bool = False

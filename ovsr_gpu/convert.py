@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ovsr_gpu.export.coco import describe_region
-from ovsr_gpu.export.masks import encode_mask
+from ovsr_gpu.export.run_lengths import Masks
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 from ovsr_gpu.structures import LabelledRegions, Prediction
 
@@ -47,21 +49,22 @@ def to_coco(prediction: Prediction, index: int, image_id: int) -> list[dict[str,
 
     Raises IndexError where the batch has no such picture.
     """
-    regions, masks = _picture(prediction, index)
+    regions, region_map = _regions(prediction, index)
+    height, width = region_map.shape
     return [
         describe_region(
             image_id,
             {
-                "height": inside.shape[0],
-                "width": inside.shape[1],
-                "rle": encode_mask(inside),
+                "height": height,
+                "width": width,
+                "rle": counts,
                 "class_index": int(regions.class_index[region]),
                 "box": regions.boxes[region].tolist(),
                 "area": int(regions.areas[region]),
                 "score": float(regions.score[region]),
             },
         )
-        for region, inside in enumerate(masks)
+        for region, counts in enumerate(Masks([region_map], regions).encode().read())
     ]
 
 
@@ -79,14 +82,19 @@ def to_transformers(prediction: Prediction, index: int) -> list[dict[str, Any]]:
     ]
 
 
-def _picture(prediction: Prediction, index: int) -> tuple[LabelledRegions, np.ndarray[Any, Any]]:
-    """The n regions of one picture on the host, and their masks `[n, H, W]` bool."""
+def _regions(prediction: Prediction, index: int) -> tuple[LabelledRegions, Tensor]:
+    """The n regions of one picture on the host, now of image 0, and its region map `[H, W]` int32."""
     if not 0 <= index < len(prediction.region_map):
         raise IndexError(f"there is no picture {index} in a batch of {len(prediction.region_map)}")
     regions = prediction.regions
     own = (regions.image_index == index) & (regions.areas > 0)
-    region_map = prediction.region_map[index].cpu()
     regions = regions.each(lambda column: column[own].cpu())
+    return replace(regions, image_index=torch.zeros_like(regions.image_index)), prediction.region_map[index].cpu()
+
+
+def _picture(prediction: Prediction, index: int) -> tuple[LabelledRegions, np.ndarray[Any, Any]]:
+    """The n regions of one picture on the host, and their masks `[n, H, W]` bool."""
+    regions, region_map = _regions(prediction, index)
     return regions, (region_map == torch.arange(len(regions))[:, None, None]).numpy()
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ class Segmenter:
         clip_weights: str | os.PathLike[str] | None = None,
         device: str | torch.device = "auto",
     ) -> Segmenter:
-        """Load both networks; what is not given comes from `config.models`.
+        """Load both networks; what is not given comes from `config.models`, and what was loaded stands there then.
 
         backbone_weights: a torchvision tag of EfficientNet-B0 or a checkpoint file, of which only `features.*` is read.
         clip: an open_clip model name or `local-dir:PATH`. clip_weights: a pretrained tag of that model or a file.
@@ -91,10 +92,16 @@ class Segmenter:
         where = choose_device(device)
         if clip is None:
             clip, clip_weights = models.clip, clip_weights or models.clip_weights
+        models = replace(
+            models,
+            backbone_weights=os.fspath(backbone_weights or models.backbone_weights),
+            clip=clip,
+            clip_weights=None if clip_weights is None else os.fspath(clip_weights),
+        )
         return cls(
-            load_backbone(backbone_weights or models.backbone_weights, where),
-            load_clip(clip, clip_weights, where).use_precision(clip_dtype(where, models)),
-            config,
+            load_backbone(models.backbone_weights, where),
+            load_clip(models.clip, models.clip_weights, where).use_precision(clip_dtype(where, models)),
+            replace(config, models=models),
             where,
         )
 
@@ -197,7 +204,7 @@ class Segmenter:
             LateTensors(self(noise.to(torch.uint8), classes).regions.score).wait()
 
     def embed_classes(self, classes: Classes) -> Tensor:
-        """Text embeddings of the classes: `[L+1, E]` float32, unit rows, the last one "something else".
+        """Text embeddings of the classes: `[L+1, E]` float32, unit rows, see `embed_vocabulary`.
 
         They are kept in memory and on disk, so a vocabulary that was embedded before costs nothing.
         """
@@ -212,13 +219,26 @@ class Segmenter:
         self._backbone_batch, self._clip_batch = self._backbone_batch.halved(), self._clip_batch.halved()
 
     @cached_property
-    def identity(self) -> dict[str, str]:
-        """What the results depend on beside the config: the weights' SHA-256, CLIP's precision, the kind of device."""
+    def identity(self) -> dict[str, Any]:
+        """What the results depend on beside the config: the weights' SHA-256, CLIP's precision, the kind of device.
+
+        "clip": by which name and weights it was loaded, and its `text_fingerprint`.
+        """
         digest = hashlib.sha256(self.clip.text_fingerprint.encode())
         for network in (self.backbone, self.clip.image_tower):
             update_digest(digest, network.state_dict())
         precision = str(self.clip.dtype).removeprefix("torch.")
-        return {"weights": digest.hexdigest(), "clip_precision": precision, "device": self.device.type}
+        models = self.config.models
+        return {
+            "weights": digest.hexdigest(),
+            "clip_precision": precision,
+            "device": self.device.type,
+            "clip": {
+                "model": models.clip,
+                "weights": models.clip_weights,
+                "text_fingerprint": self.clip.text_fingerprint,
+            },
+        }
 
     def cut(self, images: ImageBatch) -> Cut:
         """Stage 1 on the device alone: nothing of it comes to the host."""

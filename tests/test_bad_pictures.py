@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_labelling import VOCABULARY, FakeSegmenter, assert_complete, lines
+from test_labelling import VOCABULARY, FakeSegmenter, assert_complete, label, lines
 
-from ovsr_gpu.labelling import RunSummary, label_pictures
+from ovsr_gpu.labelling import RunSummary
 from ovsr_gpu.sources.files import find_pictures
 
 ODD_NAMES = [
@@ -88,7 +88,7 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSummary, Path]:
     out = tmp_path_factory.mktemp("out")
-    return label_pictures(FakeSegmenter(), find_pictures([folder]), VOCABULARY, out, batch_size=4), out
+    return label(FakeSegmenter(), find_pictures([folder]), VOCABULARY, out, batch_size=4), out
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

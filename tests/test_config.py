@@ -38,7 +38,7 @@ def test_a_given_group_wins_over_the_preset():
         (lambda: RegionConfig(background="green"), "regions.background"),
         (lambda: RecognitionConfig(templates=("a photo",)), "recognition.templates"),
         (lambda: RecognitionConfig(templates="a {}"), "recognition.templates"),
-        (lambda: RecognitionConfig(something_else=()), "recognition.something_else"),
+        (lambda: RecognitionConfig(something_else=("a", " ")), "recognition.something_else"),
         (lambda: RecognitionConfig(something_else="else"), "recognition.something_else"),
         (lambda: RecognitionConfig(shared_rank=0), "recognition.shared_rank"),
         (lambda: RecognitionConfig(threshold=1.5), "recognition.threshold"),

@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 from ovsr_gpu.export.palette import class_colors
-from ovsr_gpu.export.results import WORKERS
 from ovsr_gpu.gallery.page import GalleryFailure, GalleryPicture, write_gallery
+from ovsr_gpu.threads import WORKERS
 
 Array = np.ndarray[Any, Any]
 KEYS = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36}

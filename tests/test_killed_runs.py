@@ -20,12 +20,11 @@ RUN = """
 import sys
 from pathlib import Path
 import test_labelling
-from ovsr_gpu.labelling import label_pictures
 from ovsr_gpu.runs import store
 from ovsr_gpu.sources.files import find_pictures
 import time
 store.PART_PICTURES = int(sys.argv[3])
-summary = label_pictures(
+summary = test_labelling.label(
     test_labelling.FakeSegmenter(lambda images: time.sleep(float(sys.argv[4]))), find_pictures([sys.argv[1]]),
     test_labelling.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
 )

@@ -5,7 +5,7 @@ import errno
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,10 +22,13 @@ from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.export.overlay import OverlayWriter
 from ovsr_gpu.export.palette import PaletteWriter
 from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.labeller import Labeller
 from ovsr_gpu.labelling import label_pictures
+from ovsr_gpu.runs.summary import RunSummary
 from ovsr_gpu.sources import decode
 from ovsr_gpu.sources.decode import _TimedFile
 from ovsr_gpu.sources.files import Picture, find_pictures
+from ovsr_gpu.sources.loading import Decode
 from ovsr_gpu.stages.vocabulary import Vocabulary
 from ovsr_gpu.structures import LabelledRegions, Prediction
 from ovsr_gpu.turns import Task
@@ -124,11 +127,22 @@ def assert_complete(out: Path, names: list[str]) -> None:
         assert np.array_equal(rebuilt, class_map)
 
 
+def label(
+    segmenter: FakeSegmenter,
+    pictures: Sequence[Picture],
+    vocabulary: Vocabulary,
+    out: Path,
+    decode: Decode = decode.decode_picture,
+    **options: Any,
+) -> RunSummary:
+    return label_pictures(Labeller(segmenter, vocabulary, decode), pictures, out, **options)
+
+
 def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
     seen: list[tuple[int, int]] = []
     out = tmp_path / "out"
     segmenter = FakeSegmenter()
-    summary = label_pictures(
+    summary = label(
         segmenter, pictures, VOCABULARY, out, batch_size=4, progress=lambda done, total: seen.append((done, total))
     )
     assert segmenter.batches == [4, 4, 2] and seen == [(4, 10), (8, 10), (10, 10)]
@@ -179,8 +193,8 @@ def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[P
         monkeypatch.setattr(place, name, lambda file, read, *arguments: original(file, slowed(read), *arguments))
     else:
         monkeypatch.setattr(place, name, slowed(original))
-    summary = label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=1)
-    assert list(summary.time_shares) == ["disk", "decoding", "models", "writing"]
+    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=1)
+    assert list(summary.time_shares) == ["disk", "decoding", "models", "writing", "other"]
     assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.002)
     assert max(summary.time_shares, key=summary.time_shares.__getitem__) == slow
 
@@ -194,7 +208,7 @@ def test_pictures_decoded_elsewhere_are_counted(tmp_path: Path, pictures: list[P
         is_cpu = False
         device = torch.device("cpu")
 
-    summary = label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", decode=decode_some)
+    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", decode=decode_some)
     assert (summary.labelled, summary.decoded_on_device) == (10, 5)
 
 
@@ -202,7 +216,7 @@ def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list
     outputs = []
     for batch_size in (1, 3, 10):
         out = tmp_path / str(batch_size)
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
+        label(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
         outputs.append(results(out))
     assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 24
 
@@ -213,8 +227,8 @@ def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures
             raise RuntimeError("out of memory")
 
     segmenter = FakeSegmenter(fail)
-    summary = label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=4)
-    assert segmenter.batches == [4, 2, 4, 2, 2, 1, 1, 1]
+    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=4)
+    assert segmenter.batches == [4, 2, 4, 2, 2, 1, 1]
     assert_complete(tmp_path / "out", [str(number) for number in range(10) if number != 3])
     [error] = lines(tmp_path / "out" / "errors.jsonl")
     assert error["path"] == str(pictures[3].path) and error["stage"] == "segment"
@@ -229,11 +243,11 @@ def test_a_run_out_of_memory_goes_on_with_less_at_a_time(tmp_path: Path, picture
 
     said: list[str] = []
     segmenter = FakeSegmenter(fill)
-    label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=5, say=said.append)
+    label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=5, say=said.append)
     assert_complete(tmp_path / "out", [str(number) for number in range(10)])
     assert max(segmenter.batches[3:]) <= 3 and segmenter.halved == len(said) <= 3
     assert said[0].startswith("Out of memory: going on with 2 pictures at a time")
-    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
@@ -242,7 +256,7 @@ def test_an_error_of_the_models_ends_the_run(tmp_path: Path, pictures: list[Pict
         raise ModelError("the weights are gone")
 
     with pytest.raises(ModelError, match="weights"):
-        label_pictures(FakeSegmenter(fail), pictures, VOCABULARY, tmp_path / "out")
+        label(FakeSegmenter(fail), pictures, VOCABULARY, tmp_path / "out")
     assert_complete(tmp_path / "out", [])
 
 
@@ -251,14 +265,14 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path, pictures: list[P
     calls = iter(range(100))
 
     def interrupt(images: list[Tensor]) -> None:
-        if next(calls) == 3:
+        if next(calls) == 6:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        label_pictures(FakeSegmenter(interrupt), pictures, VOCABULARY, out, batch_size=3)
-    assert_complete(out, [str(number) for number in range(3)])  # two batches were in flight
+        label(FakeSegmenter(interrupt), pictures, VOCABULARY, out, batch_size=1)
+    assert_complete(out, ["0", "1"])  # four batches were in flight
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["interrupted"] is True and summary["labelled"] == 3
+    assert summary["interrupted"] is True and summary["labelled"] == 2
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_written(
@@ -273,33 +287,33 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_written(
 
     monkeypatch.setattr(OverlayWriter, "write", run_out_of_space)
     with pytest.raises(OvsrError, match=r"cannot be written.*No space left on device"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2)
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2)
     assert_complete(tmp_path / "out", ["0", "1", "2", "3"])
 
 
 def test_earlier_results_are_not_lost_silently(tmp_path: Path, pictures: list[Picture]) -> None:
     out = tmp_path / "out"
-    label_pictures(FakeSegmenter(), pictures[:3], VOCABULARY, out)
+    label(FakeSegmenter(), pictures[:3], VOCABULARY, out)
     before = (out / "coco.json").read_bytes()
     with pytest.raises(ValueError, match=r"already holds .*coco\.json.*--overwrite"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, out)
+        label(FakeSegmenter(), pictures, VOCABULARY, out)
     assert (out / "coco.json").read_bytes() == before
-    label_pictures(FakeSegmenter(), pictures[2:], VOCABULARY, out, overwrite=True)
+    label(FakeSegmenter(), pictures[2:], VOCABULARY, out, overwrite=True)
     assert_complete(out, [str(number) for number in range(2, 10)])
 
 
 def test_an_output_that_is_no_folder_or_cannot_be_written(tmp_path: Path, pictures: list[Picture]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file")
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file")
     with pytest.raises(OvsrError, match="cannot be written"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file" / "below")
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file" / "below")
 
 
 def test_a_folder_with_other_files_is_no_obstacle(tmp_path: Path, pictures: list[Picture]) -> None:
     (tmp_path / "out" / "labels").mkdir(parents=True)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out")
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out")
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
@@ -317,73 +331,71 @@ def interrupt_at(number: int, error: BaseException) -> Callable[[list[Tensor]], 
 @pytest.mark.parametrize("number", [0, 1, 3])
 def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: list[Picture], batch_size, number) -> None:
     pictures[1].path.write_text("no picture")
-    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole", batch_size=2)
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole", batch_size=2)
     out, arguments = tmp_path / "out", (pictures, VOCABULARY, tmp_path / "out")
     for attempt in (number, 2):
         with pytest.raises(KeyboardInterrupt):
             segmenter = FakeSegmenter(interrupt_at(attempt, KeyboardInterrupt()))
-            label_pictures(segmenter, *arguments, batch_size=batch_size, resume=True)
+            label(segmenter, *arguments, batch_size=batch_size, resume=True)
         assert json.loads((out / "summary.json").read_text())["interrupted"] is True
     segmenter = FakeSegmenter()
-    summary = label_pictures(segmenter, *arguments, batch_size=batch_size, resume=True)
+    summary = label(segmenter, *arguments, batch_size=batch_size, resume=True)
     assert sum(segmenter.batches) == 9 - summary.resumed + (1 if summary.failed and summary.resumed >= 2 else 0)
     assert (summary.labelled, summary.failed, summary.interrupted) == (9, 1, False)
     assert results(out) == results(tmp_path / "whole")
     again = FakeSegmenter()
-    assert label_pictures(again, *arguments, batch_size=batch_size, resume=True).resumed == 10 and again.batches == []
+    assert label(again, *arguments, batch_size=batch_size, resume=True).resumed == 10 and again.batches == []
     assert results(out) == results(tmp_path / "whole")
 
 
 def test_new_pictures_are_added_to_a_finished_run(tmp_path: Path, pictures: list[Picture]) -> None:
-    label_pictures(FakeSegmenter(), pictures[:4], VOCABULARY, tmp_path / "out")
+    label(FakeSegmenter(), pictures[:4], VOCABULARY, tmp_path / "out")
     segmenter = FakeSegmenter()
-    summary = label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", resume=True)
+    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", resume=True)
     assert (summary.labelled, summary.resumed, sum(segmenter.batches)) == (10, 4, 6)
-    label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
 def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, pictures: list[Picture]) -> None:
-    label_pictures(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
+    label(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
     other = FakeSegmenter()
     other.config = Config(preset="paper")
     with pytest.raises(ValueError, match=r"config\.clustering\.count_rule was 'merge_cost' and is 'effective_rank'"):
-        label_pictures(other, pictures, VOCABULARY, tmp_path / "out", resume=True)
+        label(other, pictures, VOCABULARY, tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="batch_size was 8 and is 4"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
     with pytest.raises(ValueError, match=r"vocabulary\.synonyms was .*'dog'.* and is .*'cat'"):
-        label_pictures(FakeSegmenter(), pictures, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
+        label(FakeSegmenter(), pictures, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json cannot be read"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").unlink()
-    with pytest.raises(ValueError, match="no run to resume"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match="no run to go on with"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="either resumed or overwritten"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path, pictures: list[Picture]) -> None:
     def second(images: list[Tensor]) -> None:
         with pytest.raises(OvsrError, match="another run is writing"):
-            label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+            label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
         seen.append(len(images))
 
     seen: list[int] = []
-    label_pictures(FakeSegmenter(second), pictures, VOCABULARY, tmp_path / "out", batch_size=5)
+    label(FakeSegmenter(second), pictures, VOCABULARY, tmp_path / "out", batch_size=5)
     assert seen == [5, 5]
     assert_complete(tmp_path / "out", [str(number) for number in range(10)])
 
 
 def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, pictures: list[Picture]) -> None:
     answers = iter([False, False, True, True, True])
-    summary = label_pictures(
-        FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers)
-    )
+    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers))
     assert summary.interrupted and summary.labelled == 6
     assert_complete(tmp_path / "out", [str(number) for number in range(6)])
     late = iter([False, False])  # asked for when nothing is left
-    again = label_pictures(
+    again = label(
         FakeSegmenter(),
         pictures,
         VOCABULARY,
@@ -399,8 +411,8 @@ def test_too_many_failures_end_a_run(tmp_path: Path, pictures: list[Picture]) ->
     for picture in pictures[2:6]:
         picture.path.write_text("no picture")
     with pytest.raises(OvsrError, match=r"pictures failed, more than the 1 allowed.*not an image"):
-        label_pictures(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
     assert_complete(tmp_path / "out", ["0", "1"])
     segmenter = FakeSegmenter()
-    summary = label_pictures(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
+    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
     assert (summary.labelled, summary.failed) == (6, 4)

@@ -18,6 +18,7 @@ from ovsr_gpu.export.atomic import replacing, write_json
 from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.palette import class_colors, label_image
 from ovsr_gpu.export.record import Array
+from ovsr_gpu.labeller import Labeller
 from ovsr_gpu.labelling import label_pictures
 from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.runs.store import ANNOTATION, Store
@@ -96,7 +97,7 @@ def label_scenes(
     """
     files = [_file(out / PICTURES, seed) for seed in TEST_SEEDS[: len(scenes)]]
     pictures = [Picture(file, file.stem) for file in files]
-    run = label_pictures(segmenter, pictures, Vocabulary.parse(CLASSES), out / LABELLED, progress=progress)
+    run = label_pictures(Labeller(segmenter, Vocabulary.parse(CLASSES)), pictures, out / LABELLED, progress=progress)
     if run.failed:
         raise OvsrError(f"{run.failed} scenes could not be labelled, the first because {run.failures[0].reason}")
     labelled = list(_read_results(out, scenes))

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from ovsr_gpu import __version__
 from ovsr_gpu.export.atomic import json_line, replacing
+from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
-Row = dict[str, Any]
 
-
-def write_coco(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[str], path: Path) -> None:
-    """Write images, annotations with run-length masks and scores, and categories numbered from 1.
-
-    pictures: goes through the pictures of a store, each the list of its regions, from the start whenever it is called;
-    one is in memory at a time.
-    """
+def write_coco(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+    """Write images, annotations with run-length masks and scores, and categories numbered from 1."""
     names = [*classes, SOMETHING_ELSE]
     categories = ({"id": number, "name": name} for number, name in enumerate(names, start=1))
     description = f"Labelled by ovsr-gpu {__version__}"
-    write_data_set(path, description, pictures(), _annotations(pictures()), categories)
+    annotations = _annotations(pictures(ANNOTATION))
+    write_data_set(out / "coco.json", description, pictures(ANNOTATION), annotations, categories)
 
 
 def write_data_set(

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ovsr_gpu.export.coco import Row, write_coco
+from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.labelme import write_labelme
 from ovsr_gpu.export.panoptic import write_panoptic
 from ovsr_gpu.export.voc import write_voc
+from ovsr_gpu.export.webdataset import write_webdataset
 from ovsr_gpu.export.yolo import write_yolo
 from ovsr_gpu.runs.manifest import class_names
-from ovsr_gpu.runs.store import ANNOTATION, Store
+from ovsr_gpu.runs.store import Pictures, Row, Store
 
-Format = Callable[[Callable[[], Iterator[list[Row]]], Sequence[str], Path], None]
+Format = Callable[[Pictures, Sequence[str], Path], None]
 
 FORMATS: dict[str, Format] = {
-    "coco": lambda pictures, classes, out: write_coco(pictures, classes, out / "coco.json"),
+    "coco": write_coco,
     "coco-panoptic": write_panoptic,
     "yolo": write_yolo,
     "voc": write_voc,
     "labelme": write_labelme,
+    "webdataset": write_webdataset,
 }
-"""What writes each format into a folder, from something that goes through the pictures of a store, one in memory."""
+"""What writes each format into a folder."""
 
 
 def export_run(
@@ -34,7 +36,7 @@ def export_run(
     """Write the pictures of the run in the folder `run` into the folder `out` in one of `FORMATS`.
 
     Pictures are referred to by their paths, not copied. `progress` is called with the number of pictures done and of
-    all pictures; the two formats of COCO go through them twice, and so does it.
+    all pictures; some formats go through them two or three times, and so does it.
 
     Raises ValueError for an unknown format, an output folder that is not empty, a run that is none, and for what the
     format cannot express.
@@ -46,8 +48,8 @@ def export_run(
     classes, store = class_names(run), Store(run)
     total = len(store.names()) - sum(1 for _ in store.failures())
 
-    def pictures() -> Iterator[list[Row]]:
-        for done, regions in enumerate(store.pictures(ANNOTATION), start=1):
+    def pictures(columns: Sequence[str]) -> Iterator[list[Row]]:
+        for done, regions in enumerate(store.pictures(columns), start=1):
             yield regions
             progress(done, total)
 

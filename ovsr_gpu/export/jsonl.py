@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ovsr_gpu.export.atomic import json_line, replacing
+from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
 
@@ -30,15 +31,16 @@ class LineFile:
         self._file.close()
 
 
-def write_jsonl(rows: Iterable[dict[str, Any]], classes: Sequence[str], path: Path) -> None:
-    """Write the rows of a store, in their order, a line a region."""
+def write_jsonl(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+    """Write `regions.jsonl`, a line a region, in the order of the store."""
     names = [*classes, SOMETHING_ELSE]
-    with replacing(path) as file:
-        for row in rows:
-            file.write(json_line(_describe(row, names)))
+    with replacing(out / "regions.jsonl") as file:
+        for regions in pictures([*ANNOTATION, "probabilities"]):
+            for row in regions:
+                file.write(json_line(_describe(row, names)))
 
 
-def _describe(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _describe(row: Row, names: Sequence[str]) -> dict[str, Any]:
     return {
         "picture": row["picture"],
         "file": row["file"],

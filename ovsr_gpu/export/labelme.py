@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ovsr_gpu.export.atomic import write_json
-from ovsr_gpu.export.coco import Row
 from ovsr_gpu.export.polygons import polygons
+from ovsr_gpu.runs.store import ANNOTATION, Pictures
 from ovsr_gpu.sources.locations import absolute
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
@@ -15,10 +15,10 @@ VERSION = "5.0.0"
 """Of labelme's format; later ones read it as well."""
 
 
-def write_labelme(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[str], out: Path) -> None:
+def write_labelme(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
     """Write a polygon a region, "something else" among them, so that it can be given a name by hand."""
     names = [*classes, SOMETHING_ELSE]
-    for regions in pictures():
+    for regions in pictures(ANNOTATION):
         first = regions[0]
         shapes = [
             {

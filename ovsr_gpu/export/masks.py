@@ -1,4 +1,4 @@
-"""The masks of a picture's regions as COCO's compressed run lengths."""
+"""The masks of a picture's regions, out of COCO's compressed run lengths."""
 
 from __future__ import annotations
 
@@ -7,13 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask
 
-from ovsr_gpu.export.coco import Row
 from ovsr_gpu.export.record import Array
-
-
-def encode_mask(inside: Array) -> str:
-    """The counts of a `[H, W]` bool mask."""
-    return mask.encode(np.asfortranarray(inside, dtype=np.uint8))["counts"].decode("ascii")
+from ovsr_gpu.runs.store import Row
 
 
 def paint_regions(regions: Sequence[Row], values: Sequence[int]) -> Array:

@@ -13,7 +13,7 @@ from ovsr_gpu.export.atomic import replacing
 from ovsr_gpu.export.fonts import Font, choose_font
 from ovsr_gpu.export.palette import class_colors
 from ovsr_gpu.export.record import Array, LabelledPicture
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE, Vocabulary
 
 LONGEST_SIDE = 1600
 SHORTEST_LONG_SIDE = 256
@@ -28,10 +28,10 @@ PAPER, INK, FAINT_INK = (255, 255, 255), (32, 32, 32), (120, 120, 120)
 class OverlayWriter:
     """`overlays/<name>.png`, see `draw_overlay`."""
 
-    def __init__(self, out: Path, classes: Sequence[str]) -> None:
+    def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
         self._folder = out / "overlays"
-        self._names = [*classes, SOMETHING_ELSE]
-        self._colors = class_colors(len(classes))
+        self._names = [*vocabulary.names, SOMETHING_ELSE]
+        self._colors = class_colors(len(vocabulary))
 
     def write(self, record: LabelledPicture) -> None:
         image = draw_overlay(record, self._names, self._colors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,56 @@ from PIL import Image
 
 from ovsr_gpu import __version__
 from ovsr_gpu.export.atomic import replacing
-from ovsr_gpu.export.coco import Row, write_data_set
+from ovsr_gpu.export.coco import write_data_set
 from ovsr_gpu.export.masks import paint_regions
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.export.record import Array, LabelledPicture
+from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE, Vocabulary
 
 
-def write_panoptic(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[str], out: Path) -> None:
-    """Write every region as a segment of its picture, numbered from 1, and categories numbered from 1.
+class PanopticWriter:
+    """`panoptic/<name>.png`: every region is a segment, whose number, from 1 on, is its colour R + 256 G + 65536 B."""
 
-    A segment's number is its colour, R + 256 G + 65536 B. All categories are things, because every region is a segment
-    of its own, while "stuff" would have one segment a class.
+    def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
+        self._out = out
+
+    def write(self, record: LabelledPicture) -> None:
+        _write_segments(record.picture.name, record.region_map + 1, self._out)
+
+
+def write_panoptic(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+    """Write what `PanopticWriter` and `write_panoptic_json` write, all of it from the store."""
+    for regions in pictures(ANNOTATION):
+        _write_segments(regions[0]["picture"], paint_regions(regions, range(1, len(regions) + 1)), out)
+    write_panoptic_json(pictures, classes, out)
+
+
+def write_panoptic_json(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+    """Write the segments of all pictures, and categories numbered from 1.
+
+    All categories are things, because every region is a segment of its own, while "stuff" would have one segment a
+    class.
     """
     names = [*classes, SOMETHING_ELSE]
     categories = ({"id": number, "name": name, "isthing": 1} for number, name in enumerate(names, start=1))
     description = f"Labelled by ovsr-gpu {__version__}; all categories are things, since every region is a segment"
-    annotations = (_write_picture(number, regions, out) for number, regions in enumerate(pictures(), start=1))
-    write_data_set(out / "panoptic.json", description, pictures(), annotations, categories)
+    annotations = _annotations(pictures(ANNOTATION))
+    write_data_set(out / "panoptic.json", description, pictures(ANNOTATION), annotations, categories)
 
 
-def _write_picture(image: int, regions: list[Row], out: Path) -> dict[str, Any]:
-    name = f"{regions[0]['picture']}.png"
-    numbers = paint_regions(regions, range(1, len(regions) + 1))
+def _write_segments(name: str, numbers: Array, out: Path) -> None:
     colors = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
-    with replacing(out / "panoptic" / name) as file:
+    with replacing(out / "panoptic" / f"{name}.png") as file:
         Image.fromarray(colors).save(file, format="PNG")
-    return {
-        "image_id": image,
-        "file_name": name,
-        "segments_info": [_segment(number, row) for number, row in enumerate(regions, start=1)],
-    }
+
+
+def _annotations(pictures: Iterator[list[Row]]) -> Iterator[dict[str, Any]]:
+    for image, regions in enumerate(pictures, start=1):
+        yield {
+            "image_id": image,
+            "file_name": f"{regions[0]['picture']}.png",
+            "segments_info": [_segment(number, row) for number, row in enumerate(regions, start=1)],
+        }
 
 
 def _segment(number: int, row: Row) -> dict[str, Any]:

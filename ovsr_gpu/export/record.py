@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from ovsr_gpu.export.run_lengths import LateRunLengths
 from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.structures import Prediction
 from ovsr_gpu.transfers import LateTensors
@@ -22,7 +23,8 @@ class LabelledPicture:
 
     pixels: `[H, W, 3]` uint8. class_map, region_map: `[H, W]` int32. boxes: `[n, 4]` int64, (x0, y0, x1, y1), x1 and
     y1 exclusive. areas: `[n]` int64, pixels. class_index: `[n]` int64, L for "something else". scores: `[n]` float32.
-    probabilities: `[n, L+1]` float32. embeddings: `[n, E]` float32, unit length.
+    probabilities: `[n, L+1]` float32. embeddings: `[n, E]` float32, unit length. run_lengths: the n masks as COCO's
+    compressed counts.
     """
 
     picture: Picture
@@ -35,6 +37,7 @@ class LabelledPicture:
     scores: Array
     probabilities: Array
     embeddings: Array
+    run_lengths: Sequence[str]
 
 
 class Writer(Protocol):
@@ -49,10 +52,16 @@ class Writer(Protocol):
 class LateRecords:
     """A prediction for a list of B pictures on its way to the host, as one record a picture.
 
-    pixels: the B `[3, H, W]` uint8 pictures that the prediction was made for, on any device.
+    run_lengths: of its regions. pixels: the B `[3, H, W]` uint8 pictures that it was made for, on any device.
     """
 
-    def __init__(self, prediction: Prediction, pictures: Sequence[Picture], pixels: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        prediction: Prediction,
+        run_lengths: LateRunLengths,
+        pictures: Sequence[Picture],
+        pixels: Sequence[Tensor],
+    ) -> None:
         regions = prediction.regions
         self._pictures = pictures
         self._columns = LateTensors(
@@ -68,11 +77,15 @@ class LateRecords:
         )
         self._maps = [LateTensors(*maps) for maps in (prediction.class_map, prediction.region_map)]
         self._pixels = [LateTensors(rgb.permute(1, 2, 0)) for rgb in pixels]
+        self._run_lengths = run_lengths
 
     def wait(self) -> list[LabelledPicture]:
         """The records, once they have arrived."""
         counts, *columns = (column.numpy() for column in self._columns.wait())
-        by_column = [np.split(column, np.cumsum(counts)[:-1]) for column in columns]
+        stops = np.cumsum(counts)
+        by_column: list[list[Any]] = [np.split(column, stops[:-1]) for column in columns]
+        run_lengths = self._run_lengths.read()
+        by_column.append([run_lengths[stop - count : stop] for stop, count in zip(stops, counts, strict=True)])
         class_maps, region_maps = (maps.wait() for maps in self._maps)
         return [
             LabelledPicture(picture, rgb.wait()[0].numpy(), class_map.numpy(), region_map.numpy(), *own)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ovsr_gpu.export.atomic import replacing
-from ovsr_gpu.export.coco import Row
 from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.record import Array
+from ovsr_gpu.runs.store import ANNOTATION, Pictures
 
 BACKGROUND = "background"
 MOST = 254
 """The classes, and the objects of a picture, that VOC can have: of 256 values 0 is background and 255 "ignore"."""
 
 
-def write_voc(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[str], out: Path) -> None:
+def write_voc(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
     """Write `SegmentationClass/` and `SegmentationObject/` as palette PNGs, `labelmap.txt` and the list of pictures.
 
     Classes are numbered from 1, and so are the regions of a picture that have one; "something else" is background.
@@ -30,7 +30,7 @@ def write_voc(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[str
     with replacing(out / "labelmap.txt") as file:
         file.write(label_map.encode())
     with replacing(out / "ImageSets" / "Segmentation" / "default.txt") as names:
-        for regions in pictures():
+        for regions in pictures(ANNOTATION):
             name = regions[0]["picture"]
             if name != name.strip() or name.startswith("#") or len(name.splitlines()) != 1:
                 raise ValueError(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from ovsr_gpu.export.atomic import replacing
-from ovsr_gpu.export.coco import Row
 from ovsr_gpu.export.polygons import polygons
+from ovsr_gpu.runs.store import ANNOTATION, Pictures
 
 NOTE = """\
 # images/ holds links to the pictures. One that is behind a URL or in an archive, or that this system cannot link, goes
@@ -19,7 +19,7 @@ NOTE = """\
 """
 
 
-def write_yolo(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[str], out: Path) -> None:
+def write_yolo(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
     """Write a line a region: the class, then the points of its polygon as fractions of the picture's width and height.
 
     Regions of "something else" are left out: what has no label is background to Ultralytics. A label stands where
@@ -28,7 +28,7 @@ def write_yolo(pictures: Callable[[], Iterator[list[Row]]], classes: Sequence[st
     content = {"train": "images", "val": "images", "names": dict(enumerate(classes))}
     with replacing(out / "data.yaml") as file:
         file.write((NOTE + yaml.safe_dump(content, allow_unicode=True, sort_keys=False)).encode())
-    for regions in pictures():
+    for regions in pictures(ANNOTATION):
         name, picture = regions[0]["picture"], regions[0]["file"]
         size = (regions[0]["width"], regions[0]["height"])
         folder, _, last = f"/images/{name}".rpartition("/images/")  # a name may have a folder "images" as well

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -16,9 +15,9 @@ from typing import IO, Any
 
 from ovsr_gpu.export.palette import class_colors
 from ovsr_gpu.export.record import Array
-from ovsr_gpu.export.results import WORKERS
 from ovsr_gpu.gallery.images import write_images
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.threads import map_ahead
 
 FOLDER, PAGE, DATA = "gallery", "index.html", "data.js"
 STATIC_FILES = {"page.html": PAGE, "page.css": "page.css", "grid.js": "grid.js", "page.js": "page.js"}
@@ -70,8 +69,8 @@ def write_gallery(
     with _replacing_folder(folder) as made:
         for source, name in STATIC_FILES.items():
             (made / name).write_bytes((files(__package__) / source).read_bytes())
-        with (made / DATA).open("w", encoding="ascii") as data, ThreadPoolExecutor(WORKERS) as pool:
-            drawn = _draw_all(pool, pictures, len(classes), made)
+        with (made / DATA).open("w", encoding="ascii") as data:
+            drawn = map_ahead(partial(_draw, classes=len(classes), folder=made), enumerate(pictures))
             _write_data(data, _counted(drawn, progress), failures, classes, title)
     return folder / PAGE
 
@@ -92,20 +91,8 @@ def _replacing_folder(folder: Path) -> Iterator[Path]:
 Outcome = dict[str, Any] | GalleryFailure
 
 
-def _draw_all(
-    pool: ThreadPoolExecutor, pictures: Iterable[GalleryPicture], classes: int, folder: Path
-) -> Iterator[Outcome]:
-    """What came of each picture, in order; no more of them are under way than there are threads."""
-    waiting: deque[Future[Outcome]] = deque()
-    for number, picture in enumerate(pictures):
-        if len(waiting) == WORKERS:
-            yield waiting.popleft().result()
-        waiting.append(pool.submit(_draw, picture, number, classes, folder))
-    for outcome in waiting:
-        yield outcome.result()
-
-
-def _draw(picture: GalleryPicture, number: int, classes: int, folder: Path) -> Outcome:
+def _draw(numbered: tuple[int, GalleryPicture], classes: int, folder: Path) -> Outcome:
+    number, picture = numbered
     try:
         pixels, class_map = picture.pixels(), picture.class_map()
         height, width = class_map.shape

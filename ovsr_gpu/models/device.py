@@ -65,6 +65,19 @@ def choose_device(wanted: str | torch.device) -> torch.device:
     return device
 
 
+def choose_devices(wanted: str) -> list[torch.device]:
+    """The devices named, with commas between them; "all" is every CUDA device that there is.
+
+    Raises ValueError as `choose_device` does, and where "all" are none.
+    """
+    if wanted != "all":
+        return [choose_device(name.strip()) for name in wanted.split(",")]
+    devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    if not devices:
+        raise ValueError("there is no CUDA device here that 'all' could stand for; name 'cpu' or leave it out")
+    return devices
+
+
 def clip_dtype(device: torch.device, config: ModelConfig) -> torch.dtype:
     """What CLIP's image tower computes in."""
     precision = config.clip_precision or ("float16" if device.type == "cuda" else "float32")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ovsr_gpu.environment import versions
 from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.stages.vocabulary import Vocabulary
 
@@ -18,17 +19,32 @@ FILE = "run.json"
 SCHEMA = 2
 """Of the folder's files; a run of another schema cannot go on."""
 
+NAMES_OF_WEIGHTS = frozenset(
+    {"config.models.backbone_weights", "config.models.clip", "config.models.clip_weights", "clip.model", "clip.weights"}
+)
+"""Where the weights came from: they may move, their hash tells whether they are the same."""
+
 SHOWN = 5
 
 
-def describe_run(segmenter: Segmenter, vocabulary: Vocabulary, batch_size: int) -> dict[str, Any]:
-    """Everything that the results depend on, as JSON has it: to the last bit also on how pictures are batched."""
+def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
+    """What a run's results depend on of its models and their settings."""
+    return {"config": asdict(segmenter.config), **segmenter.identity, "versions": versions()}
+
+
+def describe_run(
+    models: dict[str, Any], vocabulary: Vocabulary, outputs: Sequence[str], batch_size: int
+) -> dict[str, Any]:
+    """Everything that the results depend on, as JSON has it: to the last bit also on how pictures are batched.
+
+    models: see `describe_segmenter`.
+    """
     description = {
         "schema": SCHEMA,
-        "config": asdict(segmenter.config),
         "vocabulary": asdict(vocabulary),
+        "outputs": list(outputs),
         "batch_size": batch_size,
-        **segmenter.identity,
+        **models,
     }
     return json.loads(json.dumps(description))
 
@@ -37,21 +53,24 @@ def write_manifest(out: Path, description: dict[str, Any]) -> None:
     write_json(out / FILE, description)
 
 
-def check_manifest(out: Path, description: dict[str, Any]) -> None:
-    """Raises ValueError, with the differences, where the run in `out` was made with something else."""
-    try:
-        before = json.loads((out / FILE).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"the run in {str(out)!r} cannot go on: its {FILE} cannot be read ({error})") from error
+def check_manifest(out: Path, description: dict[str, Any]) -> list[str]:
+    """Compare the run in `out` with what it would go on with, and tell the versions that have changed since.
+
+    Raises ValueError, with the differences, where it was made with something else.
+    """
+    before = _read(out)
     then, now = dict(_flat(before)), dict(_flat(description))
     changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
-    if changed:
-        told = [f"{key} was {then.get(key)!r} and is {now.get(key)!r}" for key in changed[:SHOWN]]
-        more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    newer = [key for key in changed if key.startswith("versions.")]
+    different = [key for key in changed if key not in newer and key not in NAMES_OF_WEIGHTS]
+    told = [f"{key} was {then.get(key)!r} and is {now.get(key)!r}" for key in different[:SHOWN]]
+    if different:
+        more = f", and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         raise ValueError(
             f"the run in {str(out)!r} was made with something else: {'; '.join(told)}{more}; "
             "resume it with its own settings, or name another folder"
         )
+    return [f"{key.removeprefix('versions.')} was {then.get(key)} and is {now.get(key)}" for key in newer]
 
 
 def class_names(out: Path) -> list[str]:
@@ -59,10 +78,17 @@ def class_names(out: Path) -> list[str]:
 
     Raises ValueError where there is none.
     """
+    return _read(out)["vocabulary"]["names"]
+
+
+def _read(out: Path) -> dict[str, Any]:
     try:
-        return json.loads((out / FILE).read_text("utf-8"))["vocabulary"]["names"]
-    except (OSError, ValueError, LookupError) as error:
+        manifest = json.loads((out / FILE).read_text("utf-8"))
+        if not isinstance(manifest, dict) or "vocabulary" not in manifest:
+            raise ValueError("it holds something else")
+    except (OSError, ValueError) as error:
         raise ValueError(f"{str(out)!r} is not the folder of a run: {FILE} cannot be read ({error})") from error
+    return manifest
 
 
 def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

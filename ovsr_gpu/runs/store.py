@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from itertools import groupby
@@ -14,11 +15,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import DTypeLike
 from pyarrow import parquet
 
 from ovsr_gpu.export.atomic import replacing
-from ovsr_gpu.export.masks import encode_mask
 from ovsr_gpu.export.record import Array, LabelledPicture
+
+Row = dict[str, Any]
+"""A region, by the columns of `SCHEMA` that were asked for."""
+
+Pictures = Callable[[Sequence[str]], Iterator[list[Row]]]
+"""What goes through the pictures of a store, each the list of its regions with the given columns, "picture" among them,
+from the start whenever it is called; one is in memory at a time."""
 
 FOLDER = "store"
 PART_PICTURES = 4096
@@ -59,72 +67,114 @@ class Failure:
     reason: str
 
 
-Item = list[dict[str, Any]] | Failure
+@dataclass(frozen=True)
+class LabelledBatch:
+    """What became of a batch of pictures.
+
+    regions: the rows of those that were labelled, see `table_of`; failures: the others.
+    waited: seconds that the models' thread waited, see `runs.waits`. decoded_on_device: how many were.
+    """
+
+    regions: pa.Table
+    failures: list[Failure]
+    labelled: int
+    waited: dict[str, float]
+    decoded_on_device: int
+
+    @property
+    def pictures(self) -> int:
+        return self.labelled + len(self.failures)
 
 
 class StoreWriter:
-    """Takes pictures and failures in their order, and keeps them batch by batch: a batch whole or not at all.
+    """Takes batches in their order and keeps each whole or not at all.
 
-    A run that goes on thus begins with a batch, and its batches are those that it would have had.
+    A run that goes on thus begins with a batch, and its batches are those that it would have had. Parts are written
+    beside everything else, by a thread; what goes wrong there is raised by a later call.
     """
 
     def __init__(self, out: Path) -> None:
         self._folder = out / FOLDER
         self._folder.mkdir(parents=True, exist_ok=True)
         self._next = 1 + max((_number(path) for path in _parts(out)), default=-1)
-        self._batch: list[Item] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ovsr-store")
+        self._writing: Future[None] | None = None
         self._begin_part()
 
     def _begin_part(self) -> None:
-        self._part: list[Item] = []
+        self._part: list[LabelledBatch] = []
         self._start = time.monotonic()
 
-    def add(self, item: Item) -> None:
-        """Take the rows of a picture, see `rows_of`, or a failure."""
-        self._batch.append(item)
-
-    def end_batch(self) -> None:
-        """Take what was added as a batch; now and then the batches since then are written."""
-        self._part += self._batch
-        self._batch = []
-        if len(self._part) >= PART_PICTURES or time.monotonic() - self._start >= PART_SECONDS:
-            self.close()
+    def add(self, batch: LabelledBatch) -> None:
+        """Take a batch, whose other files are complete; now and then those since the last part are written."""
+        self._part.append(batch)
+        pictures = sum(batch.pictures for batch in self._part)
+        if pictures >= PART_PICTURES or time.monotonic() - self._start >= PART_SECONDS:
+            self._write_part()
 
     def close(self) -> None:
-        """Write the batches since the last part, after everything that was written about them is on the disk."""
-        if self._part:
-            rows = [row for item in self._part if not isinstance(item, Failure) for row in item]
-            failures = json.dumps([asdict(item) for item in self._part if isinstance(item, Failure)])
-            table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata({"failures": failures})
-            if hasattr(os, "sync"):
-                os.sync()
-            with replacing(self._folder / f"part-{self._next:06}.parquet", durable=True) as file:
-                parquet.write_table(table, file, compression="zstd")
-            self._next += 1
+        """Write the batches since the last part, and wait until all is on the disk."""
+        with self._thread:
+            if self._part:
+                self._write_part()
+            self._wait()
+
+    def _write_part(self) -> None:
+        self._wait()
+        self._writing = self._thread.submit(_write_part, self._folder / f"part-{self._next:06}.parquet", self._part)
+        self._next += 1
         self._begin_part()
 
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
-def rows_of(record: LabelledPicture) -> list[dict[str, Any]]:
-    """The rows of a finished picture, by `SCHEMA`."""
-    height, width = record.region_map.shape
-    return [
-        {
-            "picture": text(record.picture.name),
-            "file": text(str(record.picture.path)),
-            "source": text(json.dumps(record.picture.source)) if record.picture.source else None,
-            "height": height,
-            "width": width,
-            "region": region,
-            "box": record.boxes[region].tolist(),
-            "area": int(record.areas[region]),
-            "class_index": int(record.class_index[region]),
-            "score": float(record.scores[region]),
-            "probabilities": record.probabilities[region].tolist(),
-            "rle": encode_mask(record.region_map == region),
-            "embedding": record.embeddings[region].astype(np.float16),
-        }
-        for region in range(len(record.areas))
+
+def _write_part(path: Path, batches: Sequence[LabelledBatch]) -> None:
+    """Write a part after everything that was written before is on the disk."""
+    failures = json.dumps([asdict(failure) for batch in batches for failure in batch.failures])
+    table = pa.concat_tables(batch.regions for batch in batches).replace_schema_metadata({"failures": failures})
+    if hasattr(os, "sync"):
+        os.sync()
+    with replacing(path, durable=True) as file:
+        parquet.write_table(table, file, compression="zstd")
+
+
+def table_of(records: Sequence[LabelledPicture]) -> pa.Table:
+    """The rows of finished pictures, by `SCHEMA`."""
+    if not records:
+        return SCHEMA.empty_table()
+    counts = [len(record.areas) for record in records]
+    pictures = [record.picture for record in records]
+    sources = [text(json.dumps(picture.source)) if picture.source else None for picture in pictures]
+    owner = np.repeat(np.arange(len(records)), counts)
+    of_pictures = (
+        [text(picture.name) for picture in pictures],
+        [text(str(picture.path)) for picture in pictures],
+        sources,
+        *np.array([record.region_map.shape for record in records]).T,
+    )
+    columns = [
+        *(pa.array(values).take(pa.array(owner)) for values in of_pictures),
+        pa.array(np.concatenate([np.arange(count) for count in counts])),
+        _lists(records, "boxes"),
+        *(pa.array(_joined(records, name)) for name in ("areas", "class_index", "scores")),
+        _lists(records, "probabilities"),
+        pa.array([counts for record in records for counts in record.run_lengths]),
+        _lists(records, "embeddings", np.float16),
     ]
+    return pa.table([column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
+
+
+def _joined(records: Sequence[LabelledPicture], name: str) -> Array:
+    return np.concatenate([getattr(record, name) for record in records])
+
+
+def _lists(records: Sequence[LabelledPicture], name: str, dtype: DTypeLike | None = None) -> pa.FixedSizeListArray:
+    """A list a region."""
+    values = _joined(records, name).astype(dtype, copy=False) if dtype else _joined(records, name)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
 
 
 class Store:
@@ -133,15 +183,20 @@ class Store:
     def __init__(self, out: Path) -> None:
         self._parts = _parts(out)
 
-    def rows(self, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The regions in the order of the pictures, with all or some `columns` of `SCHEMA`."""
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The parts, each a table of these `columns` of `SCHEMA`."""
+        for path in self._parts:
+            yield parquet.read_table(path, columns=columns)
+
+    def rows(self, columns: Sequence[str]) -> Iterator[Row]:
+        """The regions in the order of the pictures, with these `columns` of `SCHEMA`."""
         for path in self._parts:
             with parquet.ParquetFile(path) as part:
                 for batch in part.iter_batches(batch_size=1024, columns=columns):
                     yield from batch.to_pylist()
 
-    def pictures(self, columns: Sequence[str] | None = None) -> Iterator[list[dict[str, Any]]]:
-        """The regions, a list a picture; `columns` must include "picture"."""
+    def pictures(self, columns: Sequence[str]) -> Iterator[list[Row]]:
+        """The regions, a list a picture, see `Pictures`."""
         for _, rows in groupby(self.rows(columns), key=lambda row: row["picture"]):
             yield list(rows)
 

@@ -84,8 +84,11 @@ def open_picture(path: str | os.PathLike[str]) -> Iterator[PictureFile]:
 
 
 @contextmanager
-def open_bytes(shown: str, read: Callable[[], bytes]) -> Iterator[PictureBytes]:
-    """The same for a picture that `read()` gives as bytes and that messages call `shown`."""
+def open_bytes(shown: str, read: Callable[[], bytes], disk_seconds: float = 0.0) -> Iterator[PictureBytes]:
+    """The same for a picture that `read()` gives as bytes and that messages call `shown`.
+
+    disk_seconds: what it cost before.
+    """
     with _errors_naming(shown):
         start = time.perf_counter()
         data = read()
@@ -93,7 +96,7 @@ def open_bytes(shown: str, read: Callable[[], bytes]) -> Iterator[PictureBytes]:
             raise PictureError("the file is empty")
         if len(data) > LARGEST:
             raise PictureError(f"it has more than {LARGEST} bytes")
-        yield PictureBytes(data, time.perf_counter() - start)
+        yield PictureBytes(data, disk_seconds + time.perf_counter() - start)
 
 
 def decode_picture(file: BinaryIO) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import starmap
 from typing import BinaryIO
 
 from torch import Tensor
@@ -15,12 +15,12 @@ from torch import Tensor
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.sources.decode import decode_picture
 from ovsr_gpu.sources.picture import Picture
+from ovsr_gpu.threads import WORKERS
 from ovsr_gpu.turns import Task, in_turns
 
 PIXEL_BUDGET = 64_000_000
 """Pixels of a padded batch, and decoded pixels that may wait for the model."""
 
-WORKERS = min(8, os.cpu_count() or 1)
 Decode = Callable[[BinaryIO], Tensor]
 
 
@@ -48,49 +48,62 @@ class LoadedPicture:
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """Pictures in the order of the sources, the unreadable ones among them.
+    """Pictures in the order of the sources, the unreadable ones among them, that go through the models together.
 
-    canvas: the readable ones as one batch, being gathered.
+    canvas: the readable ones as one batch, being gathered. is_last: of the batch that they were given in.
     """
 
     pictures: list[LoadedPicture]
     canvas: Future[ImageBatch]
+    is_last: bool
 
 
 def load_batches(
-    pictures: Iterable[Picture], batch_size: int, *, decode: Decode = decode_picture, pinned: bool = False
+    batches: Iterable[Sequence[Picture]], *, decode: Decode = decode_picture, pinned: bool = False
 ) -> Generator[LoadedBatch, None, None]:
-    """Yield all pictures in their order, also the unreadable ones, in batches of up to `batch_size`.
+    """Yield all pictures in their order, also the unreadable ones, batch by batch.
 
-    A batch is smaller where its pictures, each padded to the largest height and width among them, would exceed
+    A batch comes in pieces where its pictures, each padded to the largest height and width among them, would exceed
     `PIXEL_BUDGET` pixels; a picture larger than that stands alone. While a batch is in use the next one is gathered,
-    in pinned memory if `pinned`. `decode` is called by several threads at once; it may leave pictures on a device.
+    in pinned memory if `pinned`, and pictures of those behind it are decoded. An empty batch is passed on, and until it
+    is none behind it is asked for: it lets those before it through where the next one may be long in coming.
+    `decode` is called by several threads at once; it may leave pictures on a device.
     """
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-decode")
+    gathering = ThreadPoolExecutor(1, thread_name_prefix="ovsr-gather")  # not behind pictures that are needed later
 
-    def gather(batch: list[LoadedPicture]) -> Task[LoadedBatch]:
+    def gather(batch: list[LoadedPicture], is_last: bool) -> Task[LoadedBatch]:
         readable = [loaded.pixels for loaded in batch if isinstance(loaded.pixels, Tensor)]
-        canvas = pool.submit(ImageBatch.gather, readable, pinned=pinned)
+        canvas = gathering.submit(ImageBatch.gather, readable, pinned=pinned)
         yield
-        return LoadedBatch(batch, canvas)
+        return LoadedBatch(batch, canvas, is_last)
 
     try:
-        loaded = _decode_ahead(pool, pictures, decode, batch_size + WORKERS)
-        yield from in_turns(map(gather, _in_batches(loaded, batch_size)))
-        pool.shutdown()  # the last batch may still be gathered
+        loaded = _decode_ahead(pool, batches, decode)
+        yield from in_turns(starmap(gather, _pieces(loaded)))
+        gathering.shutdown()  # the last batch may still be gathered
     finally:
-        pool.shutdown(cancel_futures=True)
+        for threads in (pool, gathering):
+            threads.shutdown(cancel_futures=True)
 
 
-def _in_batches(pictures: Iterator[LoadedPicture], batch_size: int) -> Iterator[list[LoadedPicture]]:
-    batch: list[LoadedPicture] = []
-    for loaded in pictures:
-        if batch and (len(batch) == batch_size or _padded_pixels([*batch, loaded]) > PIXEL_BUDGET):
-            yield batch
-            batch = []
-        batch.append(loaded)
-    if batch:
-        yield batch
+Loading = tuple[Future[LoadedPicture] | None, bool]
+"""A picture being read, and whether its batch ends with it; an empty batch is None and an end."""
+
+
+def _pieces(pictures: Iterable[Loading]) -> Iterator[tuple[list[LoadedPicture], bool]]:
+    """The pictures that go through the models together, and whether they are the last of their batch."""
+    piece: list[LoadedPicture] = []
+    for loading, is_last in pictures:
+        if loading is not None:
+            loaded = loading.result()
+            if piece and _padded_pixels([*piece, loaded]) > PIXEL_BUDGET:
+                yield piece, False
+                piece = []
+            piece.append(loaded)
+        if is_last:
+            yield piece, True
+            piece = []
 
 
 def _padded_pixels(batch: Sequence[LoadedPicture]) -> int:
@@ -98,24 +111,25 @@ def _padded_pixels(batch: Sequence[LoadedPicture]) -> int:
     return len(batch) * max(heights) * max(widths)
 
 
-def _decode_ahead(
-    pool: ThreadPoolExecutor, pictures: Iterable[Picture], decode: Decode, ahead: int
-) -> Iterator[LoadedPicture]:
-    remaining = iter(pictures)
-    waiting: deque[Future[LoadedPicture]] = deque()
-    while True:
-        while len(waiting) < ahead and _decoded_pixels(waiting) < PIXEL_BUDGET:
-            picture = next(remaining, None)
-            if picture is None:
-                break
-            waiting.append(pool.submit(_load, picture, decode))
-        if not waiting:
-            return
-        yield waiting.popleft().result()
+def _decode_ahead(pool: ThreadPoolExecutor, batches: Iterable[Sequence[Picture]], decode: Decode) -> Iterator[Loading]:
+    waiting: deque[Loading] = deque()
+
+    def no_more_than(pictures: int) -> Iterator[Loading]:
+        while len(waiting) > pictures or _decoded_pixels(waiting) >= PIXEL_BUDGET:
+            yield waiting.popleft()
+
+    for batch in batches:
+        for number, picture in enumerate(batch, start=1):
+            waiting.append((pool.submit(_load, picture, decode), number == len(batch)))
+            yield from no_more_than(len(batch) + WORKERS)
+        if not batch:
+            yield from no_more_than(0)
+            yield None, True
+    yield from no_more_than(0)
 
 
-def _decoded_pixels(waiting: deque[Future[LoadedPicture]]) -> int:
-    sizes = (future.result().height_and_width for future in waiting if future.done())
+def _decoded_pixels(waiting: Iterable[Loading]) -> int:
+    sizes = (loading.result().height_and_width for loading, _ in waiting if loading is not None and loading.done())
     return sum(height * width for height, width in sizes)
 
 

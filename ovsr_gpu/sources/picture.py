@@ -56,6 +56,42 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class HeldPicture(Picture):
+    """A picture that was read before, perhaps on another machine: its bytes, or the error that reading it raised."""
+
+    original: Picture
+    data: bytes | Exception
+    disk_seconds: float = 0.0
+
+    @property
+    def identity(self) -> str:
+        return self.original.identity
+
+    @property
+    def source(self) -> dict[str, Any]:
+        return self.original.source
+
+    def open(self) -> AbstractContextManager[PictureBytes]:
+        data = self.data
+        if isinstance(data, Exception):
+            raise data
+        return open_bytes(str(self.path), lambda: data, self.disk_seconds)
+
+
+def held(picture: Picture) -> HeldPicture:
+    """Read a picture's bytes, whatever comes of it."""
+    data: bytes | Exception
+    disk_seconds = 0.0
+    try:
+        with picture.open() as file:
+            data = file.read()
+            disk_seconds = file.disk_seconds
+    except Exception as error:
+        data = error
+    return HeldPicture(picture.path, picture.name, picture, data, disk_seconds)
+
+
+@dataclass(frozen=True)
 class UnreadablePicture(Picture):
     """Something that cannot be read, as was found when it was listed; opening it raises PictureError."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from ovsr_gpu.config import RecognitionConfig
 from ovsr_gpu.kernels.spectral import leading_directions
@@ -18,20 +18,23 @@ def name_regions(
 ) -> LabelledRegions:
     """Class of every region: softmax over cosine similarity x `logit_scale`, then argmax.
 
-    embeddings: `[N, E]` and texts: `[L+1, E]`, unit rows; the last text is "something else". A region whose most
-    probable class stays below `config.threshold` is "something else" too; its score is then that prompt's
-    probability.
+    embeddings: `[N, E]` and texts: `[L+1, E]`, unit rows; the last text is "something else", or missing where
+    `config.something_else` has no prompt: its probability is zero then. A region whose most probable class stays below
+    `config.threshold` is "something else" too; its score is then that prompt's probability, or without one what the
+    class lacks of 1.
     """
     if config.shared_rank is None:
         cosine = _product(embeddings, texts.mT)
     else:
         cosine = shared_space_cosine(regions, embeddings, texts, images, config.shared_rank, config.shared_centred)
     probabilities = (logit_scale * cosine).softmax(dim=1)
+    if not config.something_else:
+        probabilities = pad(probabilities, (0, 1))
     score, class_index = probabilities.max(dim=1)
     if config.threshold is not None:
         known = score >= config.threshold
-        class_index = torch.where(known, class_index, texts.shape[0] - 1)
-        score = torch.where(known, score, probabilities[:, -1])
+        class_index = torch.where(known, class_index, probabilities.shape[1] - 1)
+        score = torch.where(known, score, probabilities[:, -1] if config.something_else else 1 - score)
     return LabelledRegions(
         regions.image_index, regions.boxes, regions.areas, class_index, score, probabilities, embeddings
     )

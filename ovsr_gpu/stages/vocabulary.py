@@ -110,6 +110,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: RecognitionConfig) -> Tensor:
     """Text embeddings `[L+1, E]` float32 of unit length on the model's device; the last row is "something else".
 
+    It is missing, `[L, E]`, where `config.something_else` has no prompt.
+
     A class is the mean direction of all its synonyms in all `config.templates`, "something else" that of
     `config.something_else` as it stands. Each row depends on its own prompts alone and is kept on disk (`text_cache`).
 
@@ -124,7 +126,8 @@ def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: Recognitio
         name: [template(synonym) for synonym in row for template in templates]
         for name, row in zip(vocabulary.names, vocabulary.synonyms, strict=True)
     }
-    prompts[SOMETHING_ELSE] = list(config.something_else)
+    if config.something_else:
+        prompts[SOMETHING_ELSE] = list(config.something_else)
     return torch.stack([_embed(clip, name, texts) for name, texts in prompts.items()]).to(clip.device)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.sources.files import Picture
+from stores import encoded
 
 
 def make_record(name: str, height: int, width: int, classes: int, seed: int = 0) -> LabelledPicture:
@@ -39,6 +40,7 @@ def make_record(name: str, height: int, width: int, classes: int, seed: int = 0)
         scores=probabilities.max(1),
         probabilities=probabilities,
         embeddings=random.normal(size=(len(cells), 4)).astype(np.float32),
+        run_lengths=encoded(region_map),
     )
 
 

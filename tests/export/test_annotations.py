@@ -16,16 +16,16 @@ from pycocotools.coco import COCO
 from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.jsonl import LineFile, write_jsonl
 from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.runs.store import rows_of
+from stores import store_of
 
 Record = Callable[..., LabelledPicture]
 CLASSES = ("dog", "grass", "sky")
 
 
 def write_all(out: Path, records: list[LabelledPicture]) -> None:
-    rows = [rows_of(record) for record in records]
-    write_coco(lambda: iter(rows), CLASSES, out / "coco.json")
-    write_jsonl((row for own in rows for row in own), CLASSES, out / "regions.jsonl")
+    store = store_of(out, *records)
+    write_coco(store.pictures, CLASSES, out)
+    write_jsonl(store.pictures, CLASSES, out)
 
 
 def read_coco(out: Path) -> COCO:
@@ -78,7 +78,7 @@ def test_a_run_without_pictures_gives_valid_files(tmp_path: Path) -> None:
     write_all(tmp_path, [])
     coco = read_coco(tmp_path)
     assert coco.getImgIds() == [] and coco.getAnnIds() == [] and len(coco.getCatIds()) == 4
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco.json", "regions.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco.json", "regions.jsonl", "store"]
 
 
 def test_a_failed_append_leaves_whole_lines_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

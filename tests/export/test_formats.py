@@ -25,8 +25,9 @@ from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.polygons import polygons
 from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.export.voc import voc_colors
-from ovsr_gpu.runs.store import Failure, StoreWriter, rows_of
+from ovsr_gpu.runs.store import Failure
 from ovsr_gpu.sources.files import Picture
+from stores import encoded, store_of
 
 Record = Callable[..., LabelledPicture]
 CLASSES = ("dog", 'grass & <"lawn">', "it's 犬, #1")
@@ -36,12 +37,7 @@ PICTURE_FILES = {"coco-panoptic": "panoptic/*.png", "yolo": "labels/*.txt", "voc
 
 def store_run(run: Path, records: list[LabelledPicture], classes: tuple[str, ...] = CLASSES) -> None:
     write_json(run / "run.json", {"vocabulary": {"names": classes}})
-    store = StoreWriter(run)
-    for record in records:
-        store.add(rows_of(record))
-    store.add(Failure("broken", "in/broken.jpg", "decode", "it is empty"))
-    store.end_batch()
-    store.close()
+    store_of(run, *records, Failure("broken", "in/broken.jpg", "decode", "it is empty"))
 
 
 @pytest.fixture
@@ -178,8 +174,9 @@ def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledPicture]
 def test_panoptic_colours_hold_many_regions(tmp_path: Path, run: Path, record: Record) -> None:
     region_map = np.arange(20 * 30).reshape(20, 30)
     columns = {"boxes": np.zeros((600, 4), int), "areas": np.ones(600, int), "class_index": np.zeros(600, int)}
-    others = {"scores": np.ones(600), "probabilities": np.ones((600, 4)), "embeddings": np.ones((600, 2))}
-    store_run(run, [replace(record("a", 20, 30, 3), region_map=region_map, **columns, **others)])
+    columns |= {"scores": np.ones(600), "probabilities": np.ones((600, 4)), "embeddings": np.ones((600, 2))}
+    one = replace(record("a", 20, 30, 3), region_map=region_map, run_lengths=encoded(region_map), **columns)
+    store_run(run, [one])
     export_run(run, "coco-panoptic", tmp_path / "out")
     with Image.open(tmp_path / "out" / "panoptic" / "a.png") as png:
         assert np.array_equal(np.asarray(png).astype(np.int64) @ (1, 256, 256**2), region_map + 1)
@@ -292,8 +289,13 @@ def test_pictures_are_written_one_by_one(tmp_path: Path, run: Path, record: Reco
 
     export_run(run, format, tmp_path / "out", progress)
     one_by_one = [(number, number) for number in range(1, 6)]
-    nothing_yet = [(number, 0) for number in range(1, 6)]
-    assert seen == {"coco": nothing_yet * 2, "coco-panoptic": nothing_yet + one_by_one}.get(format, one_by_one)
+    nothing_yet, all_there = ([(number, count) for number in range(1, 6)] for count in (0, 5))
+    expected = {
+        "coco": nothing_yet * 2,
+        "coco-panoptic": one_by_one + all_there * 2,
+        "webdataset": nothing_yet,  # in one archive
+    }
+    assert seen == expected.get(format, one_by_one)
     assert not list((tmp_path / "out").rglob("*.ovsr-unfinished"))
 
 

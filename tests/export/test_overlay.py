@@ -12,6 +12,7 @@ from ovsr_gpu.export.overlay import OverlayWriter, draw_overlay
 from ovsr_gpu.export.palette import class_colors
 from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.stages.vocabulary import Vocabulary
 
 Record = Callable[..., LabelledPicture]
 
@@ -20,7 +21,7 @@ def flat_record(height: int, width: int, class_map: np.ndarray) -> LabelledPictu
     """A white picture, one region a class."""
     nothing = np.zeros(0)
     pixels = np.full((height, width, 3), 255, np.uint8)
-    return LabelledPicture(Picture(Path("a"), "a"), pixels, class_map, class_map, *[nothing] * 6)
+    return LabelledPicture(Picture(Path("a"), "a"), pixels, class_map, class_map, *[nothing] * 6, [])
 
 
 def halves(height: int, width: int) -> LabelledPicture:
@@ -96,7 +97,7 @@ def test_letters_that_no_font_has_become_plain_or_the_number(monkeypatch: pytest
 
 
 def test_files(tmp_path: Path, record: Record) -> None:
-    writer = OverlayWriter(tmp_path, ["dog", "sky"])
+    writer = OverlayWriter(tmp_path, Vocabulary.parse("dog; sky"))
     writer.write(record("sub/new\nline", 20, 30, 2))
     with Image.open(tmp_path / "overlays" / "sub" / "new\nline.png") as image:
         image.load()

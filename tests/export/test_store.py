@@ -12,24 +12,17 @@ from pycocotools import mask
 
 from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.runs import store as module
-from ovsr_gpu.runs.store import Failure, Store, StoreWriter, rows_of, text
+from ovsr_gpu.runs.store import SCHEMA, Failure, Store, StoreWriter, text
+from stores import batch_of, store_of
 
 Record = Callable[..., LabelledPicture]
-
-
-def fill(out: Path, items: list[LabelledPicture | Failure]) -> None:
-    writer = StoreWriter(out)
-    for item in items:
-        writer.add(item if isinstance(item, Failure) else rows_of(item))
-        writer.end_batch()
-    writer.close()
 
 
 def test_what_goes_in_comes_out(tmp_path: Path, record: Record) -> None:
     records = [record(name, 9 + seed, 12, 3, seed=seed) for seed, name in enumerate(["a", "犬\u2028", "z\udcff"])]
     failures = [Failure("b", "in/b.png", "decode", "it is empty"), Failure("y\udcff", "y", "segment", "no memory")]
-    fill(tmp_path, [records[0], failures[0], records[1], failures[1], records[2]])
-    found = list(Store(tmp_path).pictures())
+    store_of(tmp_path, records[0], failures[0], records[1], failures[1], records[2])
+    found = list(Store(tmp_path).pictures(SCHEMA.names))
     assert [rows[0]["picture"] for rows in found] == ["a", "犬\u2028", "z\\udcff"]
     for rows, one in zip(found, records, strict=True):
         assert [row["region"] for row in rows] == list(range(len(one.areas)))
@@ -52,7 +45,7 @@ def test_parts_follow_each_other_over_sessions(tmp_path: Path, record: Record, m
     monkeypatch.setattr(module, "PART_PICTURES", 3)
     records: list[LabelledPicture | Failure] = [record(str(number), 4, 5, 2, seed=number) for number in range(11)]
     for start, stop in ((0, 4), (4, 4), (4, 11)):
-        fill(tmp_path, records[start:stop])
+        store_of(tmp_path, *records[start:stop])
     parts = sorted((tmp_path / "store").iterdir())
     assert [path.name for path in parts] == [f"part-{number:06}.parquet" for number in range(5)]
     sizes = [len(set(parquet.read_table(path)["picture"].to_pylist())) for path in parts]
@@ -63,26 +56,29 @@ def test_parts_follow_each_other_over_sessions(tmp_path: Path, record: Record, m
 def test_an_old_part_is_written(tmp_path: Path, record: Record, monkeypatch) -> None:
     monkeypatch.setattr(module, "PART_SECONDS", 0)
     writer = StoreWriter(tmp_path)
-    writer.add(rows_of(record("a", 3, 3, 2)))
-    writer.end_batch()
-    assert len(Store(tmp_path).names()) == 1
-
-
-def test_a_batch_that_has_not_ended_is_not_kept(tmp_path: Path, record: Record) -> None:
-    writer = StoreWriter(tmp_path)
-    for name in "abc":
-        writer.add(rows_of(record(name, 3, 3, 2)))
-        if name == "b":
-            writer.end_batch()
+    writer.add(batch_of(record("a", 3, 3, 2)))
+    writer.add(batch_of(record("b", 3, 3, 2)))  # waits for the first part
+    assert "a" in Store(tmp_path).names()
     writer.close()
-    assert [rows[0]["picture"] for rows in Store(tmp_path).pictures(["picture"])] == ["a", "b"]
+    assert len(Store(tmp_path).names()) == 2
+
+
+def test_a_batch_is_kept_whole(tmp_path: Path, record: Record, monkeypatch) -> None:
+    monkeypatch.setattr(module, "PART_PICTURES", 2)
+    writer = StoreWriter(tmp_path)
+    failure = Failure("c", "c.png", "decode", "broken")
+    writer.add(batch_of(record("a", 3, 3, 2), record("b", 4, 3, 2), failure, record("d", 3, 3, 2)))
+    writer.add(batch_of(failure))
+    writer.close()
+    tables = list(Store(tmp_path).tables(["picture"]))
+    assert [table["picture"].unique().to_pylist() for table in tables] == [["a", "b", "d"], []]
+    assert list(Store(tmp_path).failures()) == [failure, failure]
 
 
 def test_a_part_that_cannot_be_written_is_not_there(tmp_path: Path, record: Record, monkeypatch) -> None:
-    fill(tmp_path, [record("a", 3, 3, 2)])
+    store_of(tmp_path, record("a", 3, 3, 2))
     writer = StoreWriter(tmp_path)
-    writer.add(rows_of(record("b", 3, 3, 2)))
-    writer.end_batch()
+    writer.add(batch_of(record("b", 3, 3, 2)))
 
     def fail(table, file, **_) -> None:
         file.write(b"PAR1")
@@ -97,6 +93,6 @@ def test_a_part_that_cannot_be_written_is_not_there(tmp_path: Path, record: Reco
 
 def test_an_empty_store(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert (list(store.rows()), list(store.failures()), len(store.names())) == ([], [], 0)
-    fill(tmp_path, [])
+    assert (list(store.rows(["picture"])), list(store.failures()), len(store.names())) == ([], [], 0)
+    store_of(tmp_path)
     assert list((tmp_path / "store").iterdir()) == []

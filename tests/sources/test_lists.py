@@ -24,7 +24,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def reds(source: str) -> list[int | str]:
     """What is read by way of a list: the colours of the pictures, and the reasons against them."""
-    loaded = [one for batch in load_batches(find_pictures([source]), 4) for one in batch.pictures]
+    loaded = [one for batch in load_batches([find_pictures([source])]) for one in batch.pictures]
     return [str(one.pixels) if isinstance(one.pixels, Exception) else int(one.pixels[0, 0, 0]) for one in loaded]
 
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import threading
-from itertools import count
+from collections.abc import Iterable, Iterator
+from itertools import count, islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,10 +26,16 @@ def save(folder: Path, sizes: list[tuple[int, int]]) -> list[Picture]:
     return pictures
 
 
+def batches_of(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    left = iter(pictures)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
 def test_batches_keep_the_order_and_hold_the_bad_ones(tmp_path: Path) -> None:
     pictures = save(tmp_path, [(4, 4)] * 7)
     pictures[2].path.write_text("no picture")
-    batches = list(load_batches(pictures, 3))
+    batches = list(load_batches(batches_of(pictures, 3)))
     assert [len(batch.pictures) for batch in batches] == [3, 3, 1]
     loaded = [one for batch in batches for one in batch.pictures]
     assert [one.picture for one in loaded] == pictures
@@ -46,7 +53,7 @@ def test_a_batch_closes_before_its_padded_pixels_exceed_the_budget(
     monkeypatch.setattr(loading, "PIXEL_BUDGET", 1000)
     pictures = save(tmp_path, [(10, 10), (10, 10), (100, 1), (1, 100), (60, 60), (5, 5)])
     # (10, 10) twice and (100, 1) are padded to 3 x 100 x 10 > 1000; (60, 60) alone is above the budget.
-    sizes = [[one.picture.name for one in batch.pictures] for batch in load_batches(pictures, 8)]
+    sizes = [[one.picture.name for one in batch.pictures] for batch in load_batches([pictures])]
     assert sizes == [["0", "1"], ["2"], ["3"], ["4"], ["5"]]
 
 
@@ -60,7 +67,7 @@ def test_decoding_stays_a_bounded_way_ahead(tmp_path: Path) -> None:
         return torch.zeros(3, 4, 4, dtype=torch.uint8)
 
     pictures = save(tmp_path, [(4, 4)] * 100)
-    batches = load_batches(pictures, 2, decode=decode)
+    batches = load_batches(batches_of(pictures, 2), decode=decode)
     next(batches)
     batches.close()
     assert len(started) <= 2 * 2 + 1 + 2 + 2 * loading.WORKERS
@@ -70,7 +77,7 @@ def test_decoding_stays_a_bounded_way_ahead(tmp_path: Path) -> None:
 def test_pictures_are_found_no_further_ahead_than_they_are_decoded(tmp_path: Path) -> None:
     [picture] = save(tmp_path, [(4, 4)])
     found = count()
-    batches = load_batches((Picture(picture.path, str(number)) for number in found), 2)
+    batches = load_batches(batches_of((Picture(picture.path, str(number)) for number in found), 2))
     assert [one.picture.name for one in next(batches).pictures] == ["0", "1"]
     batches.close()
     assert next(found) <= 4 * (2 + loading.WORKERS)
@@ -80,10 +87,10 @@ def test_any_failure_of_one_picture_stays_with_it(tmp_path: Path) -> None:
     def fail(file: BinaryIO) -> Tensor:
         raise MemoryError("too large")
 
-    [batch] = load_batches(save(tmp_path, [(4, 4)]), 4, decode=fail)
+    [batch] = load_batches([save(tmp_path, [(4, 4)])], decode=fail)
     [loaded] = batch.pictures
     assert isinstance(loaded.pixels, MemoryError) and loaded.height_and_width == (0, 0)
 
 
 def test_no_pictures_no_batches() -> None:
-    assert list(load_batches([], 4)) == []
+    assert list(load_batches([])) == []

@@ -62,7 +62,7 @@ def test_folders_files_and_patterns(bucket: Any) -> None:
     assert [red(picture) for picture in pictures] == [0, 5, 1, 2]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(red, pickle.loads(pickle.dumps(pictures)) * 4)) == [0, 5, 1, 2] * 4
-    [batch] = load_batches(pictures, 8)
+    [batch] = load_batches([pictures])
     assert all(one.disk_seconds > 0 for one in batch.pictures)
 
 

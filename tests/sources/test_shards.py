@@ -87,7 +87,7 @@ def test_members_are_read_where_they_lie(place: Path, form: int, monkeypatch: py
     assert pickle.loads(pickle.dumps(pictures)) == pictures
     with ThreadPoolExecutor(4) as pool:
         assert [int(pixels[0, 0, 0]) for pixels in pool.map(read, pictures * 4)] == [0, 2, 3, 4, 5] * 4
-    [batch] = load_batches(pictures, 8)
+    [batch] = load_batches([pictures])
     assert [one.picture for one in batch.pictures] == pictures and all(one.disk_seconds for one in batch.pictures)
 
 

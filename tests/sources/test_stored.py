@@ -9,10 +9,10 @@ import pytest
 from test_shards import make_tar, picture_bytes, read
 
 from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.runs.store import Store, StoreWriter, rows_of
 from ovsr_gpu.sources.files import find_pictures
 from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.sources.stored import stored_picture
+from stores import store_of
 
 
 def record_of(picture: Picture) -> LabelledPicture:
@@ -20,7 +20,7 @@ def record_of(picture: Picture) -> LabelledPicture:
     one = np.ones((1, 1), np.float32)
     boxes = np.array([[0, 0, pixels.shape[1], pixels.shape[0]]])
     maps = np.zeros(pixels.shape[:2], np.int32)
-    return LabelledPicture(picture, pixels, maps, maps, boxes, boxes[:, 3], boxes[:, 0], one[0], one, one)
+    return LabelledPicture(picture, pixels, maps, maps, boxes, boxes[:, 3], boxes[:, 0], one[0], one, one, ["0"])
 
 
 def test_pictures_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,12 +28,8 @@ def test_pictures_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     make_tar("a.tar", ["one.png", "in/two.png", "one.png"])
     Path("three.bmp").write_bytes(picture_bytes(7))
     pictures = find_pictures(["a.tar", "three.bmp"])
-    writer = StoreWriter(tmp_path)
-    for picture in pictures:
-        writer.add(rows_of(record_of(picture)))
-        writer.end_batch()
-    writer.close()
-    kept = [rows[0] for rows in Store(tmp_path).pictures(["picture", "file", "source"])]
+    store = store_of(tmp_path, *map(record_of, pictures))
+    kept = [rows[0] for rows in store.pictures(["picture", "file", "source"])]
     again = [stored_picture(row["picture"], row["file"], row["source"]) for row in kept]
     assert again == pictures and len(again) == 4
     assert all(read(one).equal(read(other)) for one, other in zip(again, pictures, strict=True))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -76,6 +78,19 @@ def test_threshold_sends_unsure_regions_to_something_else():
         assert int(after) == (int(before) if float(row.max()) >= threshold else 7)
         assert float(score) == float(row[after])
     assert (closed.class_index == 7).sum() >= 4
+
+
+@pytest.mark.parametrize("rank", [None, 5])
+def test_without_a_prompt_every_region_goes_to_a_class(rank: int | None) -> None:
+    embeddings, texts = unit(9, 0), unit(7, 1)
+    config = RecognitionConfig(something_else=(), shared_rank=rank)
+    named = name_regions(regions(), embeddings, texts, 3, 20.0, config)
+    expected = probabilities_by_numpy(embeddings[4:], texts, 20.0, rank, False)
+    np.testing.assert_allclose(named.probabilities[4:, :7], expected, atol=2e-5)
+    assert named.probabilities.shape == (9, 8) and (named.probabilities[:, 7] == 0).all()
+    assert named.class_index[4:].tolist() == expected.argmax(1).tolist()
+    unsure = name_regions(regions(), embeddings, texts, 3, 20.0, replace(config, threshold=1.0))
+    assert (unsure.class_index == 7).all() and torch.equal(unsure.score, 1 - named.score)
 
 
 def test_class_map_gives_each_pixel_the_class_of_its_region():

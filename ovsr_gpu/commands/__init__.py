@@ -1,0 +1,1 @@
+"""The commands of `ovsr`, one a file."""

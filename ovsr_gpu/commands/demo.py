@@ -1,0 +1,62 @@
+"""`ovsr demo`: made pictures labelled and scored, offline."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.console import console, print_section, progress_bar
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the results; those of an earlier demo are replaced.")] = Path(
+        "ovsr-demo"
+    ),
+    scenes: Annotated[int, typer.Option(help="How many scenes, at most 200.")] = 200,
+    json: Annotated[Path | None, typer.Option(help="Write the scores into this file as well.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Label made pictures and score the result, offline.
+
+    The models that come with this package know a small synthetic world of shapes and grounds; they are for demos, tests
+    and offline trials, not for photographs.
+    """
+    with plain_errors():
+        from ovsr_gpu.embedded.demo import label_scenes, make_pictures, prepare_output
+        from ovsr_gpu.embedded.networks import EMBEDDED, NOTICE
+        from ovsr_gpu.embedded.scenes import TEST_SEEDS
+        from ovsr_gpu.embedded.summary import write_summary
+        from ovsr_gpu.environment import describe_device
+        from ovsr_gpu.export.atomic import write_json
+        from ovsr_gpu.models.device import choose_device
+        from ovsr_gpu.pipeline import Segmenter
+
+        if not 1 <= scenes <= len(TEST_SEEDS):
+            raise ValueError(f"--scenes must lie in 1..{len(TEST_SEEDS)}; got {scenes}")
+        where = choose_device(device)
+        prepare_output(out, json)
+        say = console(stderr=True)
+        say.print(f"Running on {where} ({describe_device(where)})")
+        say.print(NOTICE)
+        segmenter = Segmenter.from_pretrained(backbone_weights=EMBEDDED, clip=EMBEDDED, device=where)
+        say.print(f"Making {scenes} scenes")
+        with progress_bar(say, scenes, "scenes") as show:
+            made = make_pictures(out, scenes, show)
+        say.print(f"Labelling {scenes} pictures")
+        with progress_bar(say, scenes, "pictures") as show:
+            labelled, scores = label_scenes(segmenter, out, made, show)
+        summary = write_summary(out, labelled, scores)
+        if json is not None:
+            write_json(json, asdict(scores))
+        page = console()
+        rows = [
+            ("labelled mIoU", f"{scores.labelled_miou:.3f}"),
+            ("Hungarian mIoU", f"{scores.hungarian_miou:.3f}"),
+            ("pictures/s", f"{scores.pictures_per_second:.1f}"),
+        ]
+        print_section(page, f"{scenes} scenes", rows)
+        page.print(f"Look at {summary}; the pictures, their true label maps and all that was found stand beside it")

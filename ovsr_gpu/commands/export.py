@@ -1,0 +1,25 @@
+"""`ovsr export`: a run in another format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.console import console, progress_bar
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a labelling run, finished or not.")],
+    form: Annotated[str, typer.Option("--format", help="coco, coco-panoptic, yolo, voc or labelme.")],
+    out: Annotated[Path, typer.Option(help="A new or empty folder.")],
+) -> None:
+    """Write the results of a run in another format."""
+    with plain_errors():
+        from ovsr_gpu.export.formats import export_run
+
+        with progress_bar(console(stderr=True), None, "pictures") as show:
+            export_run(run, form, out, show)
+        console().print(f"The results of {run} stand in {out}")

@@ -1,0 +1,36 @@
+"""`ovsr gallery`: a page to look at a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.console import console, progress_bar
+
+
+def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run, finished or not.")]) -> None:
+    """Make a page to look at a run: pictures under their class colours, filters, the least certain first, the errors.
+
+    It opens from disk, without a server and without anything from elsewhere.
+    """
+    with plain_errors():
+        from ovsr_gpu.gallery.page import write_gallery
+        from ovsr_gpu.runs.look import failures_of, pictures_of
+        from ovsr_gpu.runs.manifest import class_names
+        from ovsr_gpu.runs.store import Store
+
+        classes, store = class_names(run), Store(run)
+        total = len(store.names())
+        with progress_bar(console(stderr=True), total, "pictures") as show:
+            page = write_gallery(
+                pictures_of(run, store),
+                failures_of(store),
+                classes,
+                run,
+                run.resolve().name,
+                progress=lambda done: show(done, total),
+            )
+        console().print(f"Open {page}")

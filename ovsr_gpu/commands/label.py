@@ -1,0 +1,256 @@
+"""`ovsr label`: label pictures and write what was found."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ovsr_gpu.commands.common import INTERRUPTED, SOME_FAILED, STOPPED, plain_errors
+from ovsr_gpu.console import console, print_summary, progress_bar
+from ovsr_gpu.errors import ModelError
+
+# What takes long to import is imported by the command, so that --help answers at once.
+if TYPE_CHECKING:
+    from ovsr_gpu.config import Config
+    from ovsr_gpu.engines.job import Job
+    from ovsr_gpu.labeller import Say
+    from ovsr_gpu.labelling import Engine
+    from ovsr_gpu.sources.picture import Picture
+    from ovsr_gpu.stages.vocabulary import Vocabulary
+
+COUNTED = 50_000
+
+
+def label(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCES...",
+            help="Picture files, folders (searched recursively), globs, tars, lists (.txt, .csv, .parquet) or URLs.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    classes: Annotated[str | None, typer.Option(help='Class names with synonyms: "dog; grass, lawn; sky".')] = None,
+    classes_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text file: a class a line, synonyms after commas or semicolons; or YAML or JSON with a map."
+        ),
+    ] = None,
+    vocabulary_name: Annotated[
+        str | None, typer.Option("--vocabulary", help="The classes of a data set: voc20, coco-80, ade20k-150...")
+    ] = None,
+    something_else: Annotated[
+        str | None,
+        typer.Option(help='Prompts for what is in no class: "something else; a blank wall"; "" for none.'),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="What is less probable than this is something else, 0 to 1.")
+    ] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="Smaller regions go to a neighbour: share of the picture, 0 to 1.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Settings of the method: default or paper.")] = "default",
+    model: Annotated[
+        str | None,
+        typer.Option(help="embedded: both networks of this package's synthetic world, not for photographs."),
+    ] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(help="EfficientNet-B0: a torchvision tag or a checkpoint file; or embedded.")
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="CLIP: an open_clip model name or local-dir:PATH; or embedded.")
+    ] = None,
+    clip_weights: Annotated[str | None, typer.Option(help="A pretrained tag of that model or a file.")] = None,
+    outputs: Annotated[
+        str,
+        typer.Option(help="Written beside the store: labels, overlays, regions, coco, coco-panoptic, webdataset."),
+    ] = "labels,overlays,regions,coco",
+    devices: Annotated[
+        str,
+        typer.Option(
+            "--device", "--devices", help="auto, cpu, cuda, cuda:N or mps; several with commas; all: every CUDA GPU."
+        ),
+    ] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="local: this machine; ray: a Ray cluster, with --devices all or cpu,cpu,...")
+    ] = "local",
+    batch_size: Annotated[int, typer.Option(help="Pictures that go through the networks together.")] = 8,
+    gpu_decode: Annotated[
+        bool, typer.Option("--gpu-decode", help="Decode JPEG files on the CUDA GPU, by torchcodec.")
+    ] = False,
+    compile_networks: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks first, which takes a minute or two.")
+    ] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="For job arrays: I/N labels each Nth picture from the Ith on, 1/4 to 4/4.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, however it ended, or with new pictures.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")] = False,
+    max_errors: Annotated[int | None, typer.Option(help="Give up when more pictures than this have failed.")] = None,
+) -> None:
+    """Label pictures and write label maps, overlays and annotations.
+
+    Pictures that cannot be read are listed in errors.jsonl and make the exit status 1.
+    """
+    with plain_errors():
+        from PIL import Image
+
+        from ovsr_gpu.embedded.networks import EMBEDDED, NOTICE
+        from ovsr_gpu.engines.job import Job
+        from ovsr_gpu.export.outputs import Outputs
+        from ovsr_gpu.labelling import label_pictures, prepare_output
+        from ovsr_gpu.sources.files import iter_pictures
+
+        # All arguments are looked at before the models are loaded.
+        if batch_size < 1:
+            raise ValueError(f"--batch-size must be at least 1; got {batch_size}")
+        if model is not None:
+            if model != EMBEDDED or backbone_weights or clip or clip_weights:
+                raise ValueError(
+                    f"--model must be {EMBEDDED!r}, without --backbone-weights, --clip and --clip-weights; other "
+                    "networks are chosen by these three"
+                )
+            backbone_weights = clip = EMBEDDED
+        config = _config(preset, compile_networks, threshold, something_else, min_area)
+        vocabulary = _vocabulary(classes, classes_file, vocabulary_name)
+        job = Job(config, vocabulary, backbone_weights, clip, clip_weights, gpu_decode)
+        wanted = Outputs(out, [name.strip() for name in outputs.split(",")]).names
+        say = console(stderr=True)
+        stop = _Stop(say.print)
+        start = _engine(engine, devices, job, say.print, stop)
+        first, step = _shard(shard or "1/1")
+        pictures, total = _counted(islice(iter_pictures(sources, outside=out), first, None, step))
+        prepare_output(out, overwrite=overwrite, resume=resume)
+
+        if EMBEDDED in (backbone_weights, clip):
+            say.print(NOTICE)
+        try:
+            running = start()
+        except ModelError as error:
+            raise ModelError(
+                f"{error}; to try the program out with the small models that it brings along: ovsr demo, or ovsr "
+                "label --model embedded (a synthetic world of shapes and grounds, not for photographs)"
+            ) from error
+        say.print(f"Labelling {total if total is not None else f'more than {COUNTED}'} pictures")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
+        try:
+            with stop.on_signals(), running as labelling, progress_bar(say, total, "pictures") as show:
+                summary = label_pictures(
+                    labelling,
+                    pictures,
+                    out,
+                    outputs=wanted,
+                    batch_size=batch_size,
+                    overwrite=overwrite,
+                    resume=resume,
+                    max_errors=max_errors,
+                    progress=show,
+                    stop=stop,
+                    say=say.print,
+                )
+        except KeyboardInterrupt:
+            say.print(f"Interrupted; the pictures finished before are complete in {out}, and --resume goes on")
+            raise typer.Exit(INTERRUPTED) from None
+        print_summary(summary, out)
+        if summary.interrupted:
+            say.print(f"Stopped on request; the same command with --resume goes on in {out}")
+            raise typer.Exit(INTERRUPTED if stop.asked_by == signal.SIGINT else STOPPED)
+        if summary.failed:
+            raise typer.Exit(SOME_FAILED)
+
+
+def _config(
+    preset: str, compile_networks: bool, threshold: float | None, something_else: str | None, min_area: float | None
+) -> Config:
+    from ovsr_gpu.config import Config, ModelConfig
+
+    config = Config(preset=preset, models=ModelConfig(compile=compile_networks))  # type: ignore[arg-type]  # checked by Config
+    recognition = replace(config.recognition, threshold=threshold)
+    if something_else is not None:
+        prompts = tuple(prompt.strip() for prompt in something_else.split(";")) if something_else.strip() else ()
+        recognition = replace(recognition, something_else=prompts)
+    regions = config.regions if min_area is None else replace(config.regions, min_area=min_area)
+    return replace(config, recognition=recognition, regions=regions)
+
+
+def _vocabulary(classes: str | None, classes_file: Path | None, name: str | None) -> Vocabulary:
+    from ovsr_gpu.ontology import read_ontology, ready_vocabulary
+    from ovsr_gpu.stages.vocabulary import Vocabulary
+
+    if sum(given is not None for given in (classes, classes_file, name)) != 1:
+        raise ValueError("give the class names by one of --classes, --classes-file and --vocabulary")
+    if classes_file is not None:
+        return read_ontology(classes_file)
+    return ready_vocabulary(name) if name is not None else Vocabulary.parse(classes or "")
+
+
+def _engine(
+    engine: str, devices: str, job: Job, say: Say, stop: Callable[[], bool]
+) -> Callable[[], AbstractContextManager[Engine]]:
+    """What starts the engine, which takes its time."""
+    from ovsr_gpu.engines.processes import Processes
+    from ovsr_gpu.engines.ray_data import RayData, choose_workers
+    from ovsr_gpu.models.device import choose_devices
+
+    if engine == "ray":
+        workers, on_gpus = choose_workers(devices)
+        return lambda: closing(RayData(job, workers, on_gpus=on_gpus, say=say, stop=stop))
+    if engine != "local":
+        raise ValueError(f"--engine must be local or ray; got {engine!r}")
+    chosen = choose_devices(devices)
+    if len(chosen) > 1:
+        return lambda: closing(Processes(job, chosen, say))
+    return lambda: nullcontext(job.labeller(chosen[0], say))
+
+
+def _shard(wanted: str) -> tuple[int, int]:
+    """The place of the first picture of a shard, and the distance from one to the next."""
+    number, _, count = wanted.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"--shard must be I/N with I from 1 to N; got {wanted!r}")
+    return int(number) - 1, int(count)
+
+
+def _counted(found: Iterator[Picture]) -> tuple[Iterable[Picture], int | None]:
+    """The pictures, and how many there are; None where counting them all would take long."""
+    first = list(islice(found, COUNTED))
+    further = list(islice(found, 1))
+    return (chain(first, further, found), None) if further else (first, len(first))
+
+
+class _Stop:
+    """Whether a signal has asked the run to stop: to finish what it has begun, and no more."""
+
+    def __init__(self, say: Say) -> None:
+        self.asked_by: int | None = None
+        self._say = say
+
+    def __call__(self) -> bool:
+        return self.asked_by is not None
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C ask; a second Ctrl-C ends the run at once."""
+        before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: object) -> None:
+        if self.asked_by is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked_by = self.asked_by or number
+        self._say("Finishing the pictures that were begun; Ctrl-C ends at once")

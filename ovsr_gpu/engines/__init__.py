@@ -1,0 +1,1 @@
+"""Labelling with more than one device: a process for each on one machine, or Ray Data on a cluster."""

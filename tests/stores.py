@@ -1,0 +1,32 @@
+"""Stores of runs, made from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask
+
+from ovsr_gpu.export.record import Array, LabelledPicture
+from ovsr_gpu.runs.store import Failure, LabelledBatch, Store, StoreWriter, table_of
+
+
+def encoded(region_map: Array) -> list[str]:
+    """The masks of a `[H, W]` region map by pycocotools."""
+    masks = region_map == np.arange(region_map.max() + 1)[:, None, None]
+    return [mask.encode(np.asfortranarray(inside, np.uint8))["counts"].decode() for inside in masks]
+
+
+def batch_of(*items: LabelledPicture | Failure) -> LabelledBatch:
+    """A batch of these."""
+    records = [item for item in items if isinstance(item, LabelledPicture)]
+    return LabelledBatch(table_of(records), [item for item in items if isinstance(item, Failure)], len(records), {}, 0)
+
+
+def store_of(out: Path, *items: LabelledPicture | Failure) -> Store:
+    """A store with these, each a batch of its own."""
+    writer = StoreWriter(out)
+    for item in items:
+        writer.add(batch_of(item))
+    writer.close()
+    return Store(out)
