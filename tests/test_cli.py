@@ -229,7 +229,7 @@ def test_two_processes_and_other_outputs(
     assert (config["recognition"]["something_else"], config["regions"]["min_area"]) == ([], 0.3)
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")}
     assert {"labels/photo 0.png", "shards/000000.tar", "summary.json"} < written
-    assert not written & {"coco.json", "regions.jsonl", "overlays/photo 0.png"}
+    assert not written & {"coco.json", "regions.jsonl", "overlays/photo 0.jpg"}
     for number in range(3):
         with Image.open(tmp_path / "out" / "labels" / f"photo {number}.png") as labels:
             assert np.asarray(labels).max() < 2

@@ -119,7 +119,7 @@ def assert_complete(out: Path, names: list[str]) -> None:
     for image in coco.loadImgs(coco.getImgIds()):
         with Image.open(out / "labels" / f"{image['name']}.png") as labels:
             class_map = np.asarray(labels)
-        with Image.open(out / "overlays" / f"{image['name']}.png") as overlay:
+        with Image.open(out / "overlays" / f"{image['name']}.jpg") as overlay:
             overlay.load()
         rebuilt = np.full((image["height"], image["width"]), -1)
         for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):

@@ -26,7 +26,7 @@ def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run,
         total = len(store.names())
         with progress_bar(console(stderr=True), total, "pictures") as show:
             page = write_gallery(
-                pictures_of(run, store),
+                pictures_of(store),
                 failures_of(store),
                 classes,
                 run,

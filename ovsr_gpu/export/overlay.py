@@ -26,7 +26,7 @@ PAPER, INK, FAINT_INK = (255, 255, 255), (32, 32, 32), (120, 120, 120)
 
 
 class OverlayWriter:
-    """`overlays/<name>.png`, see `draw_overlay`."""
+    """`overlays/<name>.jpg`, see `draw_overlay`."""
 
     def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
         self._folder = out / "overlays"
@@ -35,8 +35,8 @@ class OverlayWriter:
 
     def write(self, record: LabelledPicture) -> None:
         image = draw_overlay(record, self._names, self._colors)
-        with replacing(self._folder / f"{record.picture.name}.png") as file:
-            image.save(file, format="PNG", compress_level=3)
+        with replacing(self._folder / f"{record.picture.name}.jpg") as file:
+            image.save(file, format="JPEG", quality=90, subsampling=0)
 
 
 def draw_overlay(record: LabelledPicture, names: Sequence[str], colors: Array) -> Image.Image:

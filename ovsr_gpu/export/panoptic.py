@@ -51,7 +51,7 @@ def write_panoptic_json(pictures: Pictures, classes: Sequence[str], out: Path) -
 def _write_segments(name: str, numbers: Array, out: Path) -> None:
     colors = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
     with replacing(out / "panoptic" / f"{name}.png") as file:
-        Image.fromarray(colors).save(file, format="PNG")
+        Image.fromarray(colors).save(file, format="PNG", compress_level=3)
 
 
 def _annotations(pictures: Iterator[list[Row]]) -> Iterator[dict[str, Any]]:

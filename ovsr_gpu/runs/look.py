@@ -6,25 +6,23 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
+from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.record import Array
 from ovsr_gpu.gallery.page import GalleryFailure, GalleryPicture
-from ovsr_gpu.runs.store import Store
+from ovsr_gpu.runs.store import ANNOTATION, Store
 from ovsr_gpu.sources.decode import decode_picture
 from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.sources.stored import stored_picture
 
 
-def pictures_of(out: Path, store: Store) -> Iterator[GalleryPicture]:
-    """The labelled pictures of the run in `out`; they are read again from where they were."""
-    for regions in store.pictures(["picture", "file", "source", "class_index", "score", "area"]):
+def pictures_of(store: Store) -> Iterator[GalleryPicture]:
+    """The labelled pictures of a run; they are read again from where they were."""
+    for regions in store.pictures(ANNOTATION):
         name = regions[0]["picture"]
         yield GalleryPicture(
             name,
             partial(_pixels, stored_picture(name, regions[0]["file"], regions[0]["source"])),
-            partial(_class_map, out / "labels" / f"{name}.png"),
+            partial(paint_regions, regions, [row["class_index"] for row in regions]),
             [(row["class_index"], row["score"], row["area"]) for row in regions],
         )
 
@@ -37,8 +35,3 @@ def failures_of(store: Store) -> Iterator[GalleryFailure]:
 def _pixels(picture: Picture) -> Array:
     with picture.open() as file:
         return decode_picture(file).permute(1, 2, 0).numpy()
-
-
-def _class_map(path: Path) -> Array:
-    with Image.open(path) as image:
-        return np.asarray(image)

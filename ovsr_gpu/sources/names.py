@@ -62,7 +62,7 @@ def _output_name(relative: str) -> str:
     parts = [part for part in _FORBIDDEN.sub("_", relative).split("/") if part not in ("", ".", "..")] or ["_"]
     *folders, stem = [*parts[:-1], os.path.splitext(parts[-1])[0]]
     # A folder `a.png` would stand in the way of the output a.png of a picture `a`.
-    folders = [f"{part}_" if part.lower().endswith(".png") else part for part in map(_shortened, folders)]
+    folders = [f"{part}_" if part.lower().endswith((".png", ".jpg")) else part for part in map(_shortened, folders)]
     parts = [*folders, _shortened(stem)]
     while len(os.fsencode("/".join(parts))) > LONGEST_PATH:
         del parts[0]

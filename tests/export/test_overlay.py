@@ -99,6 +99,6 @@ def test_letters_that_no_font_has_become_plain_or_the_number(monkeypatch: pytest
 def test_files(tmp_path: Path, record: Record) -> None:
     writer = OverlayWriter(tmp_path, Vocabulary.parse("dog; sky"))
     writer.write(record("sub/new\nline", 20, 30, 2))
-    with Image.open(tmp_path / "overlays" / "sub" / "new\nline.png") as image:
+    with Image.open(tmp_path / "overlays" / "sub" / "new\nline.jpg") as image:
         image.load()
         assert image.mode == "RGB"
