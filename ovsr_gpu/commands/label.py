@@ -34,7 +34,7 @@ def label(
         list[str],
         typer.Argument(
             metavar="SOURCES...",
-            help="Picture files, folders (searched recursively), globs, tars, lists (.txt, .csv, .parquet) or URLs.",
+            help="Pictures, videos, folders (searched recursively), globs, tars, lists (.txt, .csv, .parquet) or URLs.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
@@ -90,6 +90,7 @@ def label(
     compile_networks: Annotated[
         bool, typer.Option("--compile", help="Compile the networks first, which takes a minute or two.")
     ] = False,
+    every: Annotated[int | None, typer.Option(metavar="N", help="Label each Nth frame of videos.")] = None,
     shard: Annotated[
         str | None, typer.Option(help="For job arrays: I/N labels each Nth picture from the Ith on, 1/4 to 4/4.")
     ] = None,
@@ -130,7 +131,7 @@ def label(
         stop = _Stop(say.print)
         start = _engine(engine, devices, job, say.print, stop)
         first, step = _shard(shard or "1/1")
-        pictures, total = _counted(islice(iter_pictures(sources, outside=out), first, None, step))
+        pictures, total = _counted(islice(iter_pictures(sources, outside=out, every=every), first, None, step))
         prepare_output(out, overwrite=overwrite, resume=resume)
 
         if EMBEDDED in (backbone_weights, clip):

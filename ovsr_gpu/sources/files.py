@@ -19,11 +19,14 @@ from ovsr_gpu.sources.locations import Location, is_url, join, kind_of, list_fol
 from ovsr_gpu.sources.names import Register
 from ovsr_gpu.sources.picture import SUFFIXES, Picture, UnreadablePicture, is_picture_name
 from ovsr_gpu.sources.shards import COMPRESSED, tar_pictures
+from ovsr_gpu.sources.videos import is_video_name, video_frames
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-def iter_pictures(sources: Sequence[str | Path], *, outside: Path | None = None) -> Iterator[Picture]:
+def iter_pictures(
+    sources: Sequence[str | Path], *, outside: Path | None = None, every: int | None = None
+) -> Iterator[Picture]:
     """Find the pictures of all sources, each once, while they are asked for.
 
     Memory holds the names of one folder at a time, and the disk some 100 bytes a picture until the last one is found.
@@ -31,7 +34,8 @@ def iter_pictures(sources: Sequence[str | Path], *, outside: Path | None = None)
     - a picture, taken whatever its suffix;
     - a folder, searched recursively for visible files with one of `SUFFIXES`;
     - a `.tar` archive, see `tar_pictures`;
-    - a pattern for pictures or archives: `*`, `?`, `[abc]`, and `**` for any number of folders;
+    - a video, told by its suffix, of which each `every`th frame is a picture, see `video_frames`;
+    - a pattern for pictures, archives or videos: `*`, `?`, `[abc]`, and `**` for any number of folders;
     - a list: `.txt`, `.csv`, `.parquet`, or any text file with an `@` before its name; see `listed_pictures`.
     `{0000..0012}` in it stands for each of these numbers. A file of that very name goes before a pattern.
 
@@ -40,29 +44,34 @@ def iter_pictures(sources: Sequence[str | Path], *, outside: Path | None = None)
     differ only in case or suffix, get `~2`, `~3`... in the order found. What cannot be read among the rest, such as a
     folder or a part of an archive, comes as an UnreadablePicture.
 
-    Raises, before it returns, ValueError where a source does not exist or holds no picture, and OvsrError where it
-    needs a package that is not installed; later on only OvsrError, where the folder for temporary files is full.
+    Raises, before it returns, ValueError where a source does not exist, holds no picture, is a video named as such that
+    cannot be read, or a video while `every` is None, and OvsrError where it needs a package that is not installed;
+    later on only OvsrError, where the folder for temporary files is full.
     """
+    if every is not None and every < 1:
+        raise ValueError(f"every, the distance between frames of videos, must be at least 1; got {every}")
     each = [one for source in sources for one in _numbered(source)]
-    pictures = _each_once(each, outside)
+    pictures = _each_once(each, outside, every)
     first = next(pictures, None)
     for source in each[1:]:
-        next(_pictures_of(source))
+        next(_pictures_of(source, every))
     if first is None:
         raise ValueError("no picture to label was given: name at least one picture file, folder or glob pattern")
     return chain([first], pictures)
 
 
-def find_pictures(sources: Sequence[str | Path], *, outside: Path | None = None) -> list[Picture]:
+def find_pictures(
+    sources: Sequence[str | Path], *, outside: Path | None = None, every: int | None = None
+) -> list[Picture]:
     """What `iter_pictures` finds, as a list."""
-    return list(iter_pictures(sources, outside=outside))
+    return list(iter_pictures(sources, outside=outside, every=every))
 
 
-def _each_once(sources: Sequence[str | Path], outside: Path | None) -> Iterator[Picture]:
+def _each_once(sources: Sequence[str | Path], outside: Path | None, every: int | None) -> Iterator[Picture]:
     forbidden = None if outside is None else os.path.join(os.path.abspath(outside), "")
     try:
         with closing(Register()) as register:
-            for picture in chain.from_iterable(map(_pictures_of, sources)):
+            for picture in chain.from_iterable(_pictures_of(source, every) for source in sources):
                 identity = picture.identity
                 if (forbidden is None or not identity.startswith(forbidden)) and register.is_new(identity):
                     yield replace(picture, name=register.unique_name(picture.name))
@@ -82,11 +91,11 @@ def _numbered(source: str | Path) -> Iterator[str | Path]:
         yield from _numbered(f"{str(source)[: found.start()]}{number:0{len(found[1])}}{str(source)[found.end() :]}")
 
 
-def _pictures_of(source: str | Path) -> Iterator[Picture]:
+def _pictures_of(source: str | Path, every: int | None) -> Iterator[Picture]:
     """The pictures of one source, at least one, with their paths relative to the place that it names for names."""
     empty = True
     try:
-        for picture in _expand(source):
+        for picture in _expand(source, every):
             empty = False
             yield picture
     except (FileNotFoundError, NotADirectoryError):
@@ -99,7 +108,7 @@ def _pictures_of(source: str | Path) -> Iterator[Picture]:
         )
 
 
-def _expand(source: str | Path) -> Iterator[Picture]:
+def _expand(source: str | Path, every: int | None) -> Iterator[Picture]:
     text = str(source)
     is_list = text.startswith("@") and not os.path.lexists(text)
     text = text[is_list:]
@@ -108,19 +117,30 @@ def _expand(source: str | Path) -> Iterator[Picture]:
     suffix = os.path.splitext(name)[1].lower()
     if kind != "folder" and name.lower().endswith(COMPRESSED):
         raise ValueError(f"in the compressed archive {text!r} no picture can be reached: decompress it to a .tar")
+    if kind != "folder" and is_video_name(name) and every is None:
+        raise ValueError(
+            f"{text!r} is a video, of which each Nth frame is labelled: give N by --every (in Python every=N); 1 is "
+            "each frame, 30 about one a second"
+        )
     if kind == "folder":
-        yield from _find(place, ["**", "*"])
+        yield from _find(place, ["**", "*"], every)
     elif kind is None and glob.has_magic(text):
-        yield from _find(*_before_pattern(place))
+        yield from _find(*_before_pattern(place), every)
     elif kind is None:
         raise ValueError(
-            f"the source {text!r} does not exist: expected a picture file, a folder, a glob pattern, a tar archive or "
-            "a list of pictures"
+            f"the source {text!r} does not exist: expected a picture file, a folder, a glob pattern, a tar archive, "
+            "a video or a list of pictures"
         )
     elif not (is_url(place) or os.path.isfile(place)):  # opening a pipe or a device could wait for ever
         yield Picture(place, name)
     elif suffix == ".tar":
         yield from tar_pictures(place, name)
+    elif every is not None and is_video_name(name):
+        frames = video_frames(place, name, every)
+        first = next(frames)
+        if isinstance(first, UnreadablePicture):
+            raise ValueError(f"the video {text!r} cannot be read: {first.reason}")
+        yield from chain([first], frames)
     elif is_list or suffix in READERS:
         yield from listed_pictures(place, READERS.get(suffix, read_lines))
     else:
@@ -135,9 +155,12 @@ def _before_pattern(place: Location) -> tuple[Location, Sequence[str]]:
     return folder, parts[first:]
 
 
-def _find(folder: Location, patterns: Sequence[str]) -> Iterator[Picture]:
-    """The pictures, or those in the tars if the patterns end in `.tar`, whose relative paths match part by part."""
-    tars = patterns[-1].lower().endswith(".tar")
+def _find(folder: Location, patterns: Sequence[str], every: int | None) -> Iterator[Picture]:
+    """The pictures whose relative paths match the patterns part by part.
+
+    Where the patterns end as the names of tars or videos do, those in such files.
+    """
+    tars, videos = patterns[-1].lower().endswith(".tar"), is_video_name(patterns[-1])
     # Of each folder down to the one at hand: its relative path, the patterns that the next part may match, the names.
     open_folders = [("", _from(0, patterns), iter(list_folder(folder)))]
     while open_folders:
@@ -158,7 +181,9 @@ def _find(folder: Location, patterns: Sequence[str]) -> Iterator[Picture]:
             relative = within + name
             if tars and name.lower().endswith(".tar"):
                 yield from tar_pictures(join(folder, relative), relative)
-            elif not tars and is_picture_name(name):
+            elif videos and every is not None and is_video_name(name):
+                yield from video_frames(join(folder, relative), relative, every)
+            elif not (tars or videos) and is_picture_name(name):
                 yield Picture(join(folder, relative), relative)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ovsr_gpu.sources.locations import Location, is_url
 from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.sources.shards import TarMember
+from ovsr_gpu.sources.videos import Frame, Place
 
 
 def stored_picture(name: str, file: str, source: str | None) -> Picture:
@@ -24,7 +25,13 @@ def _tar_member(file: str, name: str, fields: dict[str, Any]) -> Picture:
     return TarMember(file, name, _location(fields["tar"]), fields["offset"], fields["size"])
 
 
-_KINDS: dict[str, Callable[[str, str, dict[str, Any]], Picture]] = {"tar": _tar_member}
+def _frame(file: str, name: str, fields: dict[str, Any]) -> Picture:
+    return Frame(
+        file, name, _location(fields["video"]), Place(*fields["place"]), Place(*fields["key"]), fields["stride"]
+    )
+
+
+_KINDS: dict[str, Callable[[str, str, dict[str, Any]], Picture]] = {"tar": _tar_member, "video": _frame}
 
 
 def _location(text: str) -> Location:
