@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ovsr_gpu.export.coco import write_coco
+from ovsr_gpu.export.label_studio import write_label_studio
 from ovsr_gpu.export.labelme import write_labelme
 from ovsr_gpu.export.panoptic import write_panoptic
 from ovsr_gpu.export.voc import write_voc
@@ -23,6 +24,7 @@ FORMATS: dict[str, Format] = {
     "voc": write_voc,
     "labelme": write_labelme,
     "webdataset": write_webdataset,
+    "label-studio": write_label_studio,
 }
 """What writes each format into a folder."""
 
