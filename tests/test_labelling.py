@@ -195,7 +195,7 @@ def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[P
         monkeypatch.setattr(place, name, slowed(original))
     summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=1)
     assert list(summary.time_shares) == ["disk", "decoding", "models", "writing", "other"]
-    assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.002)
+    assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.003)
     assert max(summary.time_shares, key=summary.time_shares.__getitem__) == slow
 
 

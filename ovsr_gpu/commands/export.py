@@ -13,7 +13,9 @@ from ovsr_gpu.console import console, progress_bar
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a labelling run, finished or not.")],
-    form: Annotated[str, typer.Option("--format", help="coco, coco-panoptic, yolo, voc or labelme.")],
+    form: Annotated[
+        str, typer.Option("--format", help="coco, coco-panoptic, yolo, voc, labelme, label-studio or webdataset.")
+    ],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
 ) -> None:
     """Write the results of a run in another format."""

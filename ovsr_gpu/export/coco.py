@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +14,11 @@ from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
 
 def write_coco(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
-    """Write images, annotations with run-length masks and scores, and categories numbered from 1."""
+    """Write `coco.json`: images, annotations with run-length masks and scores, and categories numbered from 1.
+
+    An image's "file_name" is its path in the folder that was labelled, its "path" where it really is,
+    its "name" that of its other outputs.
+    """
     names = [*classes, SOMETHING_ELSE]
     categories = ({"id": number, "name": name} for number, name in enumerate(names, start=1))
     description = f"Labelled by ovsr-gpu {__version__}"
@@ -43,7 +48,8 @@ def write_data_set(
 def _describe_image(number: int, row: Row) -> dict[str, Any]:
     return {
         "id": number,
-        "file_name": row["file"],
+        "file_name": f"{row['picture']}{os.path.splitext(row['file'])[1]}",
+        "path": row["file"],
         "name": row["picture"],
         "height": row["height"],
         "width": row["width"],

@@ -16,7 +16,7 @@ from ovsr_gpu.export.atomic import json_line, replacing
 from ovsr_gpu.export.palette import class_colors
 from ovsr_gpu.export.record import Array
 from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
-from ovsr_gpu.sources.locations import absolute, is_url
+from ovsr_gpu.sources.locations import is_url
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
 LARGEST = 100 * 2**20
@@ -32,6 +32,8 @@ def write_label_studio(pictures: Pictures, classes: Sequence[str], out: Path) ->
     Masks are exact. A region has its score, and a picture the least of them, so that the least certain come first in
     that order. Local pictures are asked for by their absolute paths, from a Label Studio that serves local files from
     the root of the file system; those behind URLs by these.
+
+    Raises ValueError for a picture in an archive or a video.
     """
     with replacing(out / "interface.xml") as file:
         file.write(_interface(classes).encode())
@@ -60,7 +62,11 @@ def _interface(classes: Sequence[str]) -> str:
 
 
 def _task(regions: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
-    path = absolute(regions[0]["file"])
+    path = regions[0]["file"]
+    if regions[0]["source"] is not None:
+        raise ValueError(
+            f"the picture {path!r} is no file of its own, so Label Studio cannot show it; label extracted pictures"
+        )
     if not is_url(path):
         inside_root = Path(path).relative_to(Path(path).anchor).as_posix()
         path = f"/data/local-files/?d={quote(inside_root)}"

@@ -8,7 +8,6 @@ from pathlib import Path
 from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.polygons import polygons
 from ovsr_gpu.runs.store import ANNOTATION, Pictures
-from ovsr_gpu.sources.locations import absolute
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 
 VERSION = "5.0.0"
@@ -34,7 +33,7 @@ def write_labelme(pictures: Pictures, classes: Sequence[str], out: Path) -> None
             "version": VERSION,
             "flags": {},
             "shapes": shapes,
-            "imagePath": absolute(first["file"]),
+            "imagePath": first["file"],
             "imageData": None,
             "imageHeight": first["height"],
             "imageWidth": first["width"],

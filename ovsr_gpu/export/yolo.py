@@ -41,4 +41,4 @@ def write_yolo(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
             link = out / "images" / f"{name}{os.path.splitext(picture)[1]}"
             link.parent.mkdir(parents=True, exist_ok=True)
             with suppress(OSError):  # Windows wants a privilege for links, and some file systems have none
-                link.symlink_to(os.path.abspath(picture))
+                link.symlink_to(picture)

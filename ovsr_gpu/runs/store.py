@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from ovsr_gpu.export.atomic import replacing
 from ovsr_gpu.export.record import Array, LabelledPicture
+from ovsr_gpu.sources.locations import absolute
 
 Row = dict[str, Any]
 """A region, by the columns of `SCHEMA` that were asked for."""
@@ -51,6 +52,7 @@ SCHEMA = pa.schema(
     ]
 )
 """A row a region; those of a picture stand together in the order of their numbers. rle: COCO's compressed counts.
+file: an absolute path or a URL, of a tar's member or a video's frame "file::name".
 source: how a picture is opened that is no file of its own, see `sources.stored`; null for the others."""
 
 ANNOTATION = tuple(name for name in SCHEMA.names if name not in ("probabilities", "embedding"))
@@ -151,7 +153,7 @@ def table_of(records: Sequence[LabelledPicture]) -> pa.Table:
     owner = np.repeat(np.arange(len(records)), counts)
     of_pictures = (
         [text(picture.name) for picture in pictures],
-        [text(str(picture.path)) for picture in pictures],
+        [text(absolute(picture.path)) for picture in pictures],
         sources,
         *np.array([record.region_map.shape for record in records]).T,
     )

@@ -37,7 +37,7 @@ class TarMember(Picture):
 
     @property
     def source(self) -> dict[str, Any]:
-        return {"kind": "tar", "tar": str(self.tar), "offset": self.offset, "size": self.size}
+        return {"kind": "tar", "tar": absolute(self.tar), "offset": self.offset, "size": self.size}
 
     def open(self) -> AbstractContextManager[PictureBytes]:
         return open_bytes(str(self.path), self._read)

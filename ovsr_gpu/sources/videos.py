@@ -75,7 +75,7 @@ class Frame(Picture):
     @property
     def source(self) -> dict[str, Any]:
         places = {"place": self.place, "key": self.key}
-        return {"kind": "video", "video": str(self.video), **places, "stride": self.stride}
+        return {"kind": "video", "video": absolute(self.video), **places, "stride": self.stride}
 
     @contextmanager
     def open(self) -> Iterator[PictureBytes]:

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.jsonl import LineFile, write_jsonl
 from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.sources.locations import absolute
 from stores import store_of
 
 Record = Callable[..., LabelledPicture]
@@ -40,7 +41,7 @@ def test_lines_say_what_the_record_says(tmp_path: Path, record: Record) -> None:
     expected = [(one, region) for one in records for region in range(len(one.areas))]
     assert len(lines) == len(expected)
     for line, (one, region) in zip(lines, expected, strict=True):
-        assert (line["picture"], line["file"]) == (one.picture.name, str(one.picture.path))
+        assert (line["picture"], line["file"]) == (one.picture.name, absolute(one.picture.path))
         assert (line["region"], line["box"], line["area"]) == (region, one.boxes[region].tolist(), one.areas[region])
         assert line["class"] == [*CLASSES, "something else"][line["class_index"]]
         assert line["class_index"] == one.class_index[region]
@@ -57,8 +58,8 @@ def test_pycocotools_reads_the_annotations(tmp_path: Path, record: Record) -> No
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == [*CLASSES, "something else"]
     assert coco.getCatIds() == [1, 2, 3, 4]
     images = coco.loadImgs(coco.getImgIds())
-    assert [(i["file_name"], i["height"], i["width"]) for i in images] == [
-        (str(one.picture.path), *one.region_map.shape) for one in records
+    assert [(i["file_name"], i["path"], i["height"], i["width"]) for i in images] == [
+        (f"{one.picture.name}.jpg", absolute(one.picture.path), *one.region_map.shape) for one in records
     ]
     for image, one in zip(images, records, strict=True):
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))

@@ -156,7 +156,7 @@ def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledPicture]
     assert len(images) == len(content["annotations"]) == len(records)
     for annotation, record in zip(content["annotations"], records, strict=True):
         image = images[annotation["image_id"]]
-        assert image["file_name"] == str(record.picture.path)
+        assert image["file_name"] == f"{record.picture.name}.jpg" and image["path"] == str(record.picture.path)
         with Image.open(tmp_path / "out" / "panoptic" / annotation["file_name"]) as png:
             assert png.mode == "RGB" and png.size == (image["width"], image["height"])
             ids = np.asarray(png).astype(np.int64) @ (1, 256, 256**2)

@@ -18,8 +18,8 @@ from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.export.label_studio import brush_rle
 from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.runs.store import StoreWriter, rows_of
 from ovsr_gpu.sources.files import Picture
+from stores import store_of
 
 CLASSES = ("dog", 'grass & <"lawn">', "it's 犬, #1")
 NAMES = ("a", "a/b c", 'it\'s "50%" & <b> {c}', "犬/é?d=#1")
@@ -34,11 +34,7 @@ def records(tmp_path: Path, record: Callable[..., LabelledPicture]) -> list[Labe
     ]
     made.append(replace(record("u", 9, 8, len(CLASSES)), picture=Picture("https://example.org/u.jpg?a=1&b=2", "u")))
     write_json(tmp_path / "run" / "run.json", {"vocabulary": {"names": CLASSES}})
-    store = StoreWriter(tmp_path / "run")
-    for one in made:
-        store.add(rows_of(one))
-    store.end_batch()
-    store.close()
+    store_of(tmp_path / "run", *made)
     return made
 
 

@@ -13,6 +13,7 @@ from pycocotools import mask
 from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.runs import store as module
 from ovsr_gpu.runs.store import SCHEMA, Failure, Store, StoreWriter, text
+from ovsr_gpu.sources.locations import absolute
 from stores import batch_of, store_of
 
 Record = Callable[..., LabelledPicture]
@@ -28,7 +29,8 @@ def test_what_goes_in_comes_out(tmp_path: Path, record: Record) -> None:
         assert [row["region"] for row in rows] == list(range(len(one.areas)))
         for row in rows:
             n = row["region"]
-            assert (row["height"], row["width"]) == one.region_map.shape and row["file"] == text(str(one.picture.path))
+            assert (row["height"], row["width"]) == one.region_map.shape
+            assert row["file"] == text(absolute(one.picture.path))
             assert row["box"] == one.boxes[n].tolist() and row["area"] == one.areas[n]
             assert row["class_index"] == one.class_index[n] and row["score"] == one.scores[n]
             assert np.array_equal(np.float32(row["probabilities"]), one.probabilities[n])

@@ -14,8 +14,8 @@ from PIL import Image
 from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.runs.store import StoreWriter, rows_of
 from ovsr_gpu.sources.files import Picture
+from stores import store_of
 
 CLASSES = ("dog", "grass & <lawn>", "it's 犬")
 NAMES = ("a", "b c/d.e", "犬/é")
@@ -31,10 +31,11 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def records(tmp_path: Path, pictures: Path, record: Callable[..., LabelledPicture]) -> dict[str, LabelledPicture]:
-    """By their names, the pictures of the run `tmp_path / "run"`, which exist."""
+def records(
+    tmp_path: Path, pictures: Path, record: Callable[..., LabelledPicture], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, LabelledPicture]:
+    """By their names, the pictures of the run `tmp_path / "run"`, which exist; exports are made elsewhere."""
     write_json(tmp_path / "run" / "run.json", {"vocabulary": {"names": CLASSES}})
-    store = StoreWriter(tmp_path / "run")
     made = {}
     for seed, name in enumerate(NAMES):
         path = Path(f"{name}.png")
@@ -42,9 +43,8 @@ def records(tmp_path: Path, pictures: Path, record: Callable[..., LabelledPictur
         one = record(name, 20 + seed, 37 - seed, len(CLASSES), seed)
         made[name] = replace(one, picture=Picture(path, name))
         Image.fromarray(one.pixels).save(path)
-        store.add(rows_of(made[name]))
-    store.end_batch()
-    store.close()
+    store_of(tmp_path / "run", *made.values())
+    monkeypatch.chdir(tmp_path)
     return made
 
 
