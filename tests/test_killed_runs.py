@@ -19,20 +19,35 @@ from ovsr_gpu.sources.files import find_pictures
 RUN = """
 import sys
 from pathlib import Path
+import numpy as np
 import test_labelling
 from ovsr_gpu.runs import store
 from ovsr_gpu.sources.files import find_pictures
 import time
 store.PART_PICTURES = int(sys.argv[3])
+memory = []
+
+def note_memory(done, total):
+    with open("/proc/self/statm") as file:
+        memory.append((done, int(file.read().split()[1]) * 4096))
+
 summary = test_labelling.label(
     test_labelling.FakeSegmenter(lambda images: time.sleep(float(sys.argv[4]))), find_pictures([sys.argv[1]]),
     test_labelling.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
+    progress=note_memory,
 )
-print(summary.labelled, summary.failed)
+later = memory[len(memory) // 2 :]
+slope = round(np.polyfit(*zip(*later), 1)[0]) if len(later) > 1 else 0
+print(summary.labelled, summary.failed, slope, memory[-1][1])
 """
-PICTURES = int(os.environ.get("OVSR_LOAD_PICTURES", "320"))  # a load test with 20000, say
-PARTS, KILLS = 32, 4
+LOAD = int(os.environ.get("OVSR_LOAD_PICTURES", "0"))
+"""For a load test: 20000, say."""
+
+PICTURES, EACH_BROKEN, KILLS = (LOAD, 100, 5) if LOAD else (320, 20, 4)
+PARTS = 32
 BATCH = PICTURES // 80
+STEEPEST = 1000
+"""Bytes of memory a picture that a load test allows, in the second half of its undisturbed run."""
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +58,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(PICTURES):
         path = folder / f"{number:05}.png"
         Image.fromarray(random.integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(path)
-        if number % 20 == 7:
-            broken = [b"", b"no picture", path.read_bytes()[:60], b"\x89PNG\r\n\x1a\n"][number // 20 % 4]
-            path.write_bytes(broken)
+        if number % EACH_BROKEN == 7:
+            whole = path.read_bytes()
+            kinds = [b"", b"no picture", whole[:60], whole[:8], whole[:30] + bytes(20) + whole[50:]]
+            path.write_bytes(kinds[number // EACH_BROKEN % 5])
     return folder
 
 
@@ -61,7 +77,9 @@ def start(folder: Path, out: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="reads its memory in /proc, and Windows has no SIGKILL"
+)
 def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path, tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     undisturbed = start(folder, whole)
@@ -77,11 +95,14 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path, t
         run.communicate()
         progress.append(len(list(out.glob("store/part-*"))))
     assert progress == sorted(set(progress)) and progress[-1] < PARTS + KILLS
-    bad = len(range(7, PICTURES, 20))
+    bad = range(7, PICTURES, EACH_BROKEN)
     last = start(folder, out)
-    assert last.communicate()[0].split() == undisturbed.communicate()[0].split() == [str(PICTURES - bad), str(bad)]
+    (*counts, _, _), (*expected, slope, memory) = (run.communicate()[0].split() for run in (last, undisturbed))
+    assert counts == expected == [str(PICTURES - len(bad)), str(len(bad))]
+    print(f"{slope} bytes of memory a picture, {int(memory) >> 20} MiB at the end")
+    assert not LOAD or int(slope) < STEEPEST
     assert results(out) == results(whole)
     names = [picture.name for picture in find_pictures([folder])]
     failed = [Path(line["path"]).stem for line in lines(out / "errors.jsonl")]
-    assert failed == [f"{number:05}" for number in range(7, PICTURES, 20)]
+    assert failed == [f"{number:05}" for number in bad]
     assert_complete(out, [name for name in names if name not in failed])
