@@ -1,4 +1,4 @@
-"""The command line: `ovsr label`, `ovsr gallery`, `ovsr export`, `ovsr demo` and `ovsr info`."""
+"""The command line: `ovsr label`, `gallery`, `search`, `export`, `demo` and `info`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ovsr_gpu.commands.export import export
 from ovsr_gpu.commands.gallery import gallery
 from ovsr_gpu.commands.info import info
 from ovsr_gpu.commands.label import label
+from ovsr_gpu.commands.search import search
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -44,7 +45,7 @@ def ovsr(
     """Cut pictures into regions and name them out of a vocabulary given in plain words."""
 
 
-for command in (label, gallery, export, demo, info):
+for command in (label, gallery, search, export, demo, info):
     app.command()(command)
 
 

@@ -18,7 +18,7 @@ from ovsr_gpu.config import Config
 from ovsr_gpu.images import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.checkpoints import update_digest
-from ovsr_gpu.models.clip import ClipModel, load_clip
+from ovsr_gpu.models.clip import ClipModel, lasting_name, load_clip
 from ovsr_gpu.models.dense import dense_tower
 from ovsr_gpu.models.device import NetworkBatch, choose_device, clip_dtype
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
@@ -234,7 +234,7 @@ class Segmenter:
             "clip_precision": precision,
             "device": self.device.type,
             "clip": {
-                "model": models.clip,
+                "model": lasting_name(models.clip),
                 "weights": models.clip_weights,
                 "text_fingerprint": self.clip.text_fingerprint,
             },

@@ -172,6 +172,7 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE, "--classes", "dog", "--devices", "cpu,abacus"], "abacus"),
         (["export", "in", "--format", "csv", "--out", "new"], "labelme"),
         (["gallery", "in"], "not the folder of a run"),
+        (["search", "in", "dog"], "not the folder of a run"),
         ([*BASE, "--classes", "dog; dog"], "'dog'"),
         ([*BASE, "--classes-file", "latin1.txt"], "latin1.txt"),
         ([*BASE, "--classes-file", "missing.txt"], "missing.txt"),

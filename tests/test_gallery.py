@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from ovsr_gpu.export.palette import class_colors
+from ovsr_gpu.gallery.images import UNCOVERED
 from ovsr_gpu.gallery.page import GalleryFailure, GalleryPicture, write_gallery
 from ovsr_gpu.threads import WORKERS
 
@@ -330,6 +331,43 @@ def test_sort_search_and_filter(tmp_path: Path, browser: Browser) -> None:
     assert browser.run(SHOWN) == ["b10", "b9", "\u00c4rger"]
     browser.run("byId('clear').click()")
     assert len(browser.run(SHOWN)) == 4 and not browser.run(f"[...{boxes}].some((box) => box.checked)")
+    assert browser.complaints == []
+
+
+def test_a_search_keeps_its_order_and_shows_the_regions(tmp_path: Path, browser: Browser) -> None:
+    """The left half of each picture was found, the right half is covered."""
+    covered = np.repeat([UNCOVERED, len(HOSTILE)], 30)[None].repeat(40, 0)
+    image = np.full((40, 60, 3), 255, np.uint8)
+    hits = [
+        GalleryPicture(name, lambda: image, lambda: covered, [(index, 0.3 - index / 100, 1200)])
+        for index, name in [*enumerate(HOSTILE), (0, HOSTILE[0])]
+    ]
+    gone = GalleryPicture("gone", Path("gone").read_bytes, Path("gone").read_bytes, [(0, 0.9, 1)])  # type: ignore[arg-type]
+    page = write_gallery([gone, *hits, gone], [], HOSTILE, tmp_path, HOSTILE[1], kind="search")
+    assert page == tmp_path / "search" / "index.html" and [one["path"] for one in read_data(page)["failures"]] == [
+        "gone"
+    ]
+    browser.open(page)
+    browser.wait(PICTURES_ARE_THERE)
+    assert browser.run("shown.map(({ number }) => number)") == list(range(1, 11))
+    assert browser.run("byId('totals').textContent") == "9 pictures, 10 regions, 9 classes"
+    assert browser.run("byId('shown').textContent") == "10 of 10 regions"
+    captions = browser.run(
+        "[...document.querySelectorAll('.caption')]"
+        ".map((caption) => [...caption.children].map((one) => one.textContent.toWellFormed()))"
+    )
+    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in HOSTILE]
+    assert captions == [[names[index % 9], f"{0.3 - index % 9 / 100:.3f}"] for index in range(10)]
+    left, top, width, height = browser.run(
+        "(({ left, top, width, height }) => [left, top, width, height])"
+        "(document.querySelector('.frame').getBoundingClientRect())"
+    )
+    seen = browser.screenshot()[round(top + height / 2), [round(left + width / 4), round(left + 3 * width / 4)]]
+    assert np.abs(seen - np.array([[255] * 3, [255 / 4 + 64 * 3 / 4] * 3])).max() <= 3
+    browser.run("view(1)")
+    assert (
+        "0.2900" in browser.run("byId('regions').innerText") and browser.run("byId('score').innerText") == "similarity"
+    )
     assert browser.complaints == []
 
 

@@ -14,13 +14,15 @@ from ovsr_gpu.export.record import Array
 THUMBNAIL_SIDE, VIEW_SIDE = 320, 1024
 """Pixels: the longest sides of what stands in the grid and of what a click opens."""
 QUALITY = 85
+UNCOVERED = -1
+"""In a class map: nothing is laid over the picture."""
 
 
 def write_images(folder: Path, number: int, pixels: Array, class_map: Array, classes: int) -> bool:
     """Write `thumbnails/<number>.jpg`, `masks/<number>.png` and, where the picture is larger, `views/<number>.jpg`.
 
-    pixels: `[H, W, 3]` uint8. class_map: `[H, W]` integers, `classes` for "something else". Returns whether there is a
-    view. The mask has the thumbnail's size.
+    pixels: `[H, W, 3]` uint8. class_map: `[H, W]` integers, `classes` for "something else", `UNCOVERED` where the mask
+    is to be transparent. Returns whether there is a view. The mask has the thumbnail's size.
     """
     picture = Image.fromarray(pixels)
     large = max(picture.size) > THUMBNAIL_SIDE
@@ -40,6 +42,10 @@ def _mask(class_map: Array, classes: int) -> Image.Image:
     indices = np.where(class_map == classes, len(colors) - 1, class_map % DISTINCT_COLORS)
     mask = Image.fromarray(indices.astype(np.uint8), "P")
     mask.putpalette(colors.tobytes())
+    covered = class_map != UNCOVERED
+    if not covered.all():
+        mask = mask.convert("RGB")
+        mask.putalpha(Image.fromarray(covered).convert("L"))
     return mask
 
 

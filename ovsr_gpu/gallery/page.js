@@ -1,6 +1,11 @@
 "use strict";
 
 const { title, classes, pictures, failures } = GALLERY;
+/** Whether each picture shows one region that was found, whose score is its similarity to the text. */
+const isSearch = GALLERY.kind === "search";
+const [unit, units, none] = isSearch
+  ? ["region", "regions", "None of the regions that were found can be shown."]
+  : ["picture", "pictures", "This run has no labelled pictures."];
 const chosen = new Set();
 let shown = [];
 let open = 0;
@@ -48,16 +53,35 @@ function fold(name) {
   return name.normalize("NFC").toLowerCase();
 }
 
-/** How to sort, and what a tile then tells beside the name. */
-const SORTS = {
-  lowest: { key: (picture) => [picture.lowest], note: (picture) => certainty(picture.lowest) },
-  mean: { key: (picture) => [picture.mean], note: (picture) => certainty(picture.mean) },
-  name: { key: () => [], note: (picture) => certainty(picture.lowest) },
+const byClass = ({ shares: [[index, share] = [classes.length, 0]] }) => [index, -share];
+
+/** How to sort, first of all by the first, and what a tile then tells beside its name. */
+const SORTS = isSearch ? {
+  rank: { text: "most similar first", key: ({ number }) => [number], note: similarity },
+  name: { text: "by name", key: () => [], note: similarity },
+  class: { text: "by class", key: byClass, note: similarity },
+} : {
+  lowest: {
+    text: "least certain region first",
+    key: (picture) => [picture.lowest],
+    note: (picture) => certainty(picture.lowest),
+  },
+  mean: {
+    text: "least certain on average first",
+    key: (picture) => [picture.mean],
+    note: (picture) => certainty(picture.mean),
+  },
+  name: { text: "by name", key: () => [], note: (picture) => certainty(picture.lowest) },
   class: {
-    key: ({ shares: [[index, share] = [classes.length, 0]] }) => [index, -share],
+    text: "by largest class",
+    key: byClass,
     note: ({ shares: [main] }) => (main ? classes[main[0]].name : ""),
   },
 };
+
+function similarity({ regions: [[, score]] }) {
+  return score.toFixed(3);
+}
 
 function certainty(score) {
   return score === Infinity ? "" : percent(score);
@@ -80,7 +104,8 @@ function makeTile(picture, index) {
   }
   const frame = element("span", { className: "frame" }, image("photo", picture.thumbnail), image("mask", picture.mask));
   const note = element("bdi", { className: "note" }, SORTS[byId("sort").value].note(picture));
-  const caption = element("span", { className: "caption" }, element("bdi", {}, picture.base), note);
+  const main = isSearch ? classes[picture.regions[0][0]].name : picture.base;
+  const caption = element("span", { className: "caption" }, element("bdi", {}, main), note);
   const tile = element("button", { type: "button", className: "tile", title: picture.name }, frame, bar, caption);
   tile.addEventListener("click", () => view(index));
   return tile;
@@ -95,9 +120,9 @@ function update() {
     .map((picture) => ({ picture, key: key(picture) }))
     .sort((one, other) => compare(one.key, other.key))
     .map(({ picture }) => picture);
-  byId("shown").textContent = `${grouped(shown.length)} of ${count(pictures.length, "picture", "pictures")}`;
+  byId("shown").textContent = `${grouped(shown.length)} of ${count(pictures.length, unit, units)}`;
   byId("empty").hidden = shown.length > 0;
-  byId("empty").textContent = pictures.length ? "No picture matches." : "This run has no labelled pictures.";
+  byId("empty").textContent = pictures.length ? `No ${unit} matches.` : none;
   byId("clear").disabled = !chosen.size;
   if (byId("columns").getBoundingClientRect().top < 0) byId("columns").scrollIntoView();
   grid.show(shown);
@@ -119,12 +144,14 @@ function view(index) {
     ...largestFirst.map(([kind, score, pixels]) => {
       const { name, color } = classes[kind];
       const label = element("span", { className: "class" }, swatch(color), element("bdi", {}, name));
-      const meter = element("meter", { value: score, title: score.toFixed(4) });
+      const told = isSearch
+        ? [score.toFixed(4)]
+        : [element("meter", { value: score, title: score.toFixed(4) }), percent(score)];
       return element(
         "tr",
         {},
         element("th", { scope: "row" }, label),
-        element("td", {}, meter, percent(score)),
+        element("td", {}, ...told),
         element("td", {}, percent(pixels / (width * height))),
       );
     }),
@@ -190,12 +217,18 @@ const byName = new Intl.Collator("en", { numeric: true });
 pictures.forEach(prepare);
 pictures.sort((one, other) => byName.compare(one.name, other.name)); // sorting is stable: among equals this order stays
 document.title = title;
+document.body.classList.toggle("search", isSearch);
 byId("title").textContent = title;
 byId("totals").textContent = [
-  count(pictures.length, "picture", "pictures"),
+  count(new Set(pictures.map(({ name }) => name)).size, "picture", "pictures"),
   count(pictures.reduce((sum, { regions }) => sum + regions.length, 0), "region", "regions"),
   count(classes.length - 1, "class", "classes"),
 ].join(", ");
+for (const [value, { text }] of Object.entries(SORTS)) byId("sort").append(element("option", { value }, text));
+if (isSearch) {
+  byId("score").textContent = "similarity";
+  setOpacity({ target: { value: 75 } }); // what was not found is to step back
+}
 const grid = new Grid(byId("grid"), makeTile);
 fillLegend();
 listFailures();

@@ -11,7 +11,7 @@ from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from ovsr_gpu.export.palette import class_colors
 from ovsr_gpu.export.record import Array
@@ -19,17 +19,21 @@ from ovsr_gpu.gallery.images import write_images
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
 from ovsr_gpu.threads import map_ahead
 
-FOLDER, PAGE, DATA = "gallery", "index.html", "data.js"
+PAGE, DATA = "index.html", "data.js"
 STATIC_FILES = {"page.html": PAGE, "page.css": "page.css", "grid.js": "grid.js", "page.js": "page.js"}
 """What comes along with this package, and its name in the gallery."""
 
 
+Kind = Literal["gallery", "search"]
+
+
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A labelled picture.
+    """A labelled picture; in a search a region that was found, with the picture it is in.
 
-    pixels: reads it, `[H, W, 3]` uint8. class_map: reads its class indices, `[H, W]` integers, L for "something else".
-    regions: class index, score and area in pixels of each region.
+    pixels: reads it, `[H, W, 3]` uint8. class_map: reads its class indices, `[H, W]` integers, L for "something else",
+        `images.UNCOVERED` where nothing is to be laid over the picture.
+    regions: class index, score and area in pixels of each region; in a search the score is the similarity.
     """
 
     name: str
@@ -54,24 +58,26 @@ def write_gallery(
     out: Path,
     title: str,
     progress: Callable[[int], None] | None = None,
+    kind: Kind = "gallery",
 ) -> Path:
-    """Write the folder `gallery` into `out`, in place of an earlier gallery, and return the page to open.
+    """Write a folder called by its `kind` into `out`, in place of an earlier one, and return the page to open.
 
+    The page of a gallery begins with the least certain pictures, that of a search keeps their order.
     A few pictures at a time are taken and read, by as many threads. One that cannot be read any more (OSError or
     ValueError), or whose class map has another size, is listed with the failures. `progress` is called with the number
     of pictures done. The folder appears once it is complete; until then an earlier one stays.
 
-    Raises ValueError where something else is called `gallery`, OSError where it cannot be written.
+    Raises ValueError where something else is called so, OSError where it cannot be written.
     """
-    folder = out / FOLDER
+    folder = out / kind
     if folder.exists() and not (folder / DATA).is_file():
-        raise ValueError(f"{str(folder)!r} is not a gallery that could be replaced; move it out of the way")
+        raise ValueError(f"{str(folder)!r} is not a {kind} that could be replaced; move it out of the way")
     with _replacing_folder(folder) as made:
         for source, name in STATIC_FILES.items():
             (made / name).write_bytes((files(__package__) / source).read_bytes())
         with (made / DATA).open("w", encoding="ascii") as data:
             drawn = map_ahead(partial(_draw, classes=len(classes), folder=made), enumerate(pictures))
-            _write_data(data, _counted(drawn, progress), failures, classes, title)
+            _write_data(data, _counted(drawn, progress), failures, classes, title, kind)
     return folder / PAGE
 
 
@@ -123,21 +129,22 @@ def _write_data(
     failures: Iterable[GalleryFailure],
     classes: Sequence[str],
     title: str,
+    kind: Kind,
 ) -> None:
     """Write what the page is made from, each picture as soon as it is drawn."""
-    late_failures: list[GalleryFailure] = []
+    late_failures: dict[GalleryFailure, None] = {}  # each once: a search may show a picture several times
 
     def drawn() -> Iterator[dict[str, Any]]:
         for outcome in outcomes:
             if isinstance(outcome, GalleryFailure):
-                late_failures.append(outcome)
+                late_failures[outcome] = None
             else:
                 yield outcome
 
     names = [*classes, SOMETHING_ELSE]
     colors = [f"#{bytes(color).hex()}" for color in class_colors(len(classes))]
     legend = ({"name": name, "color": color} for name, color in zip(names, colors, strict=True))
-    file.write(f'const GALLERY = {{"title": {_literal(title)}')
+    file.write(f'const GALLERY = {{"kind": {_literal(kind)},\n"title": {_literal(title)}')
     _write_rows(file, "classes", legend)
     _write_rows(file, "pictures", drawn())
     _write_rows(file, "failures", (asdict(one) | {"path": str(one.path)} for one in chain(failures, late_failures)))

@@ -153,6 +153,12 @@ class ClipModel:
         return digest.hexdigest()
 
 
+def lasting_name(name: str) -> str:
+    """A name for `load_clip` that means the same in whichever folder it is used."""
+    folder = name.removeprefix(_LOCAL_DIR)
+    return name if folder == name else f"{_LOCAL_DIR}{os.path.abspath(folder)}"
+
+
 def load_clip(name: str, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
     """Load a CLIP.
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.record import Array
+from ovsr_gpu.gallery.images import UNCOVERED
 from ovsr_gpu.gallery.page import GalleryFailure, GalleryPicture
-from ovsr_gpu.runs.store import ANNOTATION, Store
+from ovsr_gpu.runs.store import ANNOTATION, Row, Store
+from ovsr_gpu.search import Hit
 from ovsr_gpu.sources.decode import decode_picture
-from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.sources.stored import stored_picture
 
 
@@ -21,9 +24,20 @@ def pictures_of(store: Store) -> Iterator[GalleryPicture]:
         name = regions[0]["picture"]
         yield GalleryPicture(
             name,
-            partial(_pixels, stored_picture(name, regions[0]["file"], regions[0]["source"])),
+            partial(_pixels, regions[0]),
             partial(paint_regions, regions, [row["class_index"] for row in regions]),
             [(row["class_index"], row["score"], row["area"]) for row in regions],
+        )
+
+
+def pictures_of_hits(hits: Sequence[Hit], classes: int) -> Iterator[GalleryPicture]:
+    """For each hit of a search its picture, in which all but the region is covered. classes: how many the run has."""
+    for hit in hits:
+        yield GalleryPicture(
+            hit.row["picture"],
+            partial(_pixels, hit.row),
+            partial(_all_but_region, hit.row, classes),
+            [(hit.row["class_index"], hit.similarity, hit.row["area"])],
         )
 
 
@@ -32,6 +46,10 @@ def failures_of(store: Store) -> Iterator[GalleryFailure]:
         yield GalleryFailure(Path(failure.path), failure.stage, failure.reason)
 
 
-def _pixels(picture: Picture) -> Array:
-    with picture.open() as file:
+def _pixels(row: Row) -> Array:
+    with stored_picture(row["picture"], row["file"], row["source"]).open() as file:
         return decode_picture(file).permute(1, 2, 0).numpy()
+
+
+def _all_but_region(row: Row, classes: int) -> Array:
+    return np.where(paint_regions([row], [1]) == 1, UNCOVERED, classes)
