@@ -10,8 +10,8 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 from multiprocessing.connection import Connection, wait
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -72,14 +72,14 @@ class Processes:
         number = 0
         try:
             while True:
-                self._hand_out(chain(_taken(lost), left), room=WINDOW * self.workers - len(finished))
+                self._hand_out(lost, left, room=WINDOW * self.workers - len(finished))
                 if not any(worker.batches for worker in self._alive):
                     break
                 for worker in self._with_news():
                     try:
                         finished.update(worker.finished(say))
                     except EOFError:
-                        lost += self._mourn(worker, say)
+                        lost = sorted([*lost, *self._mourn(worker, say)], key=itemgetter(0))
                 while number in finished:
                     yield finished.pop(number)
                     number += 1
@@ -93,13 +93,11 @@ class Processes:
             worker.process.join()
         self._alive = []
 
-    def _hand_out(self, left: Iterator[Numbered], room: int) -> None:
-        """Give batches to whoever has the fewest, until all have enough."""
-        while room > 0:
+    def _hand_out(self, lost: list[Numbered], left: Iterator[Numbered], room: int) -> None:
+        """Give batches to whoever has the fewest, until all have enough: the lost ones first, for which others wait."""
+        while lost or room > 0:
             worker = min(self._alive, key=lambda worker: len(worker.batches))
-            if len(worker.batches) == AHEAD:
-                return
-            batch = next(left, None)
+            batch = None if len(worker.batches) == AHEAD else lost.pop(0) if lost else next(left, None)
             if batch is None:
                 return
             worker.give(batch)
@@ -116,15 +114,8 @@ class Processes:
         death = f"the process on {worker.device} has died (exit status {worker.process.exitcode})"
         if not self._alive:
             raise OvsrError(f"{death}, as all others before it; a resumed run goes on with what was labelled before")
-        say(f"{death.capitalize()}: its pictures go to the {len(self._alive)} others")
+        say(f"{death.capitalize()}: its pictures go to the others")
         return list(worker.batches)
-
-
-def _taken(batches: list[Numbered]) -> Iterator[Numbered]:
-    """The batches, the first ones first, out of a list that has them no longer then."""
-    batches.sort(key=lambda numbered: numbered[0])
-    while batches:
-        yield batches.pop(0)
 
 
 class _Worker:
