@@ -43,7 +43,7 @@ print(summary.labelled, summary.failed, slope, memory[-1][1])
 LOAD = int(os.environ.get("OVSR_LOAD_PICTURES", "0"))
 """For a load test: 20000, say."""
 
-PICTURES, EACH_BROKEN, KILLS = (LOAD, 100, 5) if LOAD else (320, 20, 4)
+PICTURES, EACH_BROKEN, KILLS = (LOAD, 100, 5) if LOAD else (320, 20, 3)
 PARTS = 32
 BATCH = PICTURES // 80
 STEEPEST = 1000

@@ -52,7 +52,8 @@ class RayData:
             import ray
         except ImportError as error:
             raise OvsrError(f'--engine ray needs Ray ({error}): pip install "ovsr-gpu[ray]"') from error
-        if not ray.is_initialized():
+        self._connected_before = ray.is_initialized()
+        if not self._connected_before:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         logging.getLogger("ray.data").setLevel("WARNING")
         self.vocabulary = job.vocabulary
@@ -114,10 +115,11 @@ class RayData:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Leave the cluster."""
+        """Leave the cluster, unless this process was connected to it before."""
         import ray
 
-        ray.shutdown()
+        if not self._connected_before:
+            ray.shutdown()
 
 
 def choose_workers(devices: str) -> tuple[int, bool]:
