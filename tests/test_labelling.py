@@ -416,3 +416,28 @@ def test_too_many_failures_end_a_run(tmp_path: Path, pictures: list[Picture]) ->
     segmenter = FakeSegmenter()
     summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
     assert (summary.labelled, summary.failed) == (6, 4)
+
+
+def test_a_run_that_goes_on_under_other_versions_says_so(tmp_path: Path, pictures: list[Picture]) -> None:
+    label(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "run.json").read_text())
+    manifest["versions"]["torch"] = "0.1"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(manifest))
+    said: list[str] = []
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, say=said.append)
+    assert len(said) == 1 and "torch was 0.1 and is " in said[0]
+    with pytest.raises(ValueError, match=r"outputs was \['labels', .*\] and is \['labels'\]"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, outputs=["labels"])
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(tmp_path: Path, pictures: list[Picture]) -> None:
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", outputs=["labels", "coco-panoptic", "coco"])
+    label(FakeSegmenter(), pictures[:1], VOCABULARY, tmp_path / "out", outputs=["labels"], overwrite=True)
+    kept = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    expected = {".lock", "classes.json", "errors.jsonl", "labels/0.png", "run.json", "store/part-000000.parquet"}
+    assert kept == expected | {"summary.json"}
+    (tmp_path / "mine" / "labels").mkdir(parents=True)
+    (tmp_path / "mine" / "labels" / "a.png").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds labels but no run\.json"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "labels" / "a.png").read_text() == "mine"
