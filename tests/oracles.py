@@ -116,3 +116,11 @@ def pillow_resize(image: Image.Image, width: int, height: int) -> np.ndarray:
     halfway = (image.width, height) if vertical_first else (width, image.height)
     bicubic = Image.Resampling.BICUBIC
     return np.asarray(image.resize(halfway, bicubic).resize((width, height), bicubic), dtype=int)
+
+
+def encoded(region_map: np.ndarray) -> list[str]:
+    """The masks of a `[H, W]` region map by pycocotools."""
+    from pycocotools import mask  # a bare GPU node may lack it
+
+    masks = region_map == np.arange(region_map.max() + 1)[:, None, None]
+    return [mask.encode(np.asfortranarray(inside, np.uint8))["counts"].decode() for inside in masks]

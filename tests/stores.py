@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from pycocotools import mask
-
-from ovsr_gpu.export.record import Array, LabelledPicture
+from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.runs.store import Failure, LabelledBatch, Store, StoreWriter, table_of
-
-
-def encoded(region_map: Array) -> list[str]:
-    """The masks of a `[H, W]` region map by pycocotools."""
-    masks = region_map == np.arange(region_map.max() + 1)[:, None, None]
-    return [mask.encode(np.asfortranarray(inside, np.uint8))["counts"].decode() for inside in masks]
 
 
 def batch_of(*items: LabelledPicture | Failure) -> LabelledBatch:

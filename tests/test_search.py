@@ -17,6 +17,7 @@ from PIL import Image
 from pyarrow import parquet
 from test_gallery import files_of, read_data
 
+from oracles import encoded
 from ovsr_gpu.cli import main
 from ovsr_gpu.embedded.scenes import make_scene
 from ovsr_gpu.errors import ModelError
@@ -24,7 +25,6 @@ from ovsr_gpu.models.clip import load_clip
 from ovsr_gpu.runs.manifest import FILE
 from ovsr_gpu.runs.store import ANNOTATION, FOLDER, SCHEMA, Store
 from ovsr_gpu.search import best_regions, embed_text, load_run_clip
-from stores import encoded
 
 CPU = torch.device("cpu")
 MASK = np.arange(24).reshape(4, 6) % 3 == 0

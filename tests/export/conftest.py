@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles import encoded
 from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.sources.files import Picture
-from stores import encoded
 
 
 def make_record(name: str, height: int, width: int, classes: int, seed: int = 0) -> LabelledPicture:

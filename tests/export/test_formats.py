@@ -19,6 +19,7 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from scipy import ndimage
 
+from oracles import encoded
 from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.formats import FORMATS, export_run
 from ovsr_gpu.export.masks import paint_regions
@@ -27,7 +28,7 @@ from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.export.voc import voc_colors
 from ovsr_gpu.runs.store import Failure
 from ovsr_gpu.sources.files import Picture
-from stores import encoded, store_of
+from stores import store_of
 
 Record = Callable[..., LabelledPicture]
 CLASSES = ("dog", 'grass & <"lawn">', "it's 犬, #1")

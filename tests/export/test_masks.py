@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pycocotools import mask
 
+from oracles import encoded
 from ovsr_gpu.export.masks import paint_regions, run_lengths
-from stores import encoded
 
 
 def rows(region_map: np.ndarray) -> list[dict[str, object]]:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from devices import DEVICE
+from devices import DEVICE, GPU
 from host_reads import NoHostReads
+from oracles import encoded
 from ovsr_gpu.export.run_lengths import Masks
 from ovsr_gpu.structures import Regions
-from stores import encoded
 
 
 def regions_of(maps: list[np.ndarray]) -> Regions:
@@ -61,3 +61,19 @@ def test_only_the_number_of_runs_comes_to_the_host_before_the_masks() -> None:
         late = Masks(on_device, regions).encode()
     assert guard.late == 1
     assert late.read() == encoded(maps[0]) * 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
+def test_the_gpu_gives_the_cpus_letters_without_a_wait() -> None:
+    random = np.random.default_rng(0)
+    maps = [numbered(random.integers(0, 30, (12, 16)).repeat(40, 0).repeat(40, 1)) for _ in range(16)]
+    regions = regions_of(maps)
+    on_device = [torch.from_numpy(one).cuda() for one in maps]
+    torch.cuda.synchronize()
+    try:
+        torch.cuda.set_sync_debug_mode("error")  # the number of runs comes by an event
+        late = Masks(on_device, regions).encode()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert late.read() == [text for one in maps for text in encoded(one)]
