@@ -5,10 +5,8 @@
 ROOT holds `images/NAME.png`, `labels/NAME.png` (uint8) and `classes.json` with "classes" (name of each label value)
 and "void" (the value to ignore).
 
-Per-image Hungarian mIoU: in each picture the regions are matched one to one to the classes present so that the sum of
-IoU is the largest; the mean IoU over the classes present, averaged over the pictures. Labelled mIoU: IoU of each
-class over all pictures, averaged over the classes that occur; "something else" on a labelled pixel is a miss. Void
-pixels count nowhere.
+Per-image Hungarian mIoU is `ImageHungarianScores.picture_miou`, labelled mIoU `PixelScores.miou` of
+`ovsr_gpu.evaluation`.
 """
 
 from __future__ import annotations
@@ -19,10 +17,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ovsr_gpu import Config, RegionConfig, Segmenter
-from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
+from ovsr_gpu.evaluation import ImageHungarian, PixelConfusion
 
 
 def main() -> None:
@@ -43,35 +42,32 @@ def main() -> None:
     )
     segmenter([options.root / f"images/{names[0]}.png"], classes)  # warm-up, text embeddings
 
-    hungarian = []
-    counts = np.zeros((len(classes), len(classes) + 1), dtype=np.int64)  # true class, predicted class
+    confusion, hungarian = PixelConfusion(len(classes)), ImageHungarian(len(classes))
     regions, clusters, seconds = 0, 0, 0.0
     for first in range(0, len(names), options.batch_size):
         batch = names[first : first + options.batch_size]
         start = time.perf_counter()
         prediction = segmenter([options.root / f"images/{name}.png" for name in batch], classes)
-        class_maps = [one.cpu().numpy() for one in prediction.class_map]
+        class_maps = [one.cpu() for one in prediction.class_map]
         seconds += time.perf_counter() - start
         regions += len(prediction.regions)
         clusters += int(prediction.cluster_count.sum())
         for name, class_map, region_map in zip(batch, class_maps, prediction.region_map, strict=True):
-            truth = index_of[np.asarray(Image.open(options.root / f"labels/{name}.png"))]
-            known = truth >= 0
-            if known.any():
-                hungarian.append(hungarian_miou(region_map.cpu().numpy()[known], truth[known]))
-                counts += confusion_counts(truth[known], class_map[known], *counts.shape)
+            truth = torch.from_numpy(index_of[np.asarray(Image.open(options.root / f"labels/{name}.png"))])
+            confusion.update(class_map, truth)
+            hungarian.update(region_map.cpu(), truth)
 
-    iou = labelled_iou(counts)
+    scores = confusion.result()
     print(f"{'pictures':28}{len(names)}")
-    print(f"{'per-image Hungarian mIoU':28}{100 * np.mean(hungarian):.1f}")
-    print(f"{'labelled mIoU':28}{100 * np.nanmean(iou):.1f}")
-    print(f"{'pixel accuracy':28}{100 * np.trace(counts) / counts.sum():.1f}")
+    print(f"{'per-image Hungarian mIoU':28}{100 * hungarian.result().picture_miou:.1f}")
+    print(f"{'labelled mIoU':28}{100 * scores.miou:.1f}")
+    print(f"{'pixel accuracy':28}{100 * scores.pixel_accuracy:.1f}")
     print(f"{'clusters, regions a picture':28}{clusters / len(names):.2f}, {regions / len(names):.2f}")
     print(f"{'pictures a second':28}{len(names) / seconds:.2f} on {segmenter.device}")
     if options.per_class:
-        occurs = ~np.isnan(iou)
-        for name, share in zip(np.array(classes)[occurs], iou[occurs], strict=True):
-            print(f"    {name:24}{100 * share:.1f}")
+        for name, share in zip(classes, scores.iou, strict=True):
+            if share is not None:
+                print(f"    {name:24}{100 * share:.1f}")
 
 
 def parse_options() -> argparse.Namespace:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from test_labelling import assert_complete
 
 import ovsr_gpu
 from ovsr_gpu.cli import main
 from ovsr_gpu.embedded.scenes import CLASSES, make_scene
-from ovsr_gpu.evaluation import confusion_counts, labelled_iou
+from ovsr_gpu.evaluation import PixelConfusion
 
 NAMES = ["scene-000", "scene-001", "scene-002"]
 
@@ -54,14 +55,14 @@ def test_a_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
 
     out = tmp_path / "ovsr-demo"
     assert_complete(out / "labelled", NAMES)
-    counts = np.zeros((len(CLASSES), len(CLASSES) + 1), np.int64)
+    confusion = PixelConfusion(len(CLASSES))
     for seed, name in enumerate(NAMES):
         scene = make_scene(seed)
         assert (np.asarray(Image.open(out / "pictures" / f"{name}.png")) == scene.pixels).all()
         assert (np.asarray(Image.open(out / "truth" / f"{name}.png")) == scene.labels).all()
         found = np.asarray(Image.open(out / "labelled" / "labels" / f"{name}.png"))
-        counts += confusion_counts(scene.labels, found, *counts.shape)
-    assert scores["labelled_miou"] == pytest.approx(np.nanmean(labelled_iou(counts)), abs=1e-4)
+        confusion.update(torch.tensor(found), torch.tensor(scene.labels))
+    assert scores["labelled_miou"] == pytest.approx(confusion.result().miou, abs=1e-4)
     assert 0.4 < scores["labelled_miou"] <= 1 and 0.6 < scores["hungarian_miou"] <= 1
     with Image.open(out / "summary.png") as summary:
         assert summary.width > 1000 and len(summary.getcolors(1 << 24)) > 1000

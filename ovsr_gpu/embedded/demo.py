@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ovsr_gpu.embedded.scenes import CLASSES, TEST_SEEDS, Scene, make_scene
 from ovsr_gpu.environment import versions
 from ovsr_gpu.errors import OvsrError
-from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
+from ovsr_gpu.evaluation import ImageHungarian, PixelConfusion
 from ovsr_gpu.export.atomic import replacing, write_json
 from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.palette import class_colors, label_image
@@ -31,7 +32,10 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class DemoScores:
-    """labelled_miou, hungarian_miou: see `ovsr_gpu.evaluation`. pictures_per_second: with reading and writing."""
+    """labelled_miou: `PixelScores.miou`. hungarian_miou: `ImageHungarianScores.picture_miou`.
+
+    pictures_per_second: with reading and writing.
+    """
 
     labelled_miou: float
     hungarian_miou: float
@@ -101,13 +105,14 @@ def label_scenes(
     if run.failed:
         raise OvsrError(f"{run.failed} scenes could not be labelled, the first because {run.failures[0].reason}")
     labelled = list(_read_results(out, scenes))
-    truth = np.stack([one.scene.labels for one in labelled])
-    found = np.stack([one.class_map for one in labelled])
-    counts = confusion_counts(truth, found, len(CLASSES), len(CLASSES) + 1)
-    hungarian = [hungarian_miou(one.region_map, one.scene.labels) for one in labelled]
+    confusion, hungarian = PixelConfusion(len(CLASSES)), ImageHungarian(len(CLASSES))
+    for one in labelled:
+        truth = torch.from_numpy(one.scene.labels)
+        confusion.update(torch.from_numpy(one.class_map), truth)
+        hungarian.update(torch.from_numpy(one.region_map), truth)
     scores = DemoScores(
-        labelled_miou=round(float(np.nanmean(labelled_iou(counts))), 4),
-        hungarian_miou=round(float(np.mean(hungarian)), 4),
+        labelled_miou=round(confusion.result().miou, 4),
+        hungarian_miou=round(hungarian.result().picture_miou, 4),
         pictures_per_second=run.pictures_per_second,
         scenes=len(scenes),
         device=str(segmenter.device),
@@ -123,7 +128,7 @@ def _read_results(out: Path, scenes: Sequence[Scene]) -> Iterator[LabelledScene]
     for seed, scene in zip(TEST_SEEDS, scenes, strict=False):
         own = regions[_file(out, seed).stem]
         region_map = paint_regions(own, range(len(own)))
-        class_map = np.asarray(Image.open(_file(out / LABELLED / "labels", seed)))
+        class_map = np.array(Image.open(_file(out / LABELLED / "labels", seed)))
         yield LabelledScene(scene, class_map, region_map, [region["class_index"] for region in own])
 
 

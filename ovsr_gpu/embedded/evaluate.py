@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import torch
 import typer
-from numpy.typing import NDArray
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.embedded.networks import EMBEDDED
 from ovsr_gpu.embedded.scenes import CLASSES, COMBINATIONS, TEST_SEEDS, UNSEEN_COMBINATIONS, Scene, make_scene
 from ovsr_gpu.embedded.shapes import SHAPES
 from ovsr_gpu.embedded.surfaces import GROUNDS
-from ovsr_gpu.evaluation import confusion_counts, hungarian_miou, labelled_iou
+from ovsr_gpu.evaluation import ImageHungarian, PixelConfusion
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.structures import Maps
 
 THIRDS = tuple(tuple(SHAPES)[start::3] for start in range(3))
 BATCH = 8
@@ -28,7 +27,8 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class SceneScores:
-    """labelled_miou, hungarian_miou: with the vocabulary CLASSES, see `ovsr_gpu.evaluation`.
+    """labelled_miou, hungarian_miou: `PixelScores.miou` and `ImageHungarianScores.picture_miou`, with the vocabulary
+    CLASSES.
 
     unknown_rejected, known_rejected: shares of the regions called "something else", with a third of the shapes left out
     of the vocabulary, among the regions of those shapes and among the others, over all three thirds.
@@ -46,8 +46,7 @@ class SceneScores:
 
 def score_scenes(segmenter: Segmenter, scenes: Sequence[Scene]) -> SceneScores:
     """All figures on the scenes."""
-    hungarian = []
-    counts = np.zeros((len(CLASSES), len(CLASSES) + 1), np.int64)
+    confusion, hungarian = PixelConfusion(len(CLASSES)), ImageHungarian(len(CLASSES))
     rejected: dict[bool, list[bool]] = {True: [], False: []}
     named: dict[bool, list[bool]] = {True: [], False: []}
     for start in range(0, len(scenes), BATCH):
@@ -58,34 +57,32 @@ def score_scenes(segmenter: Segmenter, scenes: Sequence[Scene]) -> SceneScores:
         shapes: list[str] = []  # what each region of the batch truly is
         prediction = segmenter.recognize(pictures, segmentation, CLASSES)
         for scene, regions, classes, count in zip(
-            part, _arrays(segmentation.region_map), _arrays(prediction.class_map), region_counts, strict=True
+            part, segmentation.region_map, prediction.class_map, region_counts, strict=True
         ):
-            hungarian.append(hungarian_miou(regions, scene.labels))
-            counts += confusion_counts(scene.labels, classes, *counts.shape)
-            shapes += [thing.shape for thing, _ in scene.contents(regions, count)]
+            truth = torch.from_numpy(scene.labels).to(regions.device)
+            confusion.update(classes, truth)
+            hungarian.update(regions, truth)
+            shapes += [thing.shape for thing, _ in scene.contents(regions.cpu().numpy(), count)]
         for third in THIRDS:
             known = [name for name in CLASSES if name not in third]
             prediction = segmenter.recognize(pictures, segmentation, known)
             for shape, class_index in zip(shapes, prediction.regions.class_index.tolist(), strict=True):
                 rejected[shape in third].append(class_index == len(known))
         prediction = segmenter.recognize(pictures, segmentation, [*map(" ".join, COMBINATIONS), *GROUNDS])
-        for scene, classes in zip(part, _arrays(prediction.class_map), strict=True):
+        for scene, class_map in zip(part, prediction.class_map, strict=True):
+            found_classes = class_map.cpu().numpy()
             for owner, thing in enumerate(scene.objects, 1):
                 pair = (thing.colour, thing.shape)
-                found = np.bincount(classes[scene.owners == owner]).argmax()
+                found = np.bincount(found_classes[scene.owners == owner]).argmax()
                 named[pair in UNSEEN_COMBINATIONS].append(found == COMBINATIONS.index(pair))
     return SceneScores(
-        labelled_miou=float(np.nanmean(labelled_iou(counts))),
-        hungarian_miou=float(np.mean(hungarian)),
+        labelled_miou=confusion.result().miou,
+        hungarian_miou=hungarian.result().picture_miou,
         unknown_rejected=float(np.mean(rejected[True])),
         known_rejected=float(np.mean(rejected[False])),
         unseen_named=float(np.mean(named[True])),
         seen_named=float(np.mean(named[False])),
     )
-
-
-def _arrays(maps: Maps) -> list[NDArray[np.int32]]:
-    return [one.cpu().numpy() for one in maps]
 
 
 def score_embedded(config: Config, scenes: int, device: str) -> SceneScores:

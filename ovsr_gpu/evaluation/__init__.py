@@ -1,0 +1,28 @@
+"""Scores of segmentation and recognition against ground truth, counted on the device that the tensors lie on.
+
+| accumulator | what it judges |
+|---|---|
+| `PixelConfusion` | the class of each pixel: IoU, mIoU, accuracy, precision, recall, F1 |
+| `ImageHungarian` | the regions of each picture, whatever they are called |
+| `DatasetHungarian` | clusters that mean the same in all pictures, whatever they are called |
+
+Each has `update`, once a picture or batch, and `result`, a frozen dataclass of floats, lists and None, ready for JSON.
+L classes have the indices 0 to L - 1, L is "something else"; a true label of -1 is void. Shares lie in [0, 1].
+"""
+
+from ovsr_gpu.evaluation.hungarian import (
+    DatasetHungarian,
+    DatasetHungarianScores,
+    ImageHungarian,
+    ImageHungarianScores,
+)
+from ovsr_gpu.evaluation.pixels import PixelConfusion, PixelScores
+
+__all__ = [
+    "DatasetHungarian",
+    "DatasetHungarianScores",
+    "ImageHungarian",
+    "ImageHungarianScores",
+    "PixelConfusion",
+    "PixelScores",
+]
