@@ -5,6 +5,8 @@
 | `PixelConfusion` | the class of each pixel: IoU, mIoU, accuracy, precision, recall, F1 |
 | `ImageHungarian` | the regions of each picture, whatever they are called |
 | `DatasetHungarian` | clusters that mean the same in all pictures, whatever they are called |
+| `RegionMatches` | whole segments with their class: precision, recall, F1, panoptic quality |
+| `OpenSet` | "something else" against classes kept out of the vocabulary: AUROC, F1 |
 
 Each has `update`, once a picture or batch, and `result`, a frozen dataclass of floats, lists and None, ready for JSON.
 L classes have the indices 0 to L - 1, L is "something else"; a true label of -1 is void. Shares lie in [0, 1].
@@ -16,13 +18,19 @@ from ovsr_gpu.evaluation.hungarian import (
     ImageHungarian,
     ImageHungarianScores,
 )
+from ovsr_gpu.evaluation.open_set import OpenSet, OpenSetScores
 from ovsr_gpu.evaluation.pixels import PixelConfusion, PixelScores
+from ovsr_gpu.evaluation.regions import RegionMatches, RegionScores
 
 __all__ = [
     "DatasetHungarian",
     "DatasetHungarianScores",
     "ImageHungarian",
     "ImageHungarianScores",
+    "OpenSet",
+    "OpenSetScores",
     "PixelConfusion",
     "PixelScores",
+    "RegionMatches",
+    "RegionScores",
 ]
