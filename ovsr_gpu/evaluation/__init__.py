@@ -7,11 +7,15 @@
 | `DatasetHungarian` | clusters that mean the same in all pictures, whatever they are called |
 | `RegionMatches` | whole segments with their class: precision, recall, F1, panoptic quality |
 | `OpenSet` | "something else" against classes kept out of the vocabulary: AUROC, F1 |
+| `BoundaryScore` | where the outlines of each class lie |
+| `Calibration` | whether regions are right as often as their confidence says |
 
 Each has `update`, once a picture or batch, and `result`, a frozen dataclass of floats, lists and None, ready for JSON.
 L classes have the indices 0 to L - 1, L is "something else"; a true label of -1 is void. Shares lie in [0, 1].
 """
 
+from ovsr_gpu.evaluation.boundaries import BoundaryScore, BoundaryScores
+from ovsr_gpu.evaluation.calibration import Calibration, CalibrationScores
 from ovsr_gpu.evaluation.hungarian import (
     DatasetHungarian,
     DatasetHungarianScores,
@@ -23,6 +27,10 @@ from ovsr_gpu.evaluation.pixels import PixelConfusion, PixelScores
 from ovsr_gpu.evaluation.regions import RegionMatches, RegionScores
 
 __all__ = [
+    "BoundaryScore",
+    "BoundaryScores",
+    "Calibration",
+    "CalibrationScores",
     "DatasetHungarian",
     "DatasetHungarianScores",
     "ImageHungarian",
