@@ -6,7 +6,6 @@ import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +13,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovsr_gpu.commands.common import INTERRUPTED, SOME_FAILED, STOPPED, plain_errors
+from ovsr_gpu.commands.options import (
+    BackboneWeights,
+    BatchSize,
+    Clip,
+    ClipWeights,
+    MinArea,
+    Model,
+    Preset,
+    SomethingElse,
+    Threshold,
+    check_batch_size,
+    chosen_models,
+    make_config,
+)
 from ovsr_gpu.console import console, print_summary, progress_bar
 from ovsr_gpu.errors import ModelError
 
 # What takes long to import is imported by the command, so that --help answers at once.
 if TYPE_CHECKING:
-    from ovsr_gpu.config import Config
     from ovsr_gpu.engines.job import Job
     from ovsr_gpu.labeller import Say
     from ovsr_gpu.labelling import Engine
@@ -48,28 +60,14 @@ def label(
     vocabulary_name: Annotated[
         str | None, typer.Option("--vocabulary", help="The classes of a data set: voc20, coco-80, ade20k-150...")
     ] = None,
-    something_else: Annotated[
-        str | None,
-        typer.Option(help='Prompts for what is in no class: "something else; a blank wall"; "" for none.'),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="What is less probable than this is something else, 0 to 1.")
-    ] = None,
-    min_area: Annotated[
-        float | None, typer.Option(help="Smaller regions go to a neighbour: share of the picture, 0 to 1.")
-    ] = None,
-    preset: Annotated[str, typer.Option(help="Settings of the method: default or paper.")] = "default",
-    model: Annotated[
-        str | None,
-        typer.Option(help="embedded: both networks of this package's synthetic world, not for photographs."),
-    ] = None,
-    backbone_weights: Annotated[
-        str | None, typer.Option(help="EfficientNet-B0: a torchvision tag or a checkpoint file; or embedded.")
-    ] = None,
-    clip: Annotated[
-        str | None, typer.Option(help="CLIP: an open_clip model name or local-dir:PATH; or embedded.")
-    ] = None,
-    clip_weights: Annotated[str | None, typer.Option(help="A pretrained tag of that model or a file.")] = None,
+    something_else: SomethingElse = None,
+    threshold: Threshold = None,
+    min_area: MinArea = None,
+    preset: Preset = "default",
+    model: Model = None,
+    backbone_weights: BackboneWeights = None,
+    clip: Clip = None,
+    clip_weights: ClipWeights = None,
     outputs: Annotated[
         str,
         typer.Option(help="Written beside the store: labels, overlays, regions, coco, coco-panoptic, webdataset."),
@@ -83,7 +81,7 @@ def label(
     engine: Annotated[
         str, typer.Option(help="local: this machine; ray: a Ray cluster, with --devices all or cpu,cpu,...")
     ] = "local",
-    batch_size: Annotated[int, typer.Option(help="Pictures that go through the networks together.")] = 8,
+    batch_size: BatchSize = 8,
     gpu_decode: Annotated[
         bool, typer.Option("--gpu-decode", help="Decode JPEG files on the CUDA GPU, by torchcodec.")
     ] = False,
@@ -114,18 +112,11 @@ def label(
         from ovsr_gpu.sources.files import iter_pictures
 
         # All arguments are looked at before the models are loaded.
-        if batch_size < 1:
-            raise ValueError(f"--batch-size must be at least 1; got {batch_size}")
-        if model is not None:
-            if model != EMBEDDED or backbone_weights or clip or clip_weights:
-                raise ValueError(
-                    f"--model must be {EMBEDDED!r}, without --backbone-weights, --clip and --clip-weights; other "
-                    "networks are chosen by these three"
-                )
-            backbone_weights = clip = EMBEDDED
-        config = _config(preset, compile_networks, threshold, something_else, min_area)
+        check_batch_size(batch_size)
+        models = chosen_models(model, backbone_weights, clip, clip_weights)
+        config = make_config(preset, threshold, something_else, min_area, compile=compile_networks)
         vocabulary = _vocabulary(classes, classes_file, vocabulary_name)
-        job = Job(config, vocabulary, backbone_weights, clip, clip_weights, gpu_decode)
+        job = Job(config, vocabulary, **models, gpu_decode=gpu_decode)
         wanted = Outputs(out, [name.strip() for name in outputs.split(",")]).names
         say = console(stderr=True)
         stop = _Stop(say.print)
@@ -134,7 +125,7 @@ def label(
         pictures, total = _counted(islice(iter_pictures(sources, outside=out, every=every), first, None, step))
         prepare_output(out, overwrite=overwrite, resume=resume)
 
-        if EMBEDDED in (backbone_weights, clip):
+        if EMBEDDED in models.values():
             say.print(NOTICE)
         try:
             running = start()
@@ -169,20 +160,6 @@ def label(
             raise typer.Exit(INTERRUPTED if stop.asked_by == signal.SIGINT else STOPPED)
         if summary.failed:
             raise typer.Exit(SOME_FAILED)
-
-
-def _config(
-    preset: str, compile_networks: bool, threshold: float | None, something_else: str | None, min_area: float | None
-) -> Config:
-    from ovsr_gpu.config import Config, ModelConfig
-
-    config = Config(preset=preset, models=ModelConfig(compile=compile_networks))  # type: ignore[arg-type]  # checked by Config
-    recognition = replace(config.recognition, threshold=threshold)
-    if something_else is not None:
-        prompts = tuple(prompt.strip() for prompt in something_else.split(";")) if something_else.strip() else ()
-        recognition = replace(recognition, something_else=prompts)
-    regions = config.regions if min_area is None else replace(config.regions, min_area=min_area)
-    return replace(config, recognition=recognition, regions=regions)
 
 
 def _vocabulary(classes: str | None, classes_file: Path | None, name: str | None) -> Vocabulary:
