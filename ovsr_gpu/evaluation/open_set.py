@@ -48,7 +48,7 @@ class OpenSet:
             raise ValueError("a score is NaN")
         self._pixels.append(joint_counts(regions[None], unknown[None], len(score), 2)[0])
         self._scores.append(score)
-        self._rejected.append(rejected.bool())
+        self._rejected.append(rejected)
 
     def result(self) -> OpenSetScores:
         """The scores. Raises ValueError unless pixels of both known and unknown classes were counted."""

@@ -54,6 +54,13 @@ def test_by_hand() -> None:
     assert result.area_weighted_ece == pytest.approx(0.9 - 30 / 40)
 
 
+def test_an_edge_belongs_to_the_bin_below() -> None:
+    calibration = Calibration()
+    confidence = torch.tensor([3 / 15, 0.25], dtype=torch.float64)
+    calibration.update(confidence, torch.tensor([False, True]), torch.ones(2, dtype=torch.int64))
+    assert calibration.result().ece == pytest.approx((3 / 15 + 0.75) / 2)
+
+
 @pytest.mark.parametrize("confidence", [torch.nan, -0.1, 1.1])
 def test_other_confidences_are_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match="outside"):
