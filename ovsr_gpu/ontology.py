@@ -12,7 +12,10 @@ import yaml
 from ovsr_gpu.errors import VocabularyError
 from ovsr_gpu.stages.vocabulary import Vocabulary, check_names, read_classes_file, read_text
 
-READY_VOCABULARIES = ("voc20", "voc21", "context-59", "cityscapes-19", "coco-80", "coco-stuff-171", "ade20k-150")
+READY_VOCABULARIES = (
+    *("voc20", "voc21", "context-59", "context-60", "cityscapes-19", "coco-80", "coco-object-81", "coco-stuff-171"),
+    *("ade20k-150", "camvid-11", "msrc-23", "voc20-sclip", "voc21-sclip", "coco-object-81-sclip"),
+)
 """The names that `ready_vocabulary` knows."""
 
 Pairs = tuple[tuple[Any, Any], ...]
@@ -22,13 +25,15 @@ Pairs = tuple[tuple[Any, Any], ...]
 def ready_vocabulary(name: str) -> Vocabulary:
     """The classes of a data set, in the order of their indices there and spelt as there.
 
-    name: one of `READY_VOCABULARIES`. The number is that of the classes; "voc21" is "voc20" after "background".
+    name: one of `READY_VOCABULARIES`. The number is that of the classes; "voc21", "context-60" and "coco-object-81" are
+    "voc20", "context-59" and "coco-80" after "background". With "-sclip" the names are the same, the prompts SCLIP's.
 
     Raises VocabularyError for any other name.
     """
     if name not in READY_VOCABULARIES:
         raise VocabularyError(f"there is no vocabulary {name!r}; there are {', '.join(READY_VOCABULARIES)}")
-    return read_classes_file(Path(__file__).parent / "vocabularies" / f"{name}.txt")
+    suffix = ".yaml" if name.endswith("-sclip") else ".txt"
+    return read_ontology(Path(__file__).parent / "vocabularies" / f"{name}{suffix}")
 
 
 def read_ontology(path: str | os.PathLike[str]) -> Vocabulary:

@@ -142,6 +142,8 @@ READY = {name: ready_vocabulary(name) for name in READY_VOCABULARIES}
         ("coco-80", 80, {0: "person", 11: "stop sign", 55: "cake", 79: "toothbrush"}),
         ("coco-stuff-171", 171, {80: "banner", 122: "moss", 143: "sea", 170: "wood"}),
         ("ade20k-150", 150, {0: "wall", 12: "person", 74: "computer", 89: "television receiver", 149: "flag"}),
+        ("camvid-11", 11, {0: "sky", 3: "road", 6: "sign", 10: "bicyclist"}),
+        ("msrc-23", 23, {0: "building", 4: "horse", 7: "mountain", 22: "boat"}),
     ],
 )
 def test_ready_vocabularies(name, count, fixed):
@@ -159,15 +161,28 @@ def test_ready_vocabularies_agree_with_torchvision():
 
 
 def test_ready_vocabularies_agree_with_each_other():
-    assert READY["voc21"].names == ("background", *READY["voc20"].names)
+    for whole, objects in (("voc21", "voc20"), ("context-60", "context-59"), ("coco-object-81", "coco-80")):
+        assert READY[whole].names == ("background", *READY[objects].names)
     assert READY["coco-stuff-171"].names[:80] == READY["coco-80"].names
     assert READY["coco-stuff-171"].names[80:] == tuple(sorted(READY["coco-stuff-171"].names[80:]))
     assert READY["context-59"].names == tuple(sorted(READY["context-59"].names))
 
 
+@pytest.mark.parametrize("name", ["voc20", "voc21", "coco-object-81"])
+def test_other_prompts_for_the_same_classes(name):
+    sclip, plain = READY[f"{name}-sclip"], READY[name]
+    assert sclip.names == plain.names
+    assert sclip != plain
+    person = plain.names.index("person")
+    assert sclip.synonyms[person][:2] == ("person", "person in shirt")
+    if plain.names[0] == "background":
+        words = sclip.synonyms[0]
+        assert (words[0], words[-1], len(words)) == ("sky", "fence", 26 - (name == "coco-object-81"))
+
+
 def test_every_file_is_offered():
     files = list((Path(ovsr_gpu.__file__).parent / "vocabularies").iterdir())
-    assert {file.name for file in files} == {f"{name}.txt" for name in READY_VOCABULARIES}
+    assert {file.stem for file in files} == set(READY_VOCABULARIES)
     assert all(file.read_text("utf-8").startswith("# ") for file in files), "the first line says where the list is from"
 
 
