@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         RecognitionConfig,
         RegionConfig,
     )
-    from ovsr_gpu.errors import ModelError, OvsrError, PictureError, VocabularyError
+    from ovsr_gpu.errors import DataSetError, ModelError, OvsrError, PictureError, VocabularyError
     from ovsr_gpu.pipeline import Segmenter
     from ovsr_gpu.stages.vocabulary import Vocabulary
     from ovsr_gpu.structures import LabelledRegions, Prediction, Regions, Segmentation
@@ -45,6 +45,7 @@ _HOME = {
     "OvsrError": "errors",
     "PictureError": "errors",
     "VocabularyError": "errors",
+    "DataSetError": "errors",
     "ModelError": "errors",
 }
 __all__ = [*_HOME, "__version__"]

@@ -13,5 +13,9 @@ class VocabularyError(OvsrError, ValueError):
     """Class names that cannot be used."""
 
 
+class DataSetError(OvsrError, ValueError):
+    """A labelled data set that is incomplete or has labels that cannot be used."""
+
+
 class ModelError(OvsrError, RuntimeError):
     """Weights that cannot be found, read or fitted to the architecture."""

@@ -1,0 +1,17 @@
+"""Miniatures of data sets, on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from miniatures import write_miniature
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes the miniature of a data set; gives its innermost folder."""
+    return partial(write_miniature, root=tmp_path)
