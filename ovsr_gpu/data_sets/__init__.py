@@ -11,10 +11,13 @@ from ovsr_gpu.data_sets.camvid import CAMVID_11
 from ovsr_gpu.data_sets.cityscapes import CITYSCAPES_19
 from ovsr_gpu.data_sets.coco import COCO_OBJECT_81, COCO_STUFF_171
 from ovsr_gpu.data_sets.context import CONTEXT_59, CONTEXT_60
-from ovsr_gpu.data_sets.data_set import DataSet
+from ovsr_gpu.data_sets.data_set import DataSet, Example
 from ovsr_gpu.data_sets.folder import open_folder, open_msrc
+from ovsr_gpu.data_sets.labels import VOID
 from ovsr_gpu.data_sets.layout import read_names
 from ovsr_gpu.data_sets.voc import VOC20, VOC21
+
+__all__ = ["DATA_SETS", "VOID", "DataSet", "Example", "open_data_set"]
 
 _BENCHMARKS = [
     VOC20,
