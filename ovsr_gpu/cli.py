@@ -9,6 +9,7 @@ import typer
 
 from ovsr_gpu import __version__
 from ovsr_gpu.commands.demo import demo
+from ovsr_gpu.commands.evaluate import evaluate
 from ovsr_gpu.commands.export import export
 from ovsr_gpu.commands.gallery import gallery
 from ovsr_gpu.commands.info import info
@@ -47,6 +48,7 @@ def ovsr(
 
 for command in (label, gallery, search, export, demo, info):
     app.command()(command)
+app.command("eval")(evaluate)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+"""`ovsr eval`: how good the labels of a data set are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.options import (
+    BackboneWeights,
+    BatchSize,
+    Clip,
+    ClipWeights,
+    Device,
+    MinArea,
+    Model,
+    Preset,
+    SomethingElse,
+    Threshold,
+    check_batch_size,
+    chosen_models,
+    make_config,
+)
+from ovsr_gpu.console import console, print_section, progress_bar
+
+
+def evaluate(
+    data_set: Annotated[str, typer.Argument(metavar="DATASET", help="voc20, ade20k-150, cityscapes-19, folder...")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set, as its makers lay it out.")],
+    names: Annotated[
+        Path | None, typer.Option("--list", help="Text file with the examples to keep, one a line.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json and scores.md.")] = None,
+    withhold: Annotated[
+        str, typer.Option(help='Classes kept out of the vocabulary, for the open set: "dog; cat".')
+    ] = "",
+    something_else: SomethingElse = None,
+    threshold: Threshold = None,
+    min_area: MinArea = None,
+    preset: Preset = "default",
+    model: Model = None,
+    backbone_weights: BackboneWeights = None,
+    clip: Clip = None,
+    clip_weights: ClipWeights = None,
+    device: Device = "auto",
+    batch_size: BatchSize = 8,
+) -> None:
+    """Label a data set and score the labels: IoU, Hungarian mIoU, segments, boundaries, calibration, open set."""
+    with plain_errors():
+        from ovsr_gpu.data_sets import open_data_set
+        from ovsr_gpu.environment import describe_device
+        from ovsr_gpu.evaluation.report import headline, write_report
+        from ovsr_gpu.evaluation.run import evaluate as run
+        from ovsr_gpu.models.device import choose_device
+        from ovsr_gpu.pipeline import Segmenter
+
+        check_batch_size(batch_size)
+        models = chosen_models(model, backbone_weights, clip, clip_weights)
+        config = make_config(preset, threshold, something_else, min_area)
+        withheld = [name.strip() for name in withhold.split(";") if name.strip()]
+        where = choose_device(device)
+        data = open_data_set(data_set, root, names)
+        say = console(stderr=True)
+        say.print(f"Running on {where} ({describe_device(where)})")
+        say.print("Loading the models")
+        segmenter = Segmenter.from_pretrained(config, **models, device=where)
+        total = len(data.examples)
+        part = f" of {data.full_size}" if data.full_size not in (None, total) else ""
+        say.print(f"Evaluating on {total}{part} pictures of {data.name}")
+        with progress_bar(say, total, "pictures") as show:
+            found = run(
+                segmenter, data, withheld=withheld, batch_size=batch_size, progress=lambda done: show(done, total)
+            )
+        page = console()
+        speed = ("pictures/s, the method alone", f"{found.pictures / found.seconds:.1f}")
+        print_section(page, f"{data.name}, {total}{part} pictures, in percent", [*headline(found), speed])
+        if out is not None:
+            write_report(found, data, segmenter, withheld, out)
+            page.print(f"All scores, with what they depend on, stand in {out}")
