@@ -69,7 +69,7 @@ def start(folder: Path, out: Path) -> subprocess.Popen[str]:
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, folder, out, str(PICTURES // PARTS), "0.05", str(BATCH)],
+        [sys.executable, "-c", RUN, folder, out, str(PICTURES // PARTS), "0.03", str(BATCH)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,

@@ -9,7 +9,7 @@ import torch
 
 from ovsr_gpu import Config, ModelConfig, Segmenter
 
-PICTURES = 12
+PICTURES = 8
 
 
 @pytest.mark.slow
