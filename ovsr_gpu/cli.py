@@ -1,4 +1,4 @@
-"""The command line: `ovsr label`, `gallery`, `search`, `export`, `demo` and `info`."""
+"""The command line: `ovsr label`, `gallery`, `search`, `export`, `eval`, `ablate`, `demo` and `info`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ovsr_gpu import __version__
+from ovsr_gpu.commands.ablate import ablate
 from ovsr_gpu.commands.demo import demo
 from ovsr_gpu.commands.evaluate import evaluate
 from ovsr_gpu.commands.export import export
@@ -46,7 +47,7 @@ def ovsr(
     """Cut pictures into regions and name them out of a vocabulary given in plain words."""
 
 
-for command in (label, gallery, search, export, demo, info):
+for command in (label, gallery, search, export, ablate, demo, info):
     app.command()(command)
 app.command("eval")(evaluate)
 

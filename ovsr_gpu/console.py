@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import progress
+from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -75,3 +77,14 @@ def print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) ->
     for name, value in rows:
         page.print(f"  {name}{' ' * (width - cell_len(name))}  {value}")
     page.print()
+
+
+def print_table(page: Console, head: Sequence[str], *rows: Sequence[str]) -> None:
+    """Print rows under the names of their columns, the first column to the left, all others to the right."""
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
+    shown.add_column(head[0], min_width=max(cell_len(line) for row in rows for line in row[0].splitlines()))
+    for name in head[1:]:
+        shown.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*row)
+    page.print(shown, crop=False)

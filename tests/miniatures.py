@@ -1,13 +1,15 @@
-"""Miniatures of the data sets: their folders, names and encodings, with two small pictures each."""
+"""Miniatures of the data sets: their folders, names and encodings, with two small pictures each; and scenes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from ovsr_gpu.embedded.scenes import CLASSES, make_scene
 
 VOC_PALETTE = [channel for index in range(256) for channel in (index * 64 % 256, index * 8 % 256, index * 32 % 256)]
 
@@ -136,4 +138,16 @@ def write_miniature(name: str, root: Path) -> Path:
         split = folder / mini.split
         split.parent.mkdir(parents=True)
         split.write_text("".join(f"{example}\n" for example in mini.names))
+    return folder
+
+
+def write_scenes(folder: Path, seeds: Iterable[int]) -> Path:
+    """Synthetic scenes as a data set of the kind "folder"."""
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for seed in seeds:
+        scene = make_scene(seed)
+        Image.fromarray(scene.pixels).save(folder / "images" / f"{seed}.png")
+        Image.fromarray(scene.labels.astype(np.uint8)).save(folder / "labels" / f"{seed}.png")
+    (folder / "classes.txt").write_text("\n".join(CLASSES))
     return folder

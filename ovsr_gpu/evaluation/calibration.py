@@ -16,10 +16,12 @@ class CalibrationScores:
     """Expected calibration error (Guo et al. 2017): the sum over bins of share of the bin x |accuracy - confidence|.
 
     ece: with every region weighing the same. area_weighted_ece: with every pixel of the regions weighing the same.
+    accuracy: the share of the regions that are right.
     """
 
     ece: float
     area_weighted_ece: float
+    accuracy: float
 
 
 class Calibration:
@@ -45,9 +47,10 @@ class Calibration:
         self._sums = self._sums.to(sums.device) + sums
 
     def result(self) -> CalibrationScores:
-        """The errors. Raises ValueError where no region was counted."""
+        """Errors and accuracy. Raises ValueError where no region was counted."""
         weight, correct, confidence = self._sums.cpu().unbind(1)
         if not weight.any():
             raise ValueError("no region was counted")
         plain, weighted = ((correct - confidence).abs().sum(1) / weight.sum(1)).tolist()
-        return CalibrationScores(ece=plain, area_weighted_ece=weighted)
+        accuracy = (correct[0].sum() / weight[0].sum()).item()
+        return CalibrationScores(ece=plain, area_weighted_ece=weighted, accuracy=accuracy)

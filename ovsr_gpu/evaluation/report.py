@@ -42,7 +42,7 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
     if found.open_set is not None:
         rows.append(("AUROC of withheld classes", [found.open_set.auroc]))
         rows.append(('F1 of "something else" on withheld classes', [found.open_set.f1]))
-    return [(name, ", ".join(map(_percent, values))) for name, values in rows]
+    return [(name, ", ".join(map(percent, values))) for name, values in rows]
 
 
 def write_report(
@@ -66,12 +66,13 @@ def write_report(
     lines += ["", "| class | IoU % | recall % | boundary F % |", "|---|---|---|---|"]
     columns = (found.pixels.iou, found.pixels.recall, found.boundaries.f)
     lines += [
-        f"| {name} | {' | '.join(_percent(column[index]) for column in columns)} |" for index, name in enumerate(names)
+        f"| {name} | {' | '.join(percent(column[index]) for column in columns)} |" for index, name in enumerate(names)
     ]
     lines += ["", CONVENTIONS, ""]
     with replacing(out / "scores.md") as file:
         file.write("\n".join(lines).encode())
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share in percent, "-" for none."""
     return "-" if value is None else f"{100 * value:.1f}"
