@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from itertools import product
-from os.path import expandvars
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,10 @@ class Plan:
         """
         models = ModelConfig()
         if self.backbone_weights is not None:
-            models = replace(models, backbone_weights=expandvars(self.backbone_weights))
+            models = replace(models, backbone_weights=expanded(self.backbone_weights))
         if self.clip is not None:
-            weights = self.clip_weights and expandvars(self.clip_weights)
-            models = replace(models, clip=expandvars(self.clip), clip_weights=weights)
+            weights = self.clip_weights and expanded(self.clip_weights)
+            models = replace(models, clip=expanded(self.clip), clip_weights=weights)
         base = with_fields(Config(preset=self.preset, models=models), self.base)  # type: ignore[arg-type]
         rows: dict[Config, dict[str, Any]] = {base: {}}
         for grid in self.grids:
@@ -99,6 +100,14 @@ class Row:
 
     changed: dict[str, Any]
     scores: dict[str, Any]
+
+
+def expanded(path: str) -> str:
+    """A path with its environment variables filled in. Raises ValueError for one that is not set."""
+    path = os.path.expandvars(path)
+    if unset := re.search(r"\$\w+|\$\{\w+\}", path):
+        raise ValueError(f"{path!r} needs the environment variable {unset[0]}, which is not set")
+    return path
 
 
 def ablate(
@@ -119,7 +128,7 @@ def ablate(
     data set, other models or another base; all that `open_data_set`, `load` and `evaluate` raise.
     """
     configs = plan.configs()
-    data_set = open_data_set(plan.data_set, expandvars(plan.root), plan.list and expandvars(plan.list))
+    data_set = open_data_set(plan.data_set, expanded(plan.root), plan.list and expanded(plan.list))
     segmenter, models = load(configs[0][1]), configs[0][1].models
     made_with = {
         "data_set": data_set.name,

@@ -118,6 +118,7 @@ def test_finished_rows_are_kept(
         ({"grids": [{"clustering.link": ["ward"]}]}, "no field 'clustering.link'; there are clustering.connectivity"),
         ({"grids": [{"clustering.linkage": ["wart"]}]}, "clustering.linkage must be one of"),
         ({"base": {"features.grid_size": "big"}}, "features.grid_size: 'big'"),
+        ({"root": "$NO_SUCH_PLACE/a"}, "needs the environment variable $NO_SUCH_PLACE, which is not set"),
         ({"preset": "best"}, "preset must be one of"),
         ({"data_set": "imagenet"}, "no data set 'imagenet'"),
     ],
