@@ -67,6 +67,11 @@ def cut(children: Tensor, clusters: Tensor, mask: Tensor | None = None) -> Tenso
         few merges to come down to k keeps more. mask: `[B, P]` bool, the points that took part.
     Returns labels `[B, P]` int64, 0, 1, ... in the order of each cluster's first point, -1 where the mask is False.
     """
+    return number_by_first(_cut_roots(children, clusters, mask), mask)
+
+
+def _cut_roots(children: Tensor, clusters: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The node of the tree that each point's cluster is, `[B, P]` int64; the rest is as in `cut`."""
     images, merges, _ = children.shape
     points = merges + 1
     device = children.device
@@ -77,8 +82,49 @@ def cut(children: Tensor, clusters: Tensor, mask: Tensor | None = None) -> Tenso
     # An unmade merge moves nothing: it points its own node to itself.
     node = torch.where(done, children, (points + merge)[:, None])
     parent = itself.scatter_(1, node.flatten(1), (points + merge).repeat_interleave(2).expand(images, -1))
-    root = roots(parent)[:, :points]
-    return number_by_first(root, mask)
+    return roots(parent)[:, :points]
+
+
+class JoinedClusters(NamedTuple):
+    """What the merges above a cut join, of K clusters at most.
+
+    sides: `[B, K-1, K]` uint8, of each of the last K-1 merges the side on which it has each flat cluster: 1 and 2 for
+        its first and second child, 0 where the cluster is not in it. Merges below the cut have none.
+    keys: `[B, K]` int64. In the order of the keys the clusters of every merge stand together.
+    """
+
+    sides: Tensor
+    keys: Tensor
+
+
+def joined_clusters(children: Tensor, clusters: Tensor, most: int) -> JoinedClusters:
+    """The merges of the flat clusters, numbered as `cut` does, up to the whole image.
+
+    children: `[B, P-1, 2]` int64 of whole trees. clusters: `[B]` int64, k in [1, K] for each image. most: K, at most P
+    and 63, as a key has a bit for each merge.
+    """
+    images, merges, _ = children.shape
+    points, device = merges + 1, children.device
+    itself = torch.arange(points + merges, device=device).repeat(images, 1)
+    above = torch.arange(points, points + merges, device=device).repeat_interleave(2).expand(images, -1)
+    parent = itself.scatter(1, children.flatten(1), above)
+    second = itself.scatter(
+        1, torch.arange(points, points + merges, device=device).expand(images, -1), children[..., 1]
+    )
+    root = _cut_roots(children, clusters)
+    whole = torch.full((images, most), points + merges - 1, device=device)
+    node = whole.scatter(1, number_by_first(root), root)  # a cluster that is not there is the whole image: it stays
+    sides = torch.zeros(images, most, most, dtype=torch.uint8, device=device)  # the last row is for what does not move
+    keys = torch.zeros(images, most, dtype=torch.int64, device=device)
+    for _ in range(most - 1):
+        joint = parent.gather(1, node)
+        moves = joint != node
+        merge = torch.where(moves, joint - (2 * points - most), most - 1)
+        on_second = second.gather(1, joint) == node
+        sides.scatter_(1, merge[:, None], torch.where(moves, 1 + on_second.to(torch.uint8), 0)[:, None])
+        keys += (moves & on_second).long() << merge
+        node = joint
+    return JoinedClusters(sides[:, : most - 1], keys)
 
 
 def count_at_height(heights: Tensor, height: float | Tensor) -> Tensor:

@@ -30,6 +30,8 @@ class CapturedSegmenter:
     def __init__(self, segmenter: Segmenter, shape: Sequence[int], vocabulary: Vocabulary, capacity: int) -> None:
         if segmenter.device.type != "cuda":
             raise ValueError(f"a CUDA graph needs a CUDA device; this Segmenter runs on {str(segmenter.device)!r}")
+        if segmenter.config.regions.nested or segmenter.config.recognition.unite:
+            raise ValueError("a CUDA graph has no room for regions.nested and recognition.unite; switch them off")
         self._segmenter, self._vocabulary, self._capacity = segmenter, vocabulary, capacity
         self._texts = segmenter.embed_classes(vocabulary)
         self._images = ImageBatch.of(torch.zeros(*shape, dtype=torch.uint8, device=segmenter.device), segmenter.device)
@@ -83,7 +85,7 @@ class BothStages(NamedTuple):
 def both_stages(segmenter: Segmenter, images: ImageBatch, texts: Tensor, capacity: int) -> BothStages:
     """The whole method without a single number for the host, naming at most `capacity` regions of the batch."""
     cut = segmenter.cut(images)
-    named, class_map = segmenter.name(images, cut.region_map, cut.table.regions.run(0, capacity), texts)
+    _, named, class_map = segmenter.name(images, cut.region_map, cut.table.regions.run(0, capacity), None, texts)
     return BothStages(cut, named, class_map)
 
 
@@ -93,4 +95,7 @@ def all_regions(
     """The `total` named regions and their class map `[B, H, W]`: those found, or all anew where some had no room."""
     if total <= len(found.named):
         return found.named.run(0, total), found.class_map
-    return segmenter.name(images, found.cut.region_map, found.cut.table.regions.run(0, total), texts)
+    _, named, class_map = segmenter.name(
+        images, found.cut.region_map, found.cut.table.regions.run(0, total), None, texts
+    )
+    return named, class_map

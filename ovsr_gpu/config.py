@@ -122,7 +122,8 @@ class RegionConfig:
     border. Each box is grown by the share `context` of its sides on every side, then handled as `box` says;
     what lies outside the region's mask is treated as `background` says. `encoder` "crop" puts each such crop through
     CLIP; "dense" puts the whole picture through it once and pools what it says of the positions under each mask: there
-    are no crops then, and their settings play no part.
+    are no crops then, and their settings play no part. `nested` crops also the unions of regions up the dendrogram, and
+    gives each region the mean of all that it lies in: for a finer cut, whose regions say too little alone.
     """
 
     min_area: float = 0.005
@@ -130,6 +131,7 @@ class RegionConfig:
     box: BoxMode = "squash"
     background: Background = "mean"
     encoder: RegionEncoder = "crop"
+    nested: bool = False
 
     def __post_init__(self) -> None:
         _check_range("regions.min_area", self.min_area, 0, 1)
@@ -137,6 +139,8 @@ class RegionConfig:
         _check_choice("regions.box", self.box, BoxMode)
         _check_choice("regions.background", self.background, Background)
         _check_choice("regions.encoder", self.encoder, RegionEncoder)
+        if self.nested and self.encoder != "crop":
+            raise ValueError(f"regions.nested needs regions.encoder 'crop'; got {self.encoder!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +151,8 @@ class RecognitionConfig:
     `{}` each. `shared_rank` None leaves CLIP's space as it is; a number projects the regions and texts of each
     picture on that many singular directions, after centring them if `shared_centred`. `something_else` are the prompts
     for what is in no class; with none, () , every region goes to the class that fits it best. A region whose best class
-    has a probability below `threshold` becomes "something else" in either case.
+    has a probability below `threshold` becomes "something else" in either case. With `unite` regions of one class that
+    touch become one.
     """
 
     templates: Literal["imagenet"] | tuple[str, ...] = "imagenet"
@@ -155,6 +160,7 @@ class RecognitionConfig:
     shared_rank: int | None = None
     shared_centred: bool = False
     threshold: float | None = None
+    unite: bool = False
 
     def __post_init__(self) -> None:
         if self.templates != "imagenet" and (
@@ -238,6 +244,8 @@ class Config:
         for group, settings in _PRESETS[self.preset].items():
             if getattr(self, group) is _BY_PRESET:
                 object.__setattr__(self, group, settings)
+        if self.regions.nested:
+            _check_range("clustering.max_clusters with regions.nested", self.clustering.max_clusters, 1, 63)
 
 
 def with_fields(config: Config, values: Mapping[str, Any]) -> Config:

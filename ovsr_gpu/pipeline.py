@@ -25,10 +25,12 @@ from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
+from ovsr_gpu.stages.nesting import localise_nested, mean_over_nests, with_unions
 from ovsr_gpu.stages.recognition import class_map, name_regions
 from ovsr_gpu.stages.regions import LateRegions, localise
+from ovsr_gpu.stages.uniting import unite
 from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
-from ovsr_gpu.structures import LabelledRegions, Prediction, Regions, RegionTable, Segmentation
+from ovsr_gpu.structures import LabelledRegions, NestedRegions, Prediction, Regions, RegionTable, Segmentation
 from ovsr_gpu.timing import record_stages
 from ovsr_gpu.transfers import LateTensors
 from ovsr_gpu.turns import Task, in_turns
@@ -127,16 +129,16 @@ class Segmenter:
         with torch.no_grad(), record_stages(timings) as first:
             texts = self.embed_classes(vocabulary)
             found = self.cut(batch)
-            regions = LateRegions(found.table)
+            late = found.late()
         yield
         with torch.no_grad(), record_stages(timings) as second:
-            named, class_map = self.name(batch, found.region_map, regions.read(), texts)
+            named = self.name(batch, found.region_map, *late.read(), texts)
         return Prediction(
-            batch.crop_maps(found.region_map),
-            named,
+            batch.crop_maps(named.region_map),
+            named.regions,
             found.singular_values,
             found.cluster_count,
-            batch.crop_maps(class_map),
+            batch.crop_maps(named.class_map),
             vocabulary.names,
             timings=first | second,
         )
@@ -152,9 +154,11 @@ class Segmenter:
         batch = ImageBatch.of(images, self.device)
         with torch.no_grad(), record_stages(timings) as clock:
             found = self.cut(batch)
-            regions = LateRegions(found.table).read()
+            regions, unions = found.late().read()
         region_map = batch.crop_maps(found.region_map)
-        return Segmentation(region_map, regions, found.singular_values, found.cluster_count, timings=clock)
+        return Segmentation(
+            region_map, regions, found.singular_values, found.cluster_count, unions=unions, timings=clock
+        )
 
     def recognize(
         self, images: Images, segmentation: Segmentation, classes: Classes, *, timings: bool = False
@@ -171,13 +175,13 @@ class Segmenter:
         with torch.no_grad(), record_stages(timings) as clock:
             clock.update(segmentation.timings)
             texts = self.embed_classes(vocabulary)
-            regions, class_map = self.name(batch, region_map, segmentation.regions, texts)
+            named = self.name(batch, region_map, segmentation.regions, segmentation.unions, texts)
         return Prediction(
-            segmentation.region_map,
-            regions,
+            batch.crop_maps(named.region_map),
+            named.regions,
             segmentation.singular_values,
             segmentation.cluster_count,
-            batch.crop_maps(class_map),
+            batch.crop_maps(named.class_map),
             vocabulary.names,
             timings=clock,
         )
@@ -189,7 +193,8 @@ class Segmenter:
         least latency. The graph encodes `capacity` regions a batch, however many there are (16 a picture unless given);
         where there are more, the second stage runs once more outside of it, so that none is lost.
 
-        Raises ValueError where the device is not a CUDA device.
+        Raises ValueError where the device is not a CUDA device, or `config` has nested or united regions, of which the
+        host must know more numbers than one.
         """
         return CapturedSegmenter(self, shape, Vocabulary.parse(classes), capacity or 16 * shape[0])
 
@@ -248,28 +253,71 @@ class Segmenter:
         dendrogram = merge_tree(latents, config.clustering)
         count = cluster_count(latents, dendrogram, config.clustering)
         labels = cluster_labels(latents, dendrogram, count)
-        region_map, table = localise(labels, images, config.regions)
-        return Cut(region_map, table, latents.singular_values, count)
+        unions = None
+        if config.regions.nested:
+            most = config.clustering.max_clusters
+            region_map, table, unions = localise_nested(labels, dendrogram, count, images, most, config.regions)
+        else:
+            region_map, table = localise(labels, images, config.regions)
+        return Cut(region_map, table, unions, latents.singular_values, count)
 
     def name(
-        self, images: ImageBatch, region_map: Tensor, regions: Regions, texts: Tensor
-    ) -> tuple[LabelledRegions, Tensor]:
-        """Stage 2 on the device alone: the named regions, and their class map `[B, H, W]` int32.
+        self, images: ImageBatch, region_map: Tensor, regions: Regions, unions: NestedRegions | None, texts: Tensor
+    ) -> Named:
+        """Stage 2 on the device alone, but for the number of regions where `config.recognition.unite` makes it anew.
 
         region_map: `[B, H, W]` int32. texts: `[L+1, E]` float32, see `embed_classes`.
         """
-        embeddings = embed_regions(self.clip, images, region_map, regions, self.config.regions, self._clip_batch)
-        labelled = name_regions(regions, embeddings, texts, len(images), self.clip.logit_scale, self.config.recognition)
-        return labelled, class_map(region_map, regions.firsts(len(images)), labelled.class_index)
+        recognition = self.config.recognition
+        if unions is None:
+            embeddings = self._embed(images, region_map, regions)
+        else:
+            nests = with_unions(regions, unions, len(images))
+            embeddings = mean_over_nests(regions, nests, self._embed(images, region_map, nests), len(images))
+        labelled = name_regions(regions, embeddings, texts, len(images), self.clip.logit_scale, recognition)
+        if recognition.unite:
+            region_map, labelled = unite(labelled, region_map, images)
+        return Named(region_map, labelled, class_map(region_map, labelled.firsts(len(images)), labelled.class_index))
+
+    def _embed(self, images: ImageBatch, region_map: Tensor, regions: Regions) -> Tensor:
+        return embed_regions(self.clip, images, region_map, regions, self.config.regions, self._clip_batch)
 
 
 class Cut(NamedTuple):
     """What stage 1 leaves on the device, on the canvas of its batch.
 
-    region_map: `[B, H, W]` int32. singular_values: `[B, M]` float32. cluster_count: `[B]` int64.
+    region_map: `[B, H, W]` int32. unions: None unless `RegionConfig.nested` asks for them.
+    singular_values: `[B, M]` float32. cluster_count: `[B]` int64.
     """
 
     region_map: Tensor
-    table: RegionTable
+    table: RegionTable[Regions]
+    unions: RegionTable[NestedRegions] | None
     singular_values: Tensor
     cluster_count: Tensor
+
+    def late(self) -> LateCut:
+        """Regions and unions without their empty slots; their numbers are on their way to the host from now on."""
+        return LateCut(LateRegions(self.table), None if self.unions is None else LateRegions(self.unions))
+
+
+class LateCut(NamedTuple):
+    """Regions and unions of a `Cut` whose numbers the host does not know yet."""
+
+    regions: LateRegions[Regions]
+    unions: LateRegions[NestedRegions] | None
+
+    def read(self) -> tuple[Regions, NestedRegions | None]:
+        """They, once it does."""
+        return self.regions.read(), None if self.unions is None else self.unions.read()
+
+
+class Named(NamedTuple):
+    """What stage 2 leaves on the device, on the canvas of its batch.
+
+    region_map, class_map: `[B, H, W]` int32.
+    """
+
+    region_map: Tensor
+    regions: LabelledRegions
+    class_map: Tensor

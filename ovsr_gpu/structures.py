@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -68,6 +68,11 @@ class Regions:
         place = torch.arange(len(self), device=self.image_index.device)
         return place - self.firsts(images)[self.image_index]
 
+    def spans(self, images: int) -> Tensor:
+        """The numbers of its image that are each region's, the first and the one after the last: `[N, 2]` int64."""
+        numbers = self.numbers(images)
+        return torch.stack([numbers, numbers + 1], dim=1)
+
     def split(self, size: int) -> list[Self]:
         """Runs of at most `size` regions."""
         return [self.run(start, start + size) for start in range(0, len(self), size)]
@@ -82,14 +87,31 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class RegionTable:
+class NestedRegions(Regions):
+    """Regions that lie inside one another: unions of others.
+
+    span: `[N, 2]` int64, the numbers in its image of the regions that each unites, first and one after the last.
+    """
+
+    span: Tensor
+
+    def spans(self, images: int) -> Tensor:
+        """`span`, whatever the number of images."""
+        return self.span
+
+
+Kind = TypeVar("Kind", bound=Regions)
+
+
+@dataclass(frozen=True)
+class RegionTable(Generic[Kind]):
     """The regions of a batch on the device, before the host knows how many there are.
 
     regions: with a slot for every region that there could be; from slot `total` on they are empty.
     total: `[]` int64.
     """
 
-    regions: Regions
+    regions: Kind
     total: Tensor
 
 
@@ -115,6 +137,7 @@ class Segmentation:
     region_map: int32 numbers 0..n-1 of each picture's regions, see `Maps`.
     singular_values: `[B, M]` float32, the spectrum. cluster_count: `[B]` int64, the clusters the rule chose (the
         regions can be more, where a cluster falls apart, or fewer, where small ones are absorbed).
+    unions: those of the regions up the dendrogram, for the naming, where `RegionConfig.nested` asks for it.
     timings: milliseconds by stage, empty unless asked for.
     """
 
@@ -122,6 +145,7 @@ class Segmentation:
     regions: Regions
     singular_values: Tensor
     cluster_count: Tensor
+    unions: NestedRegions | None = field(default=None, kw_only=True)
     timings: dict[str, float] = field(default_factory=dict, kw_only=True)
 
 

@@ -50,10 +50,10 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray], vocabulary: Voca
     labels = count_and_cut()
     region_map, table = localise(labels, images, config.regions)
     regions = LateRegions(table).read()
-    parts = list(zip(regions.split(batch.most), regions.numbers(len(images)).split(batch.most), strict=True))
+    parts = list(zip(regions.split(batch.most), regions.spans(len(images)).split(batch.most), strict=True))
 
     def crop() -> list[torch.Tensor]:
-        return [region_crops(images, region_map, part, number, clip, config.regions) for part, number in parts]
+        return [region_crops(images, region_map, part, spans, clip, config.regions) for part, spans in parts]
 
     crops = crop()
 

@@ -18,12 +18,12 @@ WEIGHT_BITS = 22
 class RegionMask(NamedTuple):
     """Keeps the pixels of each crop that belong to its region, by the picture's pixel under their centre.
 
-    region_map: `[B, H, W]` int32. number: `[N]` int64, each region's number in its picture. colour: red, green and blue
-    of all other pixels, 0 to 255.
+    region_map: `[B, H, W]` int32. spans: `[N, 2]` int64, numbers of the picture that are the region's, the first and
+    the one after the last. colour: red, green and blue of all other pixels, 0 to 255.
     """
 
     region_map: Tensor
-    number: Tensor
+    spans: Tensor
     colour: Sequence[float]
 
 

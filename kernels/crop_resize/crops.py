@@ -60,7 +60,7 @@ def crop_resize(
         _check(name, tensor, shape, torch.int64)
     if mask is not None:
         _check("mask.region_map", mask.region_map, [len(images), *images.shape[2:]], torch.int32)
-        _check("mask.number", mask.number, [len(boxes)], torch.int64)
+        _check("mask.spans", mask.spans, [len(boxes), 2], torch.int64)
     if choose_backend(backend, images) == "triton":
         from ovsr_gpu.kernels.crop_resize import crops_triton as engine
     else:

@@ -97,9 +97,9 @@ def _pass(picture: Tensor, taps: Tensor, weights: Tensor) -> Tensor:
 def _finished(crops: Tensor, windows: Windows, finish: Finish) -> Tensor:
     """Mask, normalisation and output format."""
     if finish.mask is not None:
-        region_map, number, colour = finish.mask
+        region_map, spans, colour = finish.mask
         image_index, boxes, resized, offset, side = windows
-        foreign = ~crop_masks(region_map, image_index, number, boxes, side, resized, offset)
+        foreign = ~crop_masks(region_map, image_index, spans, boxes, side, resized, offset)
         for channel, value in zip(crops.unbind(1), colour, strict=True):
             channel.masked_fill_(foreign, value)
     if finish.normalisation is not None:
@@ -115,12 +115,11 @@ def normalise(crops: Tensor, normalisation: Normalisation) -> Tensor:
 
 
 def crop_masks(
-    region_map: Tensor, image_index: Tensor, number: Tensor, boxes: Tensor, side: int, resized: Tensor, offset: Tensor
+    region_map: Tensor, image_index: Tensor, spans: Tensor, boxes: Tensor, side: int, resized: Tensor, offset: Tensor
 ) -> Tensor:
     """Which pixels of each crop belong to its region, by the picture's pixel under their centre: `[N, S, S]` bool.
 
-    region_map: `[B, H, W]` int32. number: `[N]` int64, each region's number in its picture. The rest is as in
-    `crop_resize`.
+    region_map and spans as in `RegionMask`; the rest is as in `crop_resize`.
     """
     at = torch.arange(side, device=boxes.device)
     window = offset[:, :, None] + at  # [N, 2, S]: row and column in the resized box
@@ -129,5 +128,6 @@ def crop_masks(
     under = ((2 * window + 1) * sides[:, :, None]) // (2 * resized[:, :, None])
     inside = (window >= 0) & (window < resized[:, :, None])
     row, column = (start[:, :, None] + torch.minimum(under.clamp_min(0), sides[:, :, None] - 1)).unbind(1)
-    found = region_map[image_index[:, None, None], row[:, :, None], column[:, None, :]] == number[:, None, None]
-    return found & inside[:, 0, :, None] & inside[:, 1, None, :]
+    number = region_map[image_index[:, None, None], row[:, :, None], column[:, None, :]]
+    first, end = spans[:, :, None, None].unbind(1)
+    return (number >= first) & (number < end) & inside[:, 0, :, None] & inside[:, 1, None, :]

@@ -194,7 +194,7 @@ def second_pass(
     weights,
     region_map,
     image_index,
-    number,
+    spans,
     crops,
     PIXELS,
     W,
@@ -235,8 +235,8 @@ def second_pass(
         y = top + (2 * (corner_y + row) + 1).to(tl.int64) * height // (2 * to_height)
         x = left + (2 * (corner_x + column) + 1).to(tl.int64) * width // (2 * to_width)
         region_map += tl.load(image_index + region) * PIXELS
-        own = tl.load(region_map + y * W + x, mask=inside, other=-1) == tl.load(number + region)
-        own = own & inside
+        number = tl.load(region_map + y * W + x, mask=inside, other=0)
+        own = (number >= tl.load(spans + 2 * region)) & (number < tl.load(spans + 2 * region + 1)) & inside
     for channel in tl.static_range(3):
         source = halfway + (3 * region + channel) * PLANE
         if down:
@@ -289,7 +289,7 @@ def crop_resize(images: Tensor, windows: Windows, interpolation: str, finish: Fi
         SUPPORT=support,
         **PASS_TUNING,
     )
-    region_map, number, colour = finish.mask or (None, None, None)
+    region_map, spans, colour = finish.mask or (None, None, None)
     mean, std = finish.normalisation or (None, None)
     second_pass[(count, triton.cdiv(side, PASS_TUNING["ROWS"]), across)](
         halfway,
@@ -300,7 +300,7 @@ def crop_resize(images: Tensor, windows: Windows, interpolation: str, finish: Fi
         weights,
         region_map if region_map is None else region_map.contiguous(),
         image_index,
-        number if number is None else number.contiguous(),
+        spans if spans is None else spans.contiguous(),
         crops,
         height * width,
         width,

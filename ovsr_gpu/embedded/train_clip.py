@@ -140,8 +140,8 @@ def cut_regions(segmenter: Segmenter, scenes: Sequence[Scene], batch: int = 16) 
             (torch.stack(list(found.region_map)), found.regions),
             (true_map, LateRegions(true_regions).read()),
         ):
-            number = regions.numbers(len(part))
-            crops = region_crops(images, region_map, regions, number, segmenter.clip, config.regions)
+            spans = regions.spans(len(part))
+            crops = region_crops(images, region_map, regions, spans, segmenter.clip, config.regions)
             mean, std = (crops.new_tensor(values)[:, None, None] for values in segmenter.clip.normalisation)
             pixels.append((255 * (crops * std + mean)).round().to(torch.uint8))
             counts = regions.counts(len(part)).tolist()

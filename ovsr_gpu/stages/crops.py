@@ -19,11 +19,11 @@ BLUR_SIGMA = 1 / 16
 
 @stage("crops")
 def region_crops(
-    images: ImageBatch, region_map: Tensor, regions: Regions, number: Tensor, clip: ClipModel, config: RegionConfig
+    images: ImageBatch, region_map: Tensor, regions: Regions, spans: Tensor, clip: ClipModel, config: RegionConfig
 ) -> Tensor:
     """CLIP's input for each region: `[N, 3, S, S]` in the model's precision, normalised as the model wants it.
 
-    region_map: `[B, H, W]` int32. number: `[N]` int64, the regions' numbers in their pictures.
+    region_map: `[B, H, W]` int32. spans: `[N, 2]` int64, see `Regions.spans`.
     """
     side = clip.image_size
     boxes = context_boxes(regions.boxes, images.sizes[regions.image_index], config)
@@ -31,14 +31,14 @@ def region_crops(
     window = (images.pixels, regions.image_index, boxes, side)
     if config.background == "blur":
         crops = crop_resize(*window, resized=resized, offset=offset, fill=clip.fill_color)
-        own = crop_masks(region_map, regions.image_index, number, boxes, side, resized, offset)[:, None]
+        own = crop_masks(region_map, regions.image_index, spans, boxes, side, resized, offset)[:, None]
         return normalise(torch.where(own, crops, _blurred(crops)), clip.normalisation).to(clip.dtype)
     return crop_resize(
         *window,
         resized=resized,
         offset=offset,
         fill=clip.fill_color,
-        mask=RegionMask(region_map, number, clip.mean_color) if config.background == "mean" else None,
+        mask=RegionMask(region_map, spans, clip.mean_color) if config.background == "mean" else None,
         normalisation=clip.normalisation,
         dtype=clip.dtype,
         memory_format=torch.channels_last,

@@ -25,8 +25,8 @@ def embed_regions(
     if config.encoder == "dense":
         embeddings = pooled_embeddings(clip, images, region_map, regions, batch)
     else:
-        parts = zip(regions.split(batch.most), regions.numbers(len(images)).split(batch.most), strict=True)
-        crops = (region_crops(images, region_map, part, number, clip, config) for part, number in parts)
+        parts = zip(regions.split(batch.most), regions.spans(len(images)).split(batch.most), strict=True)
+        crops = (region_crops(images, region_map, part, spans, clip, config) for part, spans in parts)
         embeddings = torch.cat([encode_crops(clip, one, batch) for one in crops])
     return torch.where(regions.areas[:, None] > 0, embeddings, 0)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Generic
+
 import torch
 from torch import Tensor
 
 from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
-from ovsr_gpu.structures import Regions, RegionTable
+from ovsr_gpu.structures import Kind, Regions, RegionTable
 from ovsr_gpu.timing import stage
 from ovsr_gpu.transfers import LateInteger
 
@@ -17,30 +19,43 @@ FINENESS = 4
 
 
 @stage("regions")
-def localise(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable]:
+def localise(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable[Regions]]:
     """Regions of the clustered grid.
 
     labels: `[B, h, w]` int64 clusters. Returns region_map `[B, H, W]` int32 on the batch's canvas (numbers 0..n-1 of
     each picture in the order of their first grid cells; outside the picture its values mean nothing), and the regions
     in a table with room for all that a grid can have.
     """
-    cells = labels[0].numel()
-    pieces = absorb_small(connected_components(labels), config.min_area * cells)
+    region_map, table, _ = outline(connected_pieces(labels, config), images)
+    return region_map, table
+
+
+def connected_pieces(labels: Tensor, config: RegionConfig) -> Tensor:
+    """The clusters' connected pieces on the grid, small ones absorbed: `[B, h, w]` int64, numbered by first cell."""
+    return absorb_small(connected_components(labels), config.min_area * labels[0].numel())
+
+
+def outline(pieces: Tensor, images: ImageBatch) -> tuple[Tensor, RegionTable[Regions], Tensor]:
+    """Draw pieces of the grid on the pictures, numbered anew in their order where a small picture does not show all.
+
+    pieces: `[B, h, w]` int64 in [0, h * w). Returns region_map and table as `localise` does, and for each slot of the
+    table the number that its piece had, int64.
+    """
     outlines = refine(pieces)
     rows = _Lines.of(outlines.shape[1], images.pixels.shape[2], images.sizes[:, 0])
     columns = _Lines.of(outlines.shape[2], images.pixels.shape[3], images.sizes[:, 1])
-    numbers, table = measure(outlines, cells, rows, columns)
+    numbers, table, piece = measure(outlines, pieces[0].numel(), rows, columns)
     by_row = numbers.gather(1, rows.cell[:, :, None].expand(-1, -1, numbers.shape[2]))  # [B, H, w]
-    return by_row.gather(2, columns.cell[:, None, :].expand(-1, by_row.shape[1], -1)), table
+    return by_row.gather(2, columns.cell[:, None, :].expand(-1, by_row.shape[1], -1)), table, piece
 
 
-class LateRegions:
+class LateRegions(Generic[Kind]):
     """The regions of a table alone, without its empty slots; their number is on its way to the host."""
 
-    def __init__(self, table: RegionTable) -> None:
+    def __init__(self, table: RegionTable[Kind]) -> None:
         self._regions, self._total = table.regions, LateInteger(table.total)
 
-    def read(self) -> Regions:
+    def read(self) -> Kind:
         """They, once the host knows how many there are."""
         return self._regions.run(0, self._total.read())
 
@@ -91,10 +106,11 @@ class _Lines:
         return cls(cell, torch.cat([torch.zeros_like(stop[:, :1]), stop[:, :-1]], dim=1), stop)
 
 
-def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[Tensor, RegionTable]:
+def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[Tensor, RegionTable[Regions], Tensor]:
     """Number the labels that a picture really shows 0..n-1, and measure them in its pixels.
 
-    labels: `[B, h, w]` int64 in [0, `most`). Returns the numbers `[B, h, w]` int32 and a table of B * `most` slots.
+    labels: `[B, h, w]` int64 in [0, `most`). Returns the numbers `[B, h, w]` int32, a table of B * `most` slots, and
+    the label of each slot.
     """
     images = len(labels)
     slots = images * most
@@ -127,4 +143,4 @@ def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[T
         torch.where(taken[:, None], box, unit_box),
         torch.where(taken, area[kept], 0),
     )
-    return numbers, RegionTable(regions, total)
+    return numbers, RegionTable(regions, total), kept % most

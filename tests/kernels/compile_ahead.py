@@ -25,7 +25,7 @@ INTEGERS = {"order", "live", "near", "cluster", "role", "stale", "first", "secon
 INTEGERS |= {"pair_of", "into"}
 INTEGERS |= {"own", "area", "border", "lowest", "weights", "region_map"}
 LONG = {"labels", "children", "sizes", "wanted", "ends", "near_ids", "starts", "tail", "edges"}
-LONG |= {"ranks", "counts", "image_index", "boxes", "resized", "offset", "number"}
+LONG |= {"ranks", "counts", "image_index", "boxes", "resized", "offset", "spans"}
 DOUBLES = {"gram", "factor", "floors", "rows"}
 BYTES = {"images", "halfway"}
 SCALARS = {"P", "R", "E", "H", "least", "n", "width"}
@@ -35,7 +35,7 @@ PIXEL = pixel_graph_triton.TUNING
 TILE = {"TILE": full_graph_triton.TILE, "enable_fp_fusion": False}
 SPECTRAL = spectral_triton.TUNING
 CROPS = {"SUPPORT": 2, **crops_triton.PASS_TUNING}
-PLAIN = {"FILL": 0.0, "region_map": None, "number": None, "COLOUR": None, "MEAN": None, "STD": None}
+PLAIN = {"FILL": 0.0, "region_map": None, "spans": None, "COLOUR": None, "MEAN": None, "STD": None}
 FINISHED = {"FILL": 0.0, "COLOUR": (122.7, 116.7, 104.0), "MEAN": (0.481, 0.458, 0.408), "STD": (0.269, 0.261, 0.276)}
 
 KERNELS = [

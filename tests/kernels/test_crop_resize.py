@@ -169,8 +169,11 @@ def arguments(**changes) -> dict:
         ({"offset": torch.zeros(1, 2)}, "offset must be"),
         ({"interpolation": "lanczos"}, "bicubic, bilinear"),
         ({"dtype": torch.float64}, "float16 or torch.bfloat16"),
-        ({"mask": RegionMask(torch.zeros(1, 9, 8).int(), torch.tensor([0]), (0, 0, 0))}, "mask.region_map must be"),
-        ({"mask": RegionMask(torch.zeros(1, 9, 9).int(), torch.tensor([0, 1]), (0, 0, 0))}, "mask.number must be"),
+        (
+            {"mask": RegionMask(torch.zeros(1, 9, 8).int(), torch.tensor([[0, 1]]), (0, 0, 0))},
+            "mask.region_map must be",
+        ),
+        ({"mask": RegionMask(torch.zeros(1, 9, 9).int(), torch.tensor([0, 1]), (0, 0, 0))}, "mask.spans must be"),
         ({"backend": "cuda"}, "backend must be"),
     ],
 )
@@ -185,10 +188,10 @@ def test_finish_against_the_plain_crop():
     boxes = random_boxes(4, 8, 7)
     window = {"resized": torch.tensor([[20, 48]] * 4), "offset": torch.tensor([[-3, 10]] * 4), "fill": 9}
     generator = np.random.default_rng(7)
-    region_map = torch.tensor(generator.integers(0, 2, (2, HEIGHT, WIDTH)), dtype=torch.int32)
-    index, number = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 1, 0])
+    region_map = torch.tensor(generator.integers(0, 4, (2, HEIGHT, WIDTH)), dtype=torch.int32)
+    index, spans = torch.tensor([0, 1, 0, 1]), torch.tensor([[0, 1], [1, 4], [1, 1], [0, 3]])
     plain = crop_resize(images, index, boxes, 32, **window).numpy().astype(float)
-    own = crop_masks(region_map, index, number, boxes, 32, window["resized"], window["offset"])[:, None].numpy()
+    own = crop_masks(region_map, index, spans, boxes, 32, window["resized"], window["offset"])[:, None].numpy()
     colour, mean, std = (12.5, 100, 200), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float16, 2**-11), (torch.bfloat16, 2**-8)):
         found = crop_resize(
@@ -196,7 +199,7 @@ def test_finish_against_the_plain_crop():
             index,
             boxes,
             32,
-            mask=RegionMask(region_map, number, colour),
+            mask=RegionMask(region_map, spans, colour),
             normalisation=Normalisation(mean, std),
             dtype=dtype,
             memory_format=torch.channels_last,

@@ -35,10 +35,12 @@ def call(window: str, backend: str, boxes=BOXES, **options) -> torch.Tensor:
     side, resized, offset = WINDOWS[window]
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
-    region_map = torch.randint(0, 2, (2, HEIGHT, WIDTH), dtype=torch.int32, generator=generator)
+    region_map = torch.randint(0, 4, (2, HEIGHT, WIDTH), dtype=torch.int32, generator=generator)
     index = torch.arange(len(boxes)) % 2
     if options.pop("masked", False):
-        options["mask"] = RegionMask(region_map.to(DEVICE), (index // 2 % 2).to(DEVICE), (122.5, 116, 104.25))
+        first = index // 2 % 4
+        spans = torch.stack([first, first + 1 + index], dim=1)  # of one number or two
+        options["mask"] = RegionMask(region_map.to(DEVICE), spans.to(DEVICE), (122.5, 116, 104.25))
     return crop_resize(
         images.to(DEVICE),
         index.to(DEVICE),
@@ -121,7 +123,7 @@ def test_nothing_is_read_back_to_the_host():
     index = torch.tensor([0, 1], device="cuda")
     boxes = torch.tensor(BOXES[3:5], device="cuda")
     window = {"resized": torch.full_like(boxes[:, :2], 48), "offset": torch.zeros_like(boxes[:, :2])}
-    mask = RegionMask(torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int32, device="cuda"), index, (1, 2, 3))
+    mask = RegionMask(torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int32, device="cuda"), boxes[:, :2], (1, 2, 3))
     crop_resize(images, index, boxes, 48, mask=mask, **window, **FINISH)  # compiles
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")

@@ -48,7 +48,7 @@ def crops_of(config: RegionConfig, clip: SimpleNamespace, region_map: torch.Tens
     images = ImageBatch.of(pictures(), CPU)
     if region_map is None:
         region_map = torch.zeros(2, 120, 200, dtype=torch.int32)
-    crops = region_crops(images, region_map, regions(), regions().numbers(2), clip, config)
+    crops = region_crops(images, region_map, regions(), regions().spans(2), clip, config)
     return 255 * (crops * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None])
 
 
@@ -111,8 +111,8 @@ def test_masks_against_loops(resize_mode):
     region_map = torch.randint(0, 3, (2, 120, 200), generator=torch.Generator().manual_seed(0)).int()
     boxes = torch.tensor(boxes_by_hand(RegionConfig()))
     resized, offset = resize_window(boxes, SIDE, "open_clip", resize_mode)
-    number = torch.tensor([0, 1, 2, 0, 1])
-    masks = crop_masks(region_map, regions().image_index, number, boxes, SIDE, resized, offset)
+    spans = torch.tensor([[0, 1], [1, 3], [2, 2], [0, 2], [1, 2]])
+    masks = crop_masks(region_map, regions().image_index, spans, boxes, SIDE, resized, offset)
     for n, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
         (height, width), (top, left) = resized[n].tolist(), offset[n].tolist()
         for row, column in [(0, 0), (5, 40), (23, 24), (47, 47), (10, 0), (47, 13)]:
@@ -121,7 +121,8 @@ def test_masks_against_loops(resize_mode):
             if 0 <= y < height and 0 <= x < width:
                 source_y = y0 + int((y + 0.5) * (y1 - y0) / height)
                 source_x = x0 + int((x + 0.5) * (x1 - x0) / width)
-                expected = int(region_map[regions().image_index[n], source_y, source_x]) == int(number[n])
+                first, end = spans[n].tolist()
+                expected = first <= int(region_map[regions().image_index[n], source_y, source_x]) < end
             assert bool(masks[n, row, column]) == expected
 
 

@@ -212,7 +212,7 @@ def test_crop_embeddings_are_those_of_the_crops(tiny_clip):
     images = random_batch([(40, 61), (33, 20)])
     maps = [random_map(40, 61, 3, seed=0), random_map(33, 20, 2, seed=1)]
     canvas, regions = on_canvas(maps)[0], regions_of(maps)
-    crops = region_crops(images, canvas, regions, torch.tensor([0, 1, 2, 0, 1]), clip, RegionConfig())
+    crops = region_crops(images, canvas, regions, regions.spans(2), clip, RegionConfig())
     found = embed_regions(clip, images, canvas, regions, RegionConfig(), NetworkBatch(2))
     torch.testing.assert_close(found, clip.encode_image(crops), rtol=1e-4, atol=1e-5)
 
