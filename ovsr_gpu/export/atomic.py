@@ -1,4 +1,4 @@
-"""Whole files that are either complete or not there."""
+"""Whole files and folders that are either complete or not there."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 from uuid import uuid4
 
@@ -38,6 +39,19 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `folder` when the block ends well, and vanishes when it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        made = Path(temporary, "made")
+        made.mkdir()
+        yield made
+        if folder.exists():
+            folder.rename(Path(temporary, "earlier"))
+        made.rename(folder)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -122,7 +122,7 @@ def _legend_entries(record: LabelledPicture, names: Sequence[str], colors: Array
     present = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
     entries = []
     for index in present[:MOST_ENTRIES]:
-        name, share = _shorten(names[index]), _percent(areas[index] / areas.sum())
+        name, share = shorten(names[index]), _percent(areas[index] / areas.sum())
         font, name = choose_font(name, size, f"class {index}")
         entries.append(_Entry(tuple(colors[index].tolist()), name, share, font, choose_font(share, size, "")[0], size))
     if left := present[MOST_ENTRIES:]:
@@ -151,7 +151,8 @@ def _draw_legend(entries: Sequence[_Entry], width: int, size: int) -> Image.Imag
     return legend
 
 
-def _shorten(name: str, longest: int = 40) -> str:
+def shorten(name: str, longest: int = 40) -> str:
+    """The name on one line, its end left out where it has more than `longest` characters."""
     name = " ".join(name.split())
     return name if len(name) <= longest else name[: longest - 3] + "..."
 

@@ -31,13 +31,13 @@ def write_images(folder: Path, number: int, pixels: Array, class_map: Array, cla
         _save(picture, folder / "views" / f"{number}.jpg", quality=QUALITY)
         picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     _save(picture, folder / "thumbnails" / f"{number}.jpg", quality=QUALITY)
-    mask = _mask(class_map, classes).resize(picture.size, Image.Resampling.NEAREST)
+    mask = draw_mask(class_map, classes).resize(picture.size, Image.Resampling.NEAREST)
     _save(mask, folder / "masks" / f"{number}.png", optimize=True)
     return large
 
 
-def _mask(class_map: Array, classes: int) -> Image.Image:
-    """The class map in its colours; more classes than a palette holds fit in as well, since colours repeat."""
+def draw_mask(class_map: Array, classes: int) -> Image.Image:
+    """The class map in its colours, see `write_images`; as colours repeat, any number of classes fits in a palette."""
     colors = class_colors(min(classes, DISTINCT_COLORS))
     indices = np.where(class_map == classes, len(colors) - 1, class_map % DISTINCT_COLORS)
     mask = Image.fromarray(indices.astype(np.uint8), "P")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Any, Literal
 
+from ovsr_gpu.export.atomic import replacing_folder
 from ovsr_gpu.export.palette import class_colors
 from ovsr_gpu.export.record import Array
 from ovsr_gpu.gallery.images import write_images
@@ -72,26 +71,13 @@ def write_gallery(
     folder = out / kind
     if folder.exists() and not (folder / DATA).is_file():
         raise ValueError(f"{str(folder)!r} is not a {kind} that could be replaced; move it out of the way")
-    with _replacing_folder(folder) as made:
+    with replacing_folder(folder) as made:
         for source, name in STATIC_FILES.items():
             (made / name).write_bytes((files(__package__) / source).read_bytes())
         with (made / DATA).open("w", encoding="ascii") as data:
             drawn = map_ahead(partial(_draw, classes=len(classes), folder=made), enumerate(pictures))
             _write_data(data, _counted(drawn, progress), failures, classes, title, kind)
     return folder / PAGE
-
-
-@contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` when the block ends well, and vanishes when it does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        made = Path(temporary, "made")
-        made.mkdir()
-        yield made
-        if folder.exists():
-            folder.rename(Path(temporary, "earlier"))
-        made.rename(folder)
 
 
 Outcome = dict[str, Any] | GalleryFailure
