@@ -153,7 +153,7 @@ def ablate(
             found = evaluate(
                 segmenter, data_set, withheld=plan.withhold, batch_size=batch_size, progress=partial(show, number)
             )
-            kept[key] = Row(changed, asdict(found))
+            kept[key] = Row(changed, found.totals())
         show(number, pictures)
         rows.append(kept[key])
         if out is not None:

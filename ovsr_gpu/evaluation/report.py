@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 from ovsr_gpu.data_sets import DataSet
+from ovsr_gpu.evaluation.pictures import PictureScores
 from ovsr_gpu.evaluation.run import Evaluation
 from ovsr_gpu.export.atomic import replacing, write_json
 from ovsr_gpu.pipeline import Segmenter
@@ -48,7 +51,7 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
 def write_report(
     found: Evaluation, data_set: DataSet, segmenter: Segmenter, withheld: Sequence[str], out: Path
 ) -> None:
-    """Write `scores.json`, with all scores and all that they depend on, and `scores.md`."""
+    """Write `scores.json`, with all scores and all that they depend on, `scores.md` and `pictures.csv`."""
     settings: dict[str, Any] = {
         "data_set": data_set.name,
         "pictures": found.pictures,
@@ -59,7 +62,7 @@ def write_report(
         "conventions": CONVENTIONS,
         **describe_segmenter(segmenter),
     }
-    write_json(out / "scores.json", {"scores": asdict(found), **settings})
+    write_json(out / "scores.json", {"scores": found.totals(), **settings})
     names = [name for name in data_set.vocabulary.names if name not in withheld]
     lines = [f"# {data_set.name}: {found.pictures} pictures", "", "| score | % |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in headline(found)]
@@ -71,6 +74,12 @@ def write_report(
     lines += ["", CONVENTIONS, ""]
     with replacing(out / "scores.md") as file:
         file.write("\n".join(lines).encode())
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(field.name for field in fields(PictureScores))
+    table.writerows(map(astuple, found.by_picture))
+    with replacing(out / "pictures.csv") as file:
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def percent(value: float | None) -> str:

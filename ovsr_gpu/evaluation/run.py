@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ from ovsr_gpu.evaluation import (
     RegionScores,
 )
 from ovsr_gpu.evaluation.counts import joint_counts
+from ovsr_gpu.evaluation.pictures import PictureScores, PictureTable
 from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.sources.loading import load_batches
 from ovsr_gpu.sources.picture import Picture
@@ -47,7 +49,7 @@ class Evaluation:
     predicted classes as clusters, "something else" one more. segments: all pixels of a class in a picture are one, as
     COCO panoptic takes stuff. calibration: of the regions' scores; a region is right where its class has the most of
     its pixels that are not void, the lowest class of several. open_set: None unless classes were withheld.
-    pictures, regions: how many. seconds: in the method alone.
+    pictures, regions: how many. seconds: in the method alone. by_picture: the scores of each, in their order.
     """
 
     pixels: PixelScores
@@ -60,6 +62,11 @@ class Evaluation:
     pictures: int
     regions: int
     seconds: float
+    by_picture: list[PictureScores]
+
+    def totals(self) -> dict[str, Any]:
+        """All but `by_picture`, ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "by_picture"}
 
 
 def evaluate(
@@ -79,7 +86,7 @@ def evaluate(
     Raises ValueError where `withheld` names no class of the data set or all of them; PictureError and DataSetError for
     a picture or label map that cannot be used: an evaluation has all of its examples or none.
     """
-    vocabulary, known = _without(data_set.vocabulary, withheld)
+    vocabulary, known = without(data_set.vocabulary, withheld)
     known = known.to(segmenter.device)
     by_prompt = bool(segmenter.config.recognition.something_else)
     scores = _Accumulators(len(vocabulary), segmenter.device, open_set=bool(withheld), by_prompt=by_prompt)
@@ -103,17 +110,19 @@ def evaluate(
                 truth = torch.from_numpy(next(truths)).to(segmenter.device).long()
                 own = (prediction.regions.image_index == index).nonzero()[:, 0]
                 regions_of_it = prediction.regions.each(partial(torch.index_select, dim=0, index=own))
-                scores.update(class_map, prediction.region_map[index], regions_of_it, known[truth])
+                name = batch.pictures[index].picture.name
+                scores.update(name, class_map, prediction.region_map[index], regions_of_it, known[truth])
             regions += len(prediction.regions)
             done += len(batch.pictures)
             progress(done)
     return scores.result(done, regions, seconds)
 
 
-def _without(vocabulary: Vocabulary, withheld: Sequence[str]) -> tuple[Vocabulary, Tensor]:
+def without(vocabulary: Vocabulary, withheld: Sequence[str]) -> tuple[Vocabulary, Tensor]:
     """The rest of the vocabulary, and for each class of the whole its index there.
 
     The table is `[C + 1]` int64: C for a class that is withheld, VOID at the end, where the index VOID looks.
+    Raises ValueError where `withheld` names no class of the vocabulary or all of them.
     """
     unknown = [name for name in withheld if name not in vocabulary.names]
     if unknown:
@@ -149,10 +158,11 @@ class _Accumulators:
         self._boundaries = BoundaryScore(classes)
         self._calibration = Calibration()
         self._open_set = OpenSet() if open_set else None
+        self._by_picture = PictureTable()
         self._by_prompt = by_prompt
         self._found_class = torch.arange(classes + 1, device=device)
 
-    def update(self, class_map: Tensor, region_map: Tensor, regions: LabelledRegions, truth: Tensor) -> None:
+    def update(self, name: str, class_map: Tensor, region_map: Tensor, regions: LabelledRegions, truth: Tensor) -> None:
         """One picture. truth: `[H, W]`, from L on the withheld classes, VOID for void."""
         named = torch.where(truth < self._classes, truth, VOID)
         self._pixels.update(class_map, named)
@@ -162,6 +172,7 @@ class _Accumulators:
         self._boundaries.update(class_map, named)
         shared = joint_counts(region_map[None], named[None], len(regions), self._classes)[0]
         self._calibration.update(regions.score, shared.argmax(1) == regions.class_index, shared.sum(1))
+        self._by_picture.update(name, shared, regions)
         if self._open_set is not None:
             unknown = torch.where(truth == VOID, VOID, (truth >= self._classes).long())
             classes, prompt = regions.probabilities[:, :-1], regions.probabilities[:, -1]
@@ -180,4 +191,5 @@ class _Accumulators:
             pictures,
             regions,
             round(seconds, 3),
+            self._by_picture.result(),
         )
