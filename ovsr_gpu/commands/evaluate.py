@@ -32,7 +32,7 @@ def evaluate(
     names: Annotated[
         Path | None, typer.Option("--list", help="Text file with the examples to keep, one a line.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores.json and scores.md.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the scores, as files and as a page.")] = None,
     withhold: Annotated[
         str, typer.Option(help='Classes kept out of the vocabulary, for the open set: "dog; cat".')
     ] = "",
@@ -51,6 +51,7 @@ def evaluate(
     with plain_errors():
         from ovsr_gpu.data_sets import open_data_set
         from ovsr_gpu.environment import describe_device
+        from ovsr_gpu.evaluation.page import write_page
         from ovsr_gpu.evaluation.report import headline, write_report
         from ovsr_gpu.evaluation.run import evaluate as run
         from ovsr_gpu.models.device import choose_device
@@ -78,4 +79,5 @@ def evaluate(
         print_section(page, f"{data.name}, {total}{part} pictures, in percent", [*headline(found), speed])
         if out is not None:
             write_report(found, data, segmenter, withheld, out)
-            page.print(f"All scores, with what they depend on, stand in {out}")
+            shown = write_page(found, data, segmenter, withheld, out)
+            page.print(f"All scores, with what they depend on, stand in {out}; open {shown} in a browser")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from pathlib import Path
@@ -92,6 +93,14 @@ def test_a_folder(
     assert found["scores"]["calibration"]["ece"] == pytest.approx(sum(gaps) / len(right), abs=1e-6)
     assert found["scores"]["open_set"] is None and found["pictures"] == 4
     assert found["config"]["preset"] == "default" and "versions" in found and found["classes"] == list(CLASSES)
+    with (tmp_path / "pictures.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [str(seed) for seed in SEEDS]
+    for row, prediction, own in zip(rows, predictions, truths, strict=True):
+        right = (prediction.class_map[0].numpy() == own)[own < 255]
+        assert float(row["pixel_accuracy"]) == pytest.approx(right.mean())
+        assert int(row["regions"]) == len(prediction.regions)
+    assert (tmp_path / "scores.html").exists() and "star" in (tmp_path / "classes.svg").read_text()
     page = (tmp_path / "scores.md").read_text()
     miou = f"{100 * found['scores']['pixels']['miou']:.1f}"
     assert f"| labelled mIoU | {miou} |" in page and "| star |" in page
