@@ -58,7 +58,8 @@ def write_page(found: Evaluation, data_set: DataSet, segmenter: Segmenter, withh
     """Write `classes.svg`, the IoU of each class, and `scores.html` with its images in `scores_files/`; return it.
 
     The page has the main scores, the IoU of each class and the best and worst pictures beside their truth and their
-    labels; these pictures are labelled again, one by one.
+    labels. These pictures are labelled again, one by one: without `models.full_batches` the networks may differ in the
+    last bits from those of a larger batch, so that a region on the brink may fall otherwise than where it was scored.
 
     Raises as `evaluate` does, OSError where it cannot be written.
     """
@@ -78,7 +79,9 @@ def write_page(found: Evaluation, data_set: DataSet, segmenter: Segmenter, withh
             _write_images(labelled, len(vocabulary), folder, number)
             articles.append(_article(picture, labelled, [*vocabulary.names, SOMETHING_ELSE], colors, number))
     of_all = "" if data_set.full_size in (None, found.pictures) else f" of {data_set.full_size:,}"
-    left_out = f"; withheld, shown as something else: {escape(', '.join(withheld))}" if withheld else ""
+    left_out = (
+        f"; withheld, void for most scores, shown as something else: {escape(', '.join(withheld))}" if withheld else ""
+    )
     content = Template((files(__package__) / PAGE).read_text("utf-8")).substitute(
         title=escape(data_set.name),
         facts=f"{found.pictures:,}{of_all} pictures, {found.regions:,} regions{left_out}",
