@@ -17,6 +17,7 @@ CountRule = Literal[
 ]
 BoxMode = Literal["squash", "square", "open_clip"]
 Background = Literal["keep", "blur", "mean"]
+Outlines = Literal["grid", "picture"]
 RegionEncoder = Literal["crop", "dense"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Preset = Literal["default", "paper"]
@@ -119,14 +120,17 @@ class RegionConfig:
     """Regions and how CLIP sees them.
 
     Components smaller than the share `min_area` of the picture are absorbed by the neighbour with the longest common
-    border. Each box is grown by the share `context` of its sides on every side, then handled as `box` says;
-    what lies outside the region's mask is treated as `background` says. `encoder` "crop" puts each such crop through
-    CLIP; "dense" puts the whole picture through it once and pools what it says of the positions under each mask: there
-    are no crops then, and their settings play no part. `nested` crops also the unions of regions up the dendrogram, and
-    gives each region the mean of all that it lies in: for a finer cut, whose regions say too little alone.
+    border. `outlines` "picture" moves the borders of what is left to edges in the picture, a cell of the grid or so;
+    "grid" only rounds them. Each box is grown by the share `context` of its sides on every side, then handled as `box`
+    says; what lies outside the region's mask is treated as `background` says. `encoder` "crop" puts each such crop
+    through CLIP; "dense" puts the whole picture through it once and pools what it says of the positions under each
+    mask: there are no crops then, and their settings play no part. `nested` crops also the unions of regions up the
+    dendrogram, and gives each region the mean of all that it lies in: for a finer cut, whose regions say too little
+    alone.
     """
 
     min_area: float = 0.005
+    outlines: Outlines = "picture"
     context: float = 0.15
     box: BoxMode = "squash"
     background: Background = "mean"
@@ -135,6 +139,7 @@ class RegionConfig:
 
     def __post_init__(self) -> None:
         _check_range("regions.min_area", self.min_area, 0, 1)
+        _check_choice("regions.outlines", self.outlines, Outlines)
         _check_range("regions.context", self.context, 0, 10)
         _check_choice("regions.box", self.box, BoxMode)
         _check_choice("regions.background", self.background, Background)

@@ -120,7 +120,7 @@ def reference_calls(pipeline: ReferencePipeline, pictures: list[np.ndarray], voc
 
     def localise_all() -> list[Any]:
         return [
-            reference.regions.localise(one, picture.shape[:2], config.regions)
+            reference.regions.localise(one, picture, config.regions)
             for one, picture in zip(labels, pictures, strict=True)
         ]
 

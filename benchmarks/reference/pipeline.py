@@ -61,4 +61,4 @@ class ReferencePipeline:
         children, heights = merge_tree(components, (height, width), config.clustering)
         count = cluster_count(singular_values, heights, (height * width, channels), config.clustering)
         labels = cut(children, count).reshape(height, width)
-        return count, localise(labels, picture.shape[:2], config.regions)
+        return count, localise(labels, picture, config.regions)

@@ -39,7 +39,7 @@ def localise_nested(
 
     order = joined.keys.gather(1, cluster).argsort(dim=1, stable=True)
     place = torch.empty_like(order).scatter_(1, order, torch.arange(cells, device=order.device).expand_as(order))
-    region_map, table, piece = outline(place.gather(1, pieces).view(grid), images)
+    region_map, table, piece = outline(place.gather(1, pieces).view(grid), images, config)
     cluster = cluster.gather(1, order)[table.regions.image_index, piece]
     return region_map, table, _unions(table, cluster, joined.sides, images_count)
 

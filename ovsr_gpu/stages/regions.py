@@ -10,12 +10,17 @@ from torch import Tensor
 from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
+from ovsr_gpu.kernels.crop_resize import Normalisation
+from ovsr_gpu.stages.features import network_input
+from ovsr_gpu.stages.upsampling import bilinear, joint_bilateral, majority
 from ovsr_gpu.structures import Kind, Regions, RegionTable
 from ovsr_gpu.timing import stage
 from ovsr_gpu.transfers import LateInteger
 
 FINENESS = 4
 """How many times finer than the grid the regions' outlines are."""
+GREY_VALUES = Normalisation((0, 0, 0), (1, 1, 1))
+"""Of pictures from 0 to 1."""
 
 
 @stage("regions")
@@ -26,7 +31,7 @@ def localise(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[
     each picture in the order of their first grid cells; outside the picture its values mean nothing), and the regions
     in a table with room for all that a grid can have.
     """
-    region_map, table, _ = outline(connected_pieces(labels, config), images)
+    region_map, table, _ = outline(connected_pieces(labels, config), images, config)
     return region_map, table
 
 
@@ -35,13 +40,13 @@ def connected_pieces(labels: Tensor, config: RegionConfig) -> Tensor:
     return absorb_small(connected_components(labels), config.min_area * labels[0].numel())
 
 
-def outline(pieces: Tensor, images: ImageBatch) -> tuple[Tensor, RegionTable[Regions], Tensor]:
+def outline(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable[Regions], Tensor]:
     """Draw pieces of the grid on the pictures, numbered anew in their order where a small picture does not show all.
 
     pieces: `[B, h, w]` int64 in [0, h * w). Returns region_map and table as `localise` does, and for each slot of the
     table the number that its piece had, int64.
     """
-    outlines = refine(pieces)
+    outlines = finer(pieces, images, config)
     rows = _Lines.of(outlines.shape[1], images.pixels.shape[2], images.sizes[:, 0])
     columns = _Lines.of(outlines.shape[2], images.pixels.shape[3], images.sizes[:, 1])
     numbers, table, piece = measure(outlines, pieces[0].numel(), rows, columns)
@@ -60,30 +65,13 @@ class LateRegions(Generic[Kind]):
         return self._regions.run(0, self._total.read())
 
 
-def refine(labels: Tensor) -> Tensor:
-    """Labels on a grid FINENESS times finer: each fine cell takes the label that weighs most among its nearest four.
-
-    The weights are those of bilinear interpolation; of equal weights the upper, then the left one wins.
-    labels: `[B, h, w]` int64. Returns `[B, FINENESS * h, FINENESS * w]` int64.
-    """
-    top, bottom, down = _between(labels.shape[1], labels.device)
-    left, right, along = _between(labels.shape[2], labels.device)
-    corner = [labels[:, row[:, None], column] for row in (top, bottom) for column in (left, right)]
-    weight = [y[:, None] * x for y in (1 - down, down) for x in (1 - along, along)]
-    votes = [
-        torch.stack([torch.where(other == label, share, 0) for other, share in zip(corner, weight, strict=True)]).sum(0)
-        for label in corner
-    ]
-    winner = torch.stack(votes).argmax(0, keepdim=True)
-    return torch.stack(corner).gather(0, winner)[0]
-
-
-def _between(cells: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The two cells around each fine cell's centre and the weight of the second, `[FINENESS * cells]` each."""
-    centre = (torch.arange(FINENESS * cells, device=device) + 0.5) / FINENESS - 0.5
-    centre = centre.clamp(0, cells - 1)
-    low = centre.floor().long()
-    return low, (low + 1).clamp_max(cells - 1), centre - low
+def finer(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> Tensor:
+    """The pieces on a grid FINENESS times finer, their outlines as `config.outlines` says: int64."""
+    if config.outlines == "grid":
+        return bilinear(pieces, FINENESS)
+    side = 2 * pieces.shape[1]
+    drawn = joint_bilateral(pieces, network_input(images, side, GREY_VALUES))
+    return bilinear(majority(drawn), FINENESS // 2)
 
 
 class _Lines:

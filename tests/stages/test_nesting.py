@@ -96,7 +96,7 @@ def test_unions_against_sets(connected: bool, min_area: float) -> None:
     labels = cut(children, count).view(3, height, width)
     sizes = [(40, 60), (35, 36), (5, 6)]
     images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
-    config = RegionConfig(min_area=min_area)
+    config = RegionConfig(min_area=min_area, outlines="grid")
     region_map, table, late = localise_nested(labels, tree, count, images, most, config)
     regions, unions = LateRegions(table).read(), LateRegions(late).read()
     plain_map, _ = localise(labels, images, config)
@@ -135,7 +135,7 @@ def test_pictures_smaller_than_the_grid_have_fewer_unions() -> None:
     tree = MergeTree(children, torch.zeros(2, 24, device=DEVICE), torch.zeros_like(children[..., 0]))
     images = ImageBatch.of([np.zeros((1, 1, 3), np.uint8), np.zeros((2, 3, 3), np.uint8)], DEVICE)
     labels = cut(children, count).view(2, 5, 5)
-    _, table, late = localise_nested(labels, tree, count, images, 8, RegionConfig(min_area=0))
+    _, table, late = localise_nested(labels, tree, count, images, 8, RegionConfig(min_area=0, outlines="grid"))
     regions, unions = LateRegions(table).read(), LateRegions(late).read()
     counts = regions.counts(2).tolist()
     assert counts[0] == 1 and 1 < counts[1] <= 6

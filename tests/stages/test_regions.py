@@ -5,10 +5,11 @@ import torch
 from oracles import label_pieces
 from ovsr_gpu import RegionConfig
 from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.stages.regions import FINENESS, LateRegions, localise, refine
+from ovsr_gpu.stages.regions import FINENESS, LateRegions, localise
+from ovsr_gpu.stages.upsampling import bilinear
 
 CPU = torch.device("cpu")
-KEEP_ALL = RegionConfig(min_area=0)
+KEEP_ALL = RegionConfig(min_area=0, outlines="grid")
 
 
 def batch_of(*sizes: tuple[int, int]) -> ImageBatch:
@@ -34,7 +35,7 @@ def refine_by_loops(labels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 5), (7, 3)])
 def test_refine_against_loops(shape):
     labels = torch.randint(0, 5, (3, *shape), generator=torch.Generator().manual_seed(0))
-    assert np.array_equal(refine(labels), np.stack([refine_by_loops(one) for one in labels.numpy()]))
+    assert np.array_equal(bilinear(labels, FINENESS), np.stack([refine_by_loops(one) for one in labels.numpy()]))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -62,7 +63,7 @@ def test_maps_numbers_boxes_and_areas_against_loops(seed):
 
 def test_every_pixel_has_a_region_and_small_ones_are_gone():
     labels = torch.randint(0, 4, (2, 10, 10), generator=torch.Generator().manual_seed(2))
-    region_map, table = localise(labels, batch_of((100, 80), (64, 64)), RegionConfig(min_area=0.05))
+    region_map, table = localise(labels, batch_of((100, 80), (64, 64)), RegionConfig(min_area=0.05, outlines="grid"))
     regions = LateRegions(table).read()
     assert regions.areas[regions.image_index == 0].sum() == 8000
     assert regions.areas[regions.image_index == 1].sum() == 4096
@@ -71,7 +72,7 @@ def test_every_pixel_has_a_region_and_small_ones_are_gone():
 
 
 def test_clusters_in_two_places_become_two_regions():
-    _, table = localise(torch.tensor([[[0, 1, 0]] * 3]), batch_of((30, 30)), RegionConfig())
+    _, table = localise(torch.tensor([[[0, 1, 0]] * 3]), batch_of((30, 30)), KEEP_ALL)
     regions = LateRegions(table).read()
     assert regions.areas.tolist() == [300, 300, 300]
 
