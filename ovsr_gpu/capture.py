@@ -11,7 +11,7 @@ from torch import Tensor
 from ovsr_gpu.errors import PictureError
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.stages.vocabulary import Vocabulary
-from ovsr_gpu.structures import LabelledRegions, Prediction
+from ovsr_gpu.structures import ClassTexts, LabelledRegions, Prediction
 from ovsr_gpu.transfers import LateInteger
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class BothStages(NamedTuple):
     class_map: Tensor
 
 
-def both_stages(segmenter: Segmenter, images: ImageBatch, texts: Tensor, capacity: int) -> BothStages:
+def both_stages(segmenter: Segmenter, images: ImageBatch, texts: ClassTexts, capacity: int) -> BothStages:
     """The whole method without a single number for the host, naming at most `capacity` regions of the batch."""
     cut = segmenter.cut(images)
     _, named, class_map = segmenter.name(images, cut.region_map, cut.table.regions.run(0, capacity), None, texts)
@@ -90,7 +90,7 @@ def both_stages(segmenter: Segmenter, images: ImageBatch, texts: Tensor, capacit
 
 
 def all_regions(
-    segmenter: Segmenter, images: ImageBatch, texts: Tensor, found: BothStages, total: int
+    segmenter: Segmenter, images: ImageBatch, texts: ClassTexts, found: BothStages, total: int
 ) -> tuple[LabelledRegions, Tensor]:
     """The `total` named regions and their class map `[B, H, W]`: those found, or all anew where some had no room."""
     if total <= len(found.named):

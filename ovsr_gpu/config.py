@@ -19,6 +19,7 @@ BoxMode = Literal["squash", "square", "open_clip"]
 Background = Literal["keep", "blur", "mean"]
 Outlines = Literal["grid", "picture"]
 RegionEncoder = Literal["crop", "dense"]
+Synonyms = Literal["mean", "max"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Preset = Literal["default", "paper"]
 
@@ -158,6 +159,15 @@ class RecognitionConfig:
     for what is in no class; with none, () , every region goes to the class that fits it best. A region whose best class
     has a probability below `threshold` becomes "something else" in either case. With `unite` regions of one class that
     touch become one.
+
+    `synonyms` "mean" makes one text of all synonyms of a class. With "max" each is a text of its own in the softmax,
+    and the class has the probability of its most probable one: what they sum to is less than 1 then. `logit_scale` is
+    the factor of the cosines, None for the model's own.
+
+    `background` says that the first class stands for all that is in none of the others: a region below `threshold`
+    becomes it instead of "something else", for which there may be no prompts then. With `area_threshold` a picture has
+    none of the other classes whose regions come to no more than this share of the regions of all of them: these regions
+    go to what is the most probable then.
     """
 
     templates: Literal["imagenet"] | tuple[str, ...] = "imagenet"
@@ -166,6 +176,10 @@ class RecognitionConfig:
     shared_centred: bool = False
     threshold: float | None = None
     unite: bool = False
+    synonyms: Synonyms = "mean"
+    logit_scale: float | None = None
+    background: bool = False
+    area_threshold: float | None = None
 
     def __post_init__(self) -> None:
         if self.templates != "imagenet" and (
@@ -184,6 +198,15 @@ class RecognitionConfig:
             _check_range("recognition.shared_rank", self.shared_rank, 1)
         if self.threshold is not None:
             _check_range("recognition.threshold", self.threshold, 0, 1)
+        _check_choice("recognition.synonyms", self.synonyms, Synonyms)
+        if self.logit_scale is not None:
+            _check_range("recognition.logit_scale", self.logit_scale, 0)
+        if self.background and self.something_else:
+            raise ValueError(f"recognition.background needs recognition.something_else (); got {self.something_else!r}")
+        if self.area_threshold is not None:
+            _check_range("recognition.area_threshold", self.area_threshold, 0, 1)
+            if not self.background:
+                raise ValueError("recognition.area_threshold needs recognition.background")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,15 @@ from ovsr_gpu.stages.recognition import class_map, name_regions
 from ovsr_gpu.stages.regions import LateRegions, localise
 from ovsr_gpu.stages.uniting import unite
 from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
-from ovsr_gpu.structures import LabelledRegions, NestedRegions, Prediction, Regions, RegionTable, Segmentation
+from ovsr_gpu.structures import (
+    ClassTexts,
+    LabelledRegions,
+    NestedRegions,
+    Prediction,
+    Regions,
+    RegionTable,
+    Segmentation,
+)
 from ovsr_gpu.timing import record_stages
 from ovsr_gpu.transfers import LateTensors
 from ovsr_gpu.turns import Task, in_turns
@@ -66,7 +74,7 @@ class Segmenter:
         if config.models.compile:
             for network in (*backbone, clip.image_tower):
                 network.compile()
-        self._texts: dict[Vocabulary, Tensor] = {}
+        self._texts: dict[Vocabulary, ClassTexts] = {}
         self._texts_lock = Lock()
 
     @classmethod
@@ -208,8 +216,8 @@ class Segmenter:
             noise = torch.randint(0, 256, (count, 3, 64, 64), generator=torch.Generator().manual_seed(0))
             LateTensors(self(noise.to(torch.uint8), classes).regions.score).wait()
 
-    def embed_classes(self, classes: Classes) -> Tensor:
-        """Text embeddings of the classes: `[L+1, E]` float32, unit rows, see `embed_vocabulary`.
+    def embed_classes(self, classes: Classes) -> ClassTexts:
+        """Text embeddings of the classes, see `embed_vocabulary`.
 
         They are kept in memory and on disk, so a vocabulary that was embedded before costs nothing.
         """
@@ -262,11 +270,11 @@ class Segmenter:
         return Cut(region_map, table, unions, latents.singular_values, count)
 
     def name(
-        self, images: ImageBatch, region_map: Tensor, regions: Regions, unions: NestedRegions | None, texts: Tensor
+        self, images: ImageBatch, region_map: Tensor, regions: Regions, unions: NestedRegions | None, texts: ClassTexts
     ) -> Named:
         """Stage 2 on the device alone, but for the number of regions where `config.recognition.unite` makes it anew.
 
-        region_map: `[B, H, W]` int32. texts: `[L+1, E]` float32, see `embed_classes`.
+        region_map: `[B, H, W]` int32. texts: see `embed_classes`.
         """
         recognition = self.config.recognition
         if unions is None:

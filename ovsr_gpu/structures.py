@@ -37,6 +37,18 @@ class Latents:
 
 
 @dataclass(frozen=True)
+class ClassTexts:
+    """What stands for the L classes in CLIP's space: T texts, in the order of their classes.
+
+    embeddings: `[T, E]` float32, unit rows. class_index: `[T]` int64, L means "something else". classes: L.
+    """
+
+    embeddings: Tensor
+    class_index: Tensor
+    classes: int
+
+
+@dataclass(frozen=True)
 class Regions:
     """The regions of all images of a batch, flat; those of one image stand together in the order of their numbers.
 
@@ -120,7 +132,8 @@ class LabelledRegions(Regions):
     """Regions with what stage 2 says of them.
 
     class_index: `[N]` int64, L means "something else". score: `[N]` float32, the probability of that class.
-    probabilities: `[N, L+1]` float32, the last column is "something else". embeddings: `[N, E]` float32, unit length,
+    probabilities: `[N, L+1]` float32, the last column is "something else"; they sum to 1 but where
+        `RecognitionConfig` has synonyms "max" or an `area_threshold`. embeddings: `[N, E]` float32, unit length,
         in CLIP's own space.
     """
 

@@ -11,7 +11,7 @@ from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, PictureError, Reco
 from ovsr_gpu.capture import all_regions, both_stages
 from ovsr_gpu.images import ImageBatch
 
-CLASSES = "dog; grass; sky"
+CLASSES = "dog, hound; grass; sky"
 CPU = torch.device("cpu")
 SMALL = {
     "features": FeatureConfig(input_size=96, grid_size=12),
@@ -22,6 +22,12 @@ WAYS = {
     "shared space": Config(**SMALL, recognition=RecognitionConfig(shared_rank=5)),
     "centred": Config(**SMALL, recognition=RecognitionConfig(shared_rank=5, shared_centred=True)),
     "dense": Config(**SMALL, regions=RegionConfig(encoder="dense")),
+    "synonyms and background": Config(
+        **SMALL,
+        recognition=RecognitionConfig(
+            something_else=(), synonyms="max", background=True, threshold=0.4, area_threshold=0.2
+        ),
+    ),
 }
 
 

@@ -43,6 +43,15 @@ def test_a_given_group_wins_over_the_preset():
         (lambda: RecognitionConfig(something_else="else"), "recognition.something_else"),
         (lambda: RecognitionConfig(shared_rank=0), "recognition.shared_rank"),
         (lambda: RecognitionConfig(threshold=1.5), "recognition.threshold"),
+        (lambda: RecognitionConfig(synonyms="sum"), "recognition.synonyms"),
+        (lambda: RecognitionConfig(logit_scale=-1), "recognition.logit_scale"),
+        (lambda: RecognitionConfig(background=True), "recognition.background needs recognition.something_else"),
+        (lambda: RecognitionConfig(area_threshold=0.1), "area_threshold needs recognition.background"),
+        (
+            lambda: RecognitionConfig(area_threshold=2, background=True, something_else=()),
+            "recognition.area_threshold must lie in",
+        ),
+        (lambda: RegionConfig(encoder="crops"), "regions.encoder"),
         (lambda: ModelConfig(batch=0), "models.batch"),
     ],
 )

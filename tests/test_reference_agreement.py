@@ -170,7 +170,7 @@ def test_presets_at_their_own_size(networks, pictures, preset):
 def test_templates_and_synonyms(networks):
     texts = ReferencePipeline(*networks, Config(), CPU).embed_texts(WORDS.synonyms[:4])
     ours = embed_vocabulary(networks[1], Vocabulary(WORDS.synonyms[:4]), RecognitionConfig())
-    np.testing.assert_allclose(ours.numpy(), texts, atol=1e-5)
+    np.testing.assert_allclose(ours.embeddings.numpy(), texts, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", STAGE_1)

@@ -52,6 +52,11 @@ WAYS = {
     **{box: Config(regions=RegionConfig(box=box)) for box in ("square", "open_clip")},
     **{background: Config(regions=RegionConfig(background=background)) for background in ("keep", "blur")},
     "dense": Config(regions=RegionConfig(encoder="dense")),
+    "synonyms and background": Config(
+        recognition=RecognitionConfig(
+            something_else=(), synonyms="max", background=True, threshold=0.4, area_threshold=0.2
+        ),
+    ),
 }
 
 
@@ -60,7 +65,7 @@ def test_the_host_reads_one_number(make_segmenter, config):
     segmenter = make_segmenter(replace(config, features=FeatureConfig(input_size=96, grid_size=12)))
     images = torch.randint(0, 256, (3, 3, 6, 8), generator=torch.Generator().manual_seed(0))
     images = images.repeat_interleave(12, dim=2).repeat_interleave(12, dim=3).to(torch.uint8)
-    vocabulary = Vocabulary.parse("dog; grass; sky")
+    vocabulary = Vocabulary.parse("dog, hound; grass; sky")
     segmenter.embed_classes(vocabulary)  # once a vocabulary
     expected = segmenter(images, vocabulary)
     with NoHostReads() as guard:

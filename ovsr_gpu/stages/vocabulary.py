@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from ovsr_gpu.config import RecognitionConfig
 from ovsr_gpu.errors import VocabularyError
 from ovsr_gpu.models import text_cache
 from ovsr_gpu.models.clip import ClipModel
+from ovsr_gpu.structures import ClassTexts
 from ovsr_gpu.timing import stage
 
 SOMETHING_ELSE = "something else"
@@ -107,13 +109,12 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 @stage("vocabulary")
-def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: RecognitionConfig) -> Tensor:
-    """Text embeddings `[L+1, E]` float32 of unit length on the model's device; the last row is "something else".
+def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: RecognitionConfig) -> ClassTexts:
+    """The texts of a vocabulary on the model's device; the last are those of "something else", if it has prompts.
 
-    It is missing, `[L, E]`, where `config.something_else` has no prompt.
-
-    A class is the mean direction of all its synonyms in all `config.templates`, "something else" that of
-    `config.something_else` as it stands. Each row depends on its own prompts alone and is kept on disk (`text_cache`).
+    With `config.synonyms` "mean" a class has one text, the mean direction of all its synonyms in all
+    `config.templates`, and "something else" that of `config.something_else` as it stands. With "max" each synonym and
+    each of these prompts has its own. A row depends on its own prompts alone and is kept on disk (`text_cache`).
 
     Raises VocabularyError for a name that does not fit the model's text context or stands in `config.something_else`.
     """
@@ -122,13 +123,16 @@ def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: Recognitio
         if _folded(name) in reserved:
             raise VocabularyError(f"the class name {name!r} is reserved by recognition.something_else; rename it")
     templates = _templates(config)
-    prompts = {
-        name: [template(synonym) for synonym in row for template in templates]
-        for name, row in zip(vocabulary.names, vocabulary.synonyms, strict=True)
-    }
-    if config.something_else:
-        prompts[SOMETHING_ELSE] = list(config.something_else)
-    return torch.stack([_embed(clip, name, texts) for name, texts in prompts.items()]).to(clip.device)
+    names = [*vocabulary.names, SOMETHING_ELSE]
+    prompts = [[[template(synonym) for template in templates] for synonym in row] for row in vocabulary.synonyms]
+    prompts.append([[prompt] for prompt in config.something_else])
+    if config.synonyms == "mean":
+        prompts = [[list(chain.from_iterable(texts))] if texts else [] for texts in prompts]
+    embeddings = [_embed(clip, name, text) for name, texts in zip(names, prompts, strict=True) for text in texts]
+    class_index = [index for index, texts in enumerate(prompts) for _ in texts]
+    return ClassTexts(
+        torch.stack(embeddings).to(clip.device), torch.tensor(class_index, device=clip.device), len(vocabulary)
+    )
 
 
 def _embed(clip: ClipModel, name: str, prompts: list[str]) -> Tensor:

@@ -198,6 +198,10 @@ def clip(shared_clip: CountingClip, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return shared_clip
 
 
+def embedded(clip: ClipModel, vocabulary: Vocabulary, config: RecognitionConfig) -> torch.Tensor:
+    return embed_vocabulary(clip, vocabulary, config).embeddings
+
+
 def plain_loop(clip: CountingClip, texts_by_class: list[list[str]]) -> torch.Tensor:
     """One prompt at a time, in float64, straight from the network."""
     tokenizer = open_clip.SimpleTokenizer(context_length=40)
@@ -212,7 +216,7 @@ def plain_loop(clip: CountingClip, texts_by_class: list[list[str]]) -> torch.Ten
 
 
 def test_imagenet_templates_against_a_plain_loop(clip: CountingClip):
-    found = embed_vocabulary(clip, Vocabulary.parse("dog; grass, green lawn"), RecognitionConfig())
+    found = embedded(clip, Vocabulary.parse("dog; grass, green lawn"), RecognitionConfig())
     assert len(open_clip.OPENAI_IMAGENET_TEMPLATES) == 80
     expected = plain_loop(
         clip,
@@ -229,16 +233,16 @@ def test_imagenet_templates_against_a_plain_loop(clip: CountingClip):
 
 def test_embeddings_depend_on_the_synonyms_alone(clip: CountingClip):
     config = RecognitionConfig(templates=("a {}",))
-    plain = embed_vocabulary(clip, Vocabulary.parse("milk bottle, glass bottle; cap"), config)
+    plain = embedded(clip, Vocabulary.parse("milk bottle, glass bottle; cap"), config)
     clip.encoded.clear()
     named = Vocabulary((("milk bottle", "glass bottle"), ("cap",)), ("cap", "bottle"))
-    assert torch.equal(embed_vocabulary(clip, named, config), plain)
+    assert torch.equal(embedded(clip, named, config), plain)
     assert clip.encoded == []
 
 
 def test_own_templates_and_prompts_against_a_plain_loop(clip: CountingClip):
     config = RecognitionConfig(templates=("a {} here", "{x} {}: {}"), something_else=("other things", "a background"))
-    found = embed_vocabulary(clip, Vocabulary.parse("dog; {0}"), config)
+    found = embedded(clip, Vocabulary.parse("dog; {0}"), config)
     expected = plain_loop(
         clip,
         [
@@ -250,73 +254,84 @@ def test_own_templates_and_prompts_against_a_plain_loop(clip: CountingClip):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
 
 
+def test_synonyms_and_prompts_as_texts_of_their_own(clip: CountingClip):
+    config = RecognitionConfig(templates=("a {}", "the {}"), synonyms="max", something_else=("other things", "a wall"))
+    found = embed_vocabulary(clip, Vocabulary.parse("dog, hound, puppy; sky; grass, lawn"), config)
+    words = ["dog", "hound", "puppy", "sky", "grass", "lawn"]
+    expected = plain_loop(clip, [*([f"a {word}", f"the {word}"] for word in words), ["other things"], ["a wall"]])
+    torch.testing.assert_close(found.embeddings.double(), expected, rtol=0, atol=1e-6)
+    assert found.class_index.tolist() == [0, 0, 0, 1, 2, 2, 3, 3] and found.classes == 3
+    mean = embed_vocabulary(clip, Vocabulary.parse("dog, hound; sky"), RecognitionConfig(something_else=()))
+    assert mean.class_index.tolist() == [0, 1] and mean.classes == 2
+
+
 def test_the_cache_spares_every_class_it_knows(clip: CountingClip):
     config = RecognitionConfig(templates=("a {}", "the {}"))
-    first = embed_vocabulary(clip, Vocabulary.parse("dog; grass, lawn"), config)
+    first = embedded(clip, Vocabulary.parse("dog; grass, lawn"), config)
     assert len(clip.encoded) == 3
 
     clip.encoded.clear()
-    assert torch.equal(embed_vocabulary(clip, Vocabulary.parse("dog; grass, lawn"), config), first)
+    assert torch.equal(embedded(clip, Vocabulary.parse("dog; grass, lawn"), config), first)
     assert clip.encoded == []
 
-    more = embed_vocabulary(clip, Vocabulary.parse("sky; grass, lawn; dog"), config)
+    more = embedded(clip, Vocabulary.parse("sky; grass, lawn; dog"), config)
     assert clip.encoded == [["a sky", "the sky"]]
     assert torch.equal(more[1:], first[[1, 0, 2]])
 
     clip.encoded.clear()
-    embed_vocabulary(clip, Vocabulary.parse("lawn, grass; dog"), RecognitionConfig(templates=("a {}",)))
+    embedded(clip, Vocabulary.parse("lawn, grass; dog"), RecognitionConfig(templates=("a {}",)))
     assert clip.encoded == [["a lawn", "a grass"], ["a dog"]], "other names or templates are other embeddings"
 
 
 def test_a_damaged_cache_file_is_encoded_again(clip: CountingClip):
     config = RecognitionConfig(templates=("a {}",))
-    first = embed_vocabulary(clip, Vocabulary.parse("dog; sky"), config)
+    first = embedded(clip, Vocabulary.parse("dog; sky"), config)
     damaged = text_cache.folder() / f"{text_cache.key(clip, ['a sky'])}.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
 
     clip.encoded.clear()
-    assert torch.equal(embed_vocabulary(clip, Vocabulary.parse("dog; sky"), config), first)
+    assert torch.equal(embedded(clip, Vocabulary.parse("dog; sky"), config), first)
     assert clip.encoded == [["a sky"]]
     clip.encoded.clear()
-    embed_vocabulary(clip, Vocabulary.parse("dog; sky"), config)
+    embedded(clip, Vocabulary.parse("dog; sky"), config)
     assert clip.encoded == []
 
 
 def test_an_unwritable_cache_changes_nothing(clip: CountingClip, tmp_path: Path, monkeypatch, caplog):
     config = RecognitionConfig(templates=("a {}",))
-    expected = embed_vocabulary(clip, Vocabulary.parse("dog"), config)
+    expected = embedded(clip, Vocabulary.parse("dog"), config)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file"))
     text_cache._warn_once.cache_clear()
-    assert torch.equal(embed_vocabulary(clip, Vocabulary.parse("dog"), config), expected)
+    assert torch.equal(embedded(clip, Vocabulary.parse("dog"), config), expected)
     assert len(caplog.records) == 1
 
 
 def test_a_row_does_not_depend_on_the_rest_of_the_vocabulary(clip: CountingClip, tmp_path: Path, monkeypatch):
     config = RecognitionConfig(templates=("a {}", "the {}", "one {}"))
-    together = embed_vocabulary(clip, Vocabulary.parse("sky; dog, hound; tree"), config)
+    together = embedded(clip, Vocabulary.parse("sky; dog, hound; tree"), config)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    assert torch.equal(embed_vocabulary(clip, Vocabulary.parse("dog, hound"), config)[0], together[1])
+    assert torch.equal(embedded(clip, Vocabulary.parse("dog, hound"), config)[0], together[1])
 
 
 def test_over_long_name(clip: CountingClip):
     config = RecognitionConfig(templates=("{}", "a big {}"))
     fits, too_long = " ".join(["dog"] * 36), " ".join(["dog"] * 37)  # with "a big", start and end: 40 and 41 tokens
-    embed_vocabulary(clip, Vocabulary.parse(["sky", fits]), config)
+    embedded(clip, Vocabulary.parse(["sky", fits]), config)
     with pytest.raises(VocabularyError, match=r"the class 'dog dog.*fit the 40 tokens.*shorten") as caught:
-        embed_vocabulary(clip, Vocabulary.parse(["sky", too_long]), config)
+        embedded(clip, Vocabulary.parse(["sky", too_long]), config)
     assert len(str(caught.value)) < 200
 
 
 def test_reserved_prompts_of_the_config(clip: CountingClip):
     config = RecognitionConfig(something_else=("background",))
     with pytest.raises(VocabularyError, match=r"'Background' is reserved by recognition\.something_else"):
-        embed_vocabulary(clip, Vocabulary.parse("dog; scenery, Background"), config)
+        embedded(clip, Vocabulary.parse("dog; scenery, Background"), config)
 
 
 def test_it_is_a_timed_stage(clip: CountingClip):
     with record_stages() as timings:
-        embed_vocabulary(clip, Vocabulary.parse("dog"), RecognitionConfig(templates=("{}",)))
+        embedded(clip, Vocabulary.parse("dog"), RecognitionConfig(templates=("{}",)))
     assert timings.keys() == {"vocabulary"}
 
 
@@ -326,6 +341,6 @@ def test_real_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = Path(os.environ["OVSR_TEST_ASSETS"], "clip", "effb0_msrc")
     real = load_clip(f"local-dir:{folder}", None, torch.device("cpu"))
-    rows = embed_vocabulary(real, Vocabulary.parse("grass; lawn; car"), RecognitionConfig())
+    rows = embedded(real, Vocabulary.parse("grass; lawn; car"), RecognitionConfig())
     torch.testing.assert_close(rows.norm(dim=1), torch.ones(4))
     assert rows[0] @ rows[1] > 0.95 > rows[0] @ rows[2]
