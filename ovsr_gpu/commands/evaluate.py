@@ -14,6 +14,7 @@ from ovsr_gpu.commands.options import (
     Clip,
     ClipWeights,
     Device,
+    Encoder,
     MinArea,
     Model,
     Preset,
@@ -39,6 +40,7 @@ def evaluate(
     something_else: SomethingElse = None,
     threshold: Threshold = None,
     min_area: MinArea = None,
+    encoder: Encoder = "crop",
     preset: Preset = "default",
     model: Model = None,
     backbone_weights: BackboneWeights = None,
@@ -59,7 +61,7 @@ def evaluate(
 
         check_batch_size(batch_size)
         models = chosen_models(model, backbone_weights, clip, clip_weights)
-        config = make_config(preset, threshold, something_else, min_area)
+        config = make_config(preset, threshold, something_else, min_area, encoder=encoder)
         withheld = [name.strip() for name in withhold.split(";") if name.strip()]
         where = choose_device(device)
         data = open_data_set(data_set, root, names)

@@ -17,6 +17,7 @@ SomethingElse = Annotated[
 ]
 Threshold = Annotated[float | None, typer.Option(help="What is less probable than this is something else, 0 to 1.")]
 MinArea = Annotated[float | None, typer.Option(help="Smaller regions go to a neighbour: share of the picture, 0 to 1.")]
+Encoder = Annotated[str, typer.Option(help="What CLIP sees: crop, each region; dense, the picture once.")]
 Model = Annotated[
     str | None,
     typer.Option(help="embedded: both networks of this package's synthetic world, not for photographs."),
@@ -31,7 +32,13 @@ BatchSize = Annotated[int, typer.Option(help="Pictures that go through the netwo
 
 
 def make_config(
-    preset: str, threshold: float | None, something_else: str | None, min_area: float | None, *, compile: bool = False
+    preset: str,
+    threshold: float | None,
+    something_else: str | None,
+    min_area: float | None,
+    *,
+    encoder: str = "crop",
+    compile: bool = False,
 ) -> Config:
     """The settings that these options ask for. Raises ValueError where they are out of range."""
     from ovsr_gpu.config import Config, ModelConfig
@@ -41,7 +48,9 @@ def make_config(
     if something_else is not None:
         prompts = tuple(prompt.strip() for prompt in something_else.split(";")) if something_else.strip() else ()
         recognition = replace(recognition, something_else=prompts)
-    regions = config.regions if min_area is None else replace(config.regions, min_area=min_area)
+    regions = replace(config.regions, encoder=encoder)  # type: ignore[arg-type]  # checked by RegionConfig
+    if min_area is not None:
+        regions = replace(regions, min_area=min_area)
     return replace(config, recognition=recognition, regions=regions)
 
 

@@ -154,6 +154,7 @@ def test_mistakes_are_one_sentence(
         (["folder", "--root", folder, "--withhold", "zebra"], "no class 'zebra'"),
         (["folder", "--root", folder, "--withhold", "; ".join(CLASSES)], "all classes are withheld"),
         (["folder", "--root", folder, "--batch-size", 0], "--batch-size"),
+        (["folder", "--root", folder, "--encoder", "crops"], "regions.encoder must be one of"),
     ):
         assert evaluate(monkeypatch, *arguments) == 2
         said = capsys.readouterr().err
