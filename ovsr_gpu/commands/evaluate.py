@@ -37,6 +37,7 @@ def evaluate(
     withhold: Annotated[
         str, typer.Option(help='Classes kept out of the vocabulary, for the open set: "dog; cat".')
     ] = "",
+    protocol: Annotated[str | None, typer.Option(help="Settings and words of published figures: sclip.")] = None,
     something_else: SomethingElse = None,
     threshold: Threshold = None,
     min_area: MinArea = None,
@@ -54,6 +55,7 @@ def evaluate(
         from ovsr_gpu.data_sets import open_data_set
         from ovsr_gpu.environment import describe_device
         from ovsr_gpu.evaluation.page import write_page
+        from ovsr_gpu.evaluation.protocols import under_protocol
         from ovsr_gpu.evaluation.report import headline, write_report
         from ovsr_gpu.evaluation.run import evaluate as run
         from ovsr_gpu.models.device import choose_device
@@ -65,6 +67,12 @@ def evaluate(
         withheld = [name.strip() for name in withhold.split(";") if name.strip()]
         where = choose_device(device)
         data = open_data_set(data_set, root, names)
+        if protocol is not None:
+            if withheld or threshold is not None or something_else is not None:
+                raise ValueError(
+                    "--protocol fixes the open set; leave out --withhold, --threshold and --something-else"
+                )
+            config, data = under_protocol(protocol, config, data)
         say = console(stderr=True)
         say.print(f"Running on {where} ({describe_device(where)})")
         say.print("Loading the models")
@@ -78,8 +86,9 @@ def evaluate(
             )
         page = console()
         speed = ("pictures/s, the method alone", f"{found.pictures / found.seconds:.1f}")
-        print_section(page, f"{data.name}, {total}{part} pictures, in percent", [*headline(found), speed])
+        by = f", protocol {protocol}" if protocol is not None else ""
+        print_section(page, f"{data.name}, {total}{part} pictures{by}, in percent", [*headline(found), speed])
         if out is not None:
-            write_report(found, data, segmenter, withheld, out)
+            write_report(found, data, segmenter, withheld, out, protocol)
             shown = write_page(found, data, segmenter, withheld, out)
             page.print(f"All scores, with what they depend on, stand in {out}; open {shown} in a browser")

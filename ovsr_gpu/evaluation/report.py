@@ -11,6 +11,7 @@ from typing import Any
 
 from ovsr_gpu.data_sets import DataSet
 from ovsr_gpu.evaluation.pictures import PictureScores
+from ovsr_gpu.evaluation.protocols import describe_protocol
 from ovsr_gpu.evaluation.run import Evaluation
 from ovsr_gpu.export.atomic import replacing, write_json
 from ovsr_gpu.pipeline import Segmenter
@@ -49,9 +50,18 @@ def headline(found: Evaluation) -> list[tuple[str, str]]:
 
 
 def write_report(
-    found: Evaluation, data_set: DataSet, segmenter: Segmenter, withheld: Sequence[str], out: Path
+    found: Evaluation,
+    data_set: DataSet,
+    segmenter: Segmenter,
+    withheld: Sequence[str],
+    out: Path,
+    protocol: str | None = None,
 ) -> None:
-    """Write `scores.json`, with all scores and all that they depend on, `scores.md` and `pictures.csv`."""
+    """Write `scores.json`, with all scores and all that they depend on, `scores.md` and `pictures.csv`.
+
+    protocol: under which `under_protocol` made the settings and the data set, None for none.
+    """
+    published = None if protocol is None else describe_protocol(protocol, data_set)
     settings: dict[str, Any] = {
         "data_set": data_set.name,
         "pictures": found.pictures,
@@ -59,6 +69,7 @@ def write_report(
         "classes": data_set.vocabulary.names,
         "background": data_set.background,
         "withheld": list(withheld),
+        "protocol": published,
         "conventions": CONVENTIONS,
         **describe_segmenter(segmenter),
     }
@@ -72,6 +83,11 @@ def write_report(
         f"| {name} | {' | '.join(percent(column[index]) for column in columns)} |" for index, name in enumerate(names)
     ]
     lines += ["", CONVENTIONS, ""]
+    if published is not None:
+        shown = {name: value for name, value in published.items() if name not in ("words", "differences")}
+        lines += ["| protocol | |", "|---|---|"]
+        lines += [f"| {name} | {'-' if value is None else value} |" for name, value in shown.items()]
+        lines += ["", published["differences"], ""]
     with replacing(out / "scores.md") as file:
         file.write("\n".join(lines).encode())
     text = io.StringIO()

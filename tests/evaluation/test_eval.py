@@ -155,6 +155,7 @@ def test_mistakes_are_one_sentence(
         (["folder", "--root", folder, "--withhold", "; ".join(CLASSES)], "all classes are withheld"),
         (["folder", "--root", folder, "--batch-size", 0], "--batch-size"),
         (["folder", "--root", folder, "--encoder", "crops"], "regions.encoder must be one of"),
+        (["folder", "--root", folder, "--protocol", "sclip"], "no settings for 'folder'; it has some for voc20"),
     ):
         assert evaluate(monkeypatch, *arguments) == 2
         said = capsys.readouterr().err
