@@ -15,7 +15,7 @@ import torch
 from open_clip.factory import set_model_preprocess_cfg
 from torch import Tensor, nn
 
-from ovsr_gpu.config import Config
+from ovsr_gpu.config import Config, RegionConfig
 from ovsr_gpu.embedded.bpe import learn_merges, vocabulary_size, write_merges
 from ovsr_gpu.embedded.scenes import SEEN_COMBINATIONS, Scene
 from ovsr_gpu.embedded.schedule import shuffled, warmed_cosine
@@ -61,7 +61,8 @@ def train_clip(
     torch.manual_seed(seed)
     draws = np.random.default_rng(seed)
     clip, module, tokenizer = fresh_clip(folder)
-    crops = cut_regions(Segmenter(backbone, clip, Config(), torch.device("cpu")), scenes)
+    config = Config(regions=RegionConfig(outlines="grid"))  # as the shipped weights were trained
+    crops = cut_regions(Segmenter(backbone, clip, config, torch.device("cpu")), scenes)
     report(f"CLIP: {len(crops.pixels)} regions of {len(scenes)} scenes")
 
     module.requires_grad_(True).train()
