@@ -11,11 +11,11 @@ from torch import Tensor
 from ovsr_gpu.errors import PictureError
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.stages.vocabulary import Vocabulary
-from ovsr_gpu.structures import ClassTexts, LabelledRegions, Prediction
+from ovsr_gpu.structures import ClassTexts, Cut, LabelledRegions, Prediction
 from ovsr_gpu.transfers import LateInteger
 
 if TYPE_CHECKING:
-    from ovsr_gpu.pipeline import Cut, Segmenter
+    from ovsr_gpu.pipeline import Segmenter
 
 WARM_UPS = 3
 """Runs before the recording, in which libraries and kernels set themselves up."""

@@ -21,7 +21,7 @@ Outlines = Literal["grid", "picture"]
 RegionEncoder = Literal["crop", "dense"]
 Synonyms = Literal["mean", "max"]
 Precision = Literal["float32", "float16", "bfloat16"]
-Preset = Literal["default", "paper"]
+Preset = Literal["default", "paper", "quality"]
 
 COUNT_PARAMETERS: dict[str, float] = {
     "merge_cost": 0.035,
@@ -239,11 +239,18 @@ class ModelConfig:
 _PRESETS: dict[str, dict[str, Any]] = {
     "default": {
         "clustering": ClusteringConfig(),
+        "regions": RegionConfig(),
         "recognition": RecognitionConfig(),
     },
     "paper": {
         "clustering": ClusteringConfig(count_rule="effective_rank"),
+        "regions": RegionConfig(),
         "recognition": RecognitionConfig(shared_rank=16),
+    },
+    "quality": {
+        "clustering": ClusteringConfig(count_parameter=0.02),
+        "regions": RegionConfig(nested=True, context=0.05),
+        "recognition": RecognitionConfig(unite=True),
     },
 }
 _BY_PRESET: Any = None
@@ -253,8 +260,9 @@ _BY_PRESET: Any = None
 class Config:
     """All settings of the method.
 
-    `preset` fills every group that is not given: "default" is what measures best, "paper" switches on everything that
-    the paper's abstract fixes (the number of clusters read off the singular values alone, the shared space by SVD).
+    `preset` fills every group that is not given: "default" is what measures best at its cost, "paper" switches on
+    everything that the paper's abstract fixes (the number of clusters read off the singular values alone, the shared
+    space by SVD), "quality" cuts finer and names every union up the dendrogram, with about three times the crops.
 
     Raises ValueError, naming the field, where a value is out of range.
     """
@@ -263,7 +271,7 @@ class Config:
     features: FeatureConfig = FeatureConfig()
     latents: LatentConfig = LatentConfig()
     clustering: ClusteringConfig = _BY_PRESET
-    regions: RegionConfig = RegionConfig()
+    regions: RegionConfig = _BY_PRESET
     recognition: RecognitionConfig = _BY_PRESET
     models: ModelConfig = ModelConfig()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,18 +27,10 @@ from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
 from ovsr_gpu.stages.nesting import localise_nested, mean_over_nests, with_unions
 from ovsr_gpu.stages.recognition import class_map, name_regions
-from ovsr_gpu.stages.regions import LateRegions, localise
+from ovsr_gpu.stages.regions import localise
 from ovsr_gpu.stages.uniting import unite
 from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
-from ovsr_gpu.structures import (
-    ClassTexts,
-    LabelledRegions,
-    NestedRegions,
-    Prediction,
-    Regions,
-    RegionTable,
-    Segmentation,
-)
+from ovsr_gpu.structures import ClassTexts, Cut, Named, NestedRegions, Prediction, Regions, Segmentation
 from ovsr_gpu.timing import record_stages
 from ovsr_gpu.transfers import LateTensors
 from ovsr_gpu.turns import Task, in_turns
@@ -289,43 +281,3 @@ class Segmenter:
 
     def _embed(self, images: ImageBatch, region_map: Tensor, regions: Regions) -> Tensor:
         return embed_regions(self.clip, images, region_map, regions, self.config.regions, self._clip_batch)
-
-
-class Cut(NamedTuple):
-    """What stage 1 leaves on the device, on the canvas of its batch.
-
-    region_map: `[B, H, W]` int32. unions: None unless `RegionConfig.nested` asks for them.
-    singular_values: `[B, M]` float32. cluster_count: `[B]` int64.
-    """
-
-    region_map: Tensor
-    table: RegionTable[Regions]
-    unions: RegionTable[NestedRegions] | None
-    singular_values: Tensor
-    cluster_count: Tensor
-
-    def late(self) -> LateCut:
-        """Regions and unions without their empty slots; their numbers are on their way to the host from now on."""
-        return LateCut(LateRegions(self.table), None if self.unions is None else LateRegions(self.unions))
-
-
-class LateCut(NamedTuple):
-    """Regions and unions of a `Cut` whose numbers the host does not know yet."""
-
-    regions: LateRegions[Regions]
-    unions: LateRegions[NestedRegions] | None
-
-    def read(self) -> tuple[Regions, NestedRegions | None]:
-        """They, once it does."""
-        return self.regions.read(), None if self.unions is None else self.unions.read()
-
-
-class Named(NamedTuple):
-    """What stage 2 leaves on the device, on the canvas of its batch.
-
-    region_map, class_map: `[B, H, W]` int32.
-    """
-
-    region_map: Tensor
-    regions: LabelledRegions
-    class_map: Tensor

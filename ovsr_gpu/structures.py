@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+
+from ovsr_gpu.transfers import LateInteger
 
 if TYPE_CHECKING:
     import supervision
@@ -127,6 +129,46 @@ class RegionTable(Generic[Kind]):
     total: Tensor
 
 
+class LateRegions(Generic[Kind]):
+    """The regions of a table alone, without its empty slots; their number is on its way to the host."""
+
+    def __init__(self, table: RegionTable[Kind]) -> None:
+        self._regions, self._total = table.regions, LateInteger(table.total)
+
+    def read(self) -> Kind:
+        """They, once the host knows how many there are."""
+        return self._regions.run(0, self._total.read())
+
+
+class Cut(NamedTuple):
+    """What stage 1 leaves on the device, on the canvas of its batch.
+
+    region_map: `[B, H, W]` int32. unions: None unless `RegionConfig.nested` asks for them.
+    singular_values: `[B, M]` float32. cluster_count: `[B]` int64.
+    """
+
+    region_map: Tensor
+    table: RegionTable[Regions]
+    unions: RegionTable[NestedRegions] | None
+    singular_values: Tensor
+    cluster_count: Tensor
+
+    def late(self) -> LateCut:
+        """Regions and unions without their empty slots; their numbers are on their way to the host from now on."""
+        return LateCut(LateRegions(self.table), None if self.unions is None else LateRegions(self.unions))
+
+
+class LateCut(NamedTuple):
+    """Regions and unions of a `Cut` whose numbers the host does not know yet."""
+
+    regions: LateRegions[Regions]
+    unions: LateRegions[NestedRegions] | None
+
+    def read(self) -> tuple[Regions, NestedRegions | None]:
+        """They, once it does."""
+        return self.regions.read(), None if self.unions is None else self.unions.read()
+
+
 @dataclass(frozen=True)
 class LabelledRegions(Regions):
     """Regions with what stage 2 says of them.
@@ -141,6 +183,17 @@ class LabelledRegions(Regions):
     score: Tensor
     probabilities: Tensor
     embeddings: Tensor
+
+
+class Named(NamedTuple):
+    """What stage 2 leaves on the device, on the canvas of its batch.
+
+    region_map, class_map: `[B, H, W]` int32.
+    """
+
+    region_map: Tensor
+    regions: LabelledRegions
+    class_map: Tensor
 
 
 @dataclass(frozen=True)

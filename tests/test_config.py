@@ -13,6 +13,13 @@ def test_presets_differ_where_the_paper_and_the_measurements_do():
     assert default.features == paper.features and default.regions == paper.regions
 
 
+def test_quality_names_every_union():
+    quality = Config(preset="quality")
+    assert quality.regions.nested and quality.recognition.unite and not Config().regions.nested
+    with pytest.raises(ValueError, match=r"max_clusters with regions.nested must lie in \[1, 63\]; got 64"):
+        Config(preset="quality", clustering=ClusteringConfig(max_clusters=64))
+
+
 def test_a_given_group_wins_over_the_preset():
     config = Config(preset="paper", clustering=ClusteringConfig(count_rule="fixed"))
     assert config.clustering.count_rule == "fixed"
@@ -22,7 +29,7 @@ def test_a_given_group_wins_over_the_preset():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Config(preset="best"), "preset must be one of 'default', 'paper'; got 'best'"),
+        (lambda: Config(preset="best"), "preset must be one of 'default', 'paper', 'quality'; got 'best'"),
         (lambda: FeatureConfig(levels=()), "features.levels"),
         (lambda: FeatureConfig(levels=(3, 9)), "features.levels"),
         (lambda: FeatureConfig(input_size=8), "features.input_size"),
@@ -37,6 +44,8 @@ def test_a_given_group_wins_over_the_preset():
         (lambda: RegionConfig(min_area=2), "regions.min_area"),
         (lambda: RegionConfig(box="round"), "regions.box"),
         (lambda: RegionConfig(background="green"), "regions.background"),
+        (lambda: RegionConfig(outlines="round"), "regions.outlines"),
+        (lambda: RegionConfig(nested=True, encoder="dense"), "regions.nested needs regions.encoder 'crop'"),
         (lambda: RecognitionConfig(templates=("a photo",)), "recognition.templates"),
         (lambda: RecognitionConfig(templates="a {}"), "recognition.templates"),
         (lambda: RecognitionConfig(something_else=("a", " ")), "recognition.something_else"),

@@ -22,9 +22,9 @@ from ovsr_gpu.stages.dense import pooled_embeddings
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
 from ovsr_gpu.stages.recognition import class_map, name_regions
-from ovsr_gpu.stages.regions import LateRegions, localise
+from ovsr_gpu.stages.regions import localise
 from ovsr_gpu.stages.vocabulary import Vocabulary
-from ovsr_gpu.structures import LabelledRegions
+from ovsr_gpu.structures import LabelledRegions, LateRegions
 from ovsr_gpu.transfers import LateTensors
 from pipeline.networks import networks_alone
 from reference import ReferencePipeline

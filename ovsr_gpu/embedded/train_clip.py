@@ -25,8 +25,9 @@ from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.models.clip import BPE_FILE, ClipModel
 from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.regions import LateRegions, localise
+from ovsr_gpu.stages.regions import localise
 from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.structures import LateRegions
 
 STEPS = 6000
 BATCH = 64

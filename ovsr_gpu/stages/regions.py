@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Generic
-
 import torch
 from torch import Tensor
 
@@ -13,9 +11,8 @@ from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import Normalisation
 from ovsr_gpu.stages.features import network_input
 from ovsr_gpu.stages.upsampling import bilinear, joint_bilateral, majority
-from ovsr_gpu.structures import Kind, Regions, RegionTable
+from ovsr_gpu.structures import Regions, RegionTable
 from ovsr_gpu.timing import stage
-from ovsr_gpu.transfers import LateInteger
 
 FINENESS = 4
 """How many times finer than the grid the regions' outlines are."""
@@ -52,17 +49,6 @@ def outline(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[T
     numbers, table, piece = measure(outlines, pieces[0].numel(), rows, columns)
     by_row = numbers.gather(1, rows.cell[:, :, None].expand(-1, -1, numbers.shape[2]))  # [B, H, w]
     return by_row.gather(2, columns.cell[:, None, :].expand(-1, by_row.shape[1], -1)), table, piece
-
-
-class LateRegions(Generic[Kind]):
-    """The regions of a table alone, without its empty slots; their number is on its way to the host."""
-
-    def __init__(self, table: RegionTable[Kind]) -> None:
-        self._regions, self._total = table.regions, LateInteger(table.total)
-
-    def read(self) -> Kind:
-        """They, once the host knows how many there are."""
-        return self._regions.run(0, self._total.read())
 
 
 def finer(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> Tensor:

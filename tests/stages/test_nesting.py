@@ -11,9 +11,9 @@ from ovsr_gpu import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.kernels.trees import MergeTree, cut, joined_clusters
 from ovsr_gpu.stages.nesting import localise_nested, mean_over_nests, with_unions
-from ovsr_gpu.stages.regions import LateRegions, localise
+from ovsr_gpu.stages.regions import localise
 from ovsr_gpu.stages.uniting import unite
-from ovsr_gpu.structures import LabelledRegions, NestedRegions, Regions
+from ovsr_gpu.structures import LabelledRegions, LateRegions, NestedRegions, Regions
 
 
 def random_children(points: int, random: np.random.Generator) -> np.ndarray:
