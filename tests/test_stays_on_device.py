@@ -1,4 +1,7 @@
-"""From decoded pictures on the device to class maps there, the host reads one number: how many regions there are."""
+"""From decoded pictures on the device to class maps there, the host reads one number: how many regions there are.
+
+Of nested regions it reads how many unions there are as well.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,8 @@ WAYS = {
     **{box: Config(regions=RegionConfig(box=box)) for box in ("square", "open_clip")},
     **{background: Config(regions=RegionConfig(background=background)) for background in ("keep", "blur")},
     "dense": Config(regions=RegionConfig(encoder="dense")),
+    "nested": Config(clustering=ClusteringConfig(count_parameter=0.01), regions=RegionConfig(nested=True)),
+    "outlines of the grid": Config(regions=RegionConfig(outlines="grid")),
     "synonyms and background": Config(
         recognition=RecognitionConfig(
             something_else=(), synonyms="max", background=True, threshold=0.4, area_threshold=0.2
@@ -70,5 +75,5 @@ def test_the_host_reads_one_number(make_segmenter, config):
     expected = segmenter(images, vocabulary)
     with NoHostReads() as guard:
         prediction = segmenter(images, vocabulary)
-    assert guard.late == 1
+    assert guard.late == 1 + config.regions.nested
     assert torch.equal(prediction.class_map, expected.class_map)
