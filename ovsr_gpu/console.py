@@ -17,7 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ovsr_gpu.runs.summary import RunSummary
 
-MOST_SHARES = 20
+MOST_SHARES, MOST_MISSING = 20, 10
 
 
 def console(stderr: bool = False) -> Console:
@@ -43,6 +43,8 @@ def progress_bar(screen: Console, total: int | None, unit: str) -> Iterator[Call
 
 def print_summary(summary: RunSummary, out: Path) -> None:
     """Print what a labelling run into the folder `out` came to."""
+    from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE  # brings torch along
+
     page = console()
     page.print(
         f"{summary.labelled} of {summary.labelled + summary.failed} pictures labelled, {summary.regions} regions, "
@@ -68,6 +70,15 @@ def print_summary(summary: RunSummary, out: Path) -> None:
         shown.append((f"{len(left)} more", f"{sum(share for share, _ in left):.1%}"))
     if shown:
         print_section(page, "Share of area", shown)
+        page.print(f"{summary.uncertainty:.0%} of the area is likely to be named wrongly, if the scores are right")
+    if missing := [name for name, share in summary.area_shares.items() if not share and name != SOMETHING_ELSE]:
+        more = f" and {len(missing) - MOST_MISSING} more" if len(missing) > MOST_MISSING else ""
+        page.print(f"Never found: {', '.join(missing[:MOST_MISSING])}{more}")
+    if summary.area_shares[SOMETHING_ELSE] > 0.5:
+        page.print(
+            f"More than half of the area is {SOMETHING_ELSE!r}: either the pictures show other things than these "
+            'classes, or this CLIP does not know their names; try other prompts, or --something-else "" for none'
+        )
 
 
 def print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ovsr_gpu.capture import CapturedSegmenter
 from ovsr_gpu.config import Config
+from ovsr_gpu.confusable import ConfusablePair, confusable_pairs
 from ovsr_gpu.images import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.checkpoints import update_digest
@@ -218,6 +219,13 @@ class Segmenter:
             if vocabulary not in self._texts:
                 self._texts[vocabulary] = embed_vocabulary(self.clip, vocabulary, self.config.recognition)
             return self._texts[vocabulary]
+
+    def confusable(self, classes: Classes) -> list[ConfusablePair]:
+        """The pairs of classes that this CLIP can hardly tell apart, the closest first, see `confusable_pairs`."""
+        vocabulary, scale = Vocabulary.parse(classes), self.config.recognition.logit_scale
+        return confusable_pairs(
+            self.embed_classes(vocabulary), vocabulary.names, self.clip.logit_scale if scale is None else scale
+        )
 
     def halve_batches(self) -> None:
         """Let half as many rows go through the networks at a time, for a device that has run out of memory."""

@@ -227,6 +227,17 @@ class Prediction(Segmentation):
     class_map: Maps
     classes: tuple[str, ...]
 
+    @property
+    def uncertainty(self) -> Tensor:
+        """Of each picture the mean of 1 - score over its pixels: `[B]` float32.
+
+        It is the share of them that is named wrongly, if the scores are as often right as they say.
+        """
+        of_pictures = self.regions.areas.new_zeros(2, len(self.region_map), dtype=torch.float64)
+        areas = self.regions.areas.double()
+        of_pictures.index_add_(1, self.regions.image_index, torch.stack([(1 - self.regions.score) * areas, areas]))
+        return (of_pictures[0] / of_pictures[1]).float()
+
     def to_supervision(self, index: int) -> supervision.Detections:
         """Picture `index` as supervision's Detections, see `convert.to_supervision`."""
         from ovsr_gpu.convert import to_supervision

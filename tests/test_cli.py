@@ -104,6 +104,8 @@ def test_a_run_with_a_bad_picture(
         "Running on cpu (1 threads)",
         "Loading the models",
         "Encoding 3 class names (those met before come from the cache)",
+        "This CLIP can hardly tell apart 'grass' and 'sky'; 'dog' and 'grass'; 'dog' and 'sky'. Make such classes "
+        "synonyms of one, or give them other prompts",
         "Labelling 4 pictures",
     ]
     assert "3 of 4 pictures labelled" in done.stdout and "pictures/s" in done.stdout

@@ -13,11 +13,15 @@ def test_presets_differ_where_the_paper_and_the_measurements_do():
     assert default.features == paper.features and default.regions == paper.regions
 
 
-def test_quality_names_every_union():
+def test_quality_sees_each_region_on_three_backgrounds():
     quality = Config(preset="quality")
-    assert quality.regions.nested and quality.recognition.unite and not Config().regions.nested
+    assert quality.regions.backgrounds == ("mean", "blur", "keep") and quality.recognition.unite
+    assert Config().regions.backgrounds == ("mean",)
+
+
+def test_nested_regions_have_a_bound():
     with pytest.raises(ValueError, match=r"max_clusters with regions.nested must lie in \[1, 63\]; got 64"):
-        Config(preset="quality", clustering=ClusteringConfig(max_clusters=64))
+        Config(regions=RegionConfig(nested=True), clustering=ClusteringConfig(max_clusters=64))
 
 
 def test_a_given_group_wins_over_the_preset():
@@ -44,6 +48,8 @@ def test_a_given_group_wins_over_the_preset():
         (lambda: RegionConfig(min_area=2), "regions.min_area"),
         (lambda: RegionConfig(box="round"), "regions.box"),
         (lambda: RegionConfig(background="green"), "regions.background"),
+        (lambda: RegionConfig(background=("mean", "green")), "regions.background"),
+        (lambda: RegionConfig(background=()), "regions.background must be one background or more"),
         (lambda: RegionConfig(outlines="round"), "regions.outlines"),
         (lambda: RegionConfig(nested=True, encoder="dense"), "regions.nested needs regions.encoder 'crop'"),
         (lambda: RecognitionConfig(templates=("a photo",)), "recognition.templates"),

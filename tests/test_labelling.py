@@ -167,8 +167,8 @@ def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
     assert written["time_shares"] == summary.time_shares
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [
-            *(".lock", "classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "regions.jsonl", "run.json"),
-            *("store", "summary.json"),
+            *(".lock", "classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "pictures.csv"),
+            *("regions.jsonl", "run.json", "store", "summary.json"),
         ]
     )
 
@@ -218,7 +218,7 @@ def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list
         out = tmp_path / str(batch_size)
         label(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
         outputs.append(results(out))
-    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 24
+    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 25
 
 
 def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures: list[Picture]) -> None:

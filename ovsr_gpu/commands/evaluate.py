@@ -52,12 +52,14 @@ def evaluate(
 ) -> None:
     """Label a data set and score the labels: IoU, Hungarian mIoU, segments, boundaries, calibration, open set."""
     with plain_errors():
+        from ovsr_gpu.confusable import describe_confusable
         from ovsr_gpu.data_sets import open_data_set
         from ovsr_gpu.environment import describe_device
         from ovsr_gpu.evaluation.page import write_page
         from ovsr_gpu.evaluation.protocols import under_protocol
         from ovsr_gpu.evaluation.report import headline, write_report
         from ovsr_gpu.evaluation.run import evaluate as run
+        from ovsr_gpu.evaluation.run import without
         from ovsr_gpu.models.device import choose_device
         from ovsr_gpu.pipeline import Segmenter
 
@@ -77,6 +79,8 @@ def evaluate(
         say.print(f"Running on {where} ({describe_device(where)})")
         say.print("Loading the models")
         segmenter = Segmenter.from_pretrained(config, **models, device=where)
+        if pairs := segmenter.confusable(without(data.vocabulary, withheld)[0]):
+            say.print(describe_confusable(pairs))
         total = len(data.examples)
         part = f" of {data.full_size}" if data.full_size not in (None, total) else ""
         say.print(f"Evaluating on {total}{part} pictures of {data.name}")

@@ -70,8 +70,8 @@ def label(
     clip_weights: ClipWeights = None,
     outputs: Annotated[
         str,
-        typer.Option(help="Written beside the store: labels, overlays, regions, coco, coco-panoptic, webdataset."),
-    ] = "labels,overlays,regions,coco",
+        typer.Option(help="Beside the store: labels, overlays, regions, pictures, coco, coco-panoptic, webdataset."),
+    ] = "labels,overlays,regions,pictures,coco",
     devices: Annotated[
         str,
         typer.Option(

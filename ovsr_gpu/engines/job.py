@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ovsr_gpu.config import Config
+from ovsr_gpu.confusable import describe_confusable
 from ovsr_gpu.environment import describe_device
 from ovsr_gpu.labeller import Labeller, Say
 from ovsr_gpu.pipeline import Segmenter
@@ -45,7 +46,8 @@ class Job:
             device=device,
         )
         say(f"Encoding {len(self.vocabulary)} class names (those met before come from the cache)")
-        segmenter.embed_classes(self.vocabulary)
+        if pairs := segmenter.confusable(self.vocabulary):
+            say(describe_confusable(pairs))
         if self.config.models.compile or device.type == "cuda":
             say("Warming up: kernels are compiled for this device, and the networks if asked for")
             segmenter.warm_up(self.vocabulary)

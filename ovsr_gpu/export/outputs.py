@@ -12,6 +12,7 @@ from ovsr_gpu.export.jsonl import write_jsonl
 from ovsr_gpu.export.overlay import OverlayWriter
 from ovsr_gpu.export.palette import PaletteWriter
 from ovsr_gpu.export.panoptic import PanopticWriter, write_panoptic_json
+from ovsr_gpu.export.pictures import FILE, write_pictures
 from ovsr_gpu.export.record import Writer
 from ovsr_gpu.export.webdataset import write_webdataset
 from ovsr_gpu.runs.store import Store
@@ -31,11 +32,12 @@ OUTPUTS = {
     "labels": Output(("labels", "classes.json"), writer=PaletteWriter),
     "overlays": Output(("overlays",), writer=OverlayWriter),
     "regions": Output(("regions.jsonl",), at_end=write_jsonl),
+    "pictures": Output((FILE,), at_end=write_pictures),
     "coco": Output(("coco.json",), at_end=write_coco),
     "coco-panoptic": Output(("panoptic", "panoptic.json"), writer=PanopticWriter, at_end=write_panoptic_json),
     "webdataset": Output(("shards",), at_end=write_webdataset),
 }
-DEFAULT_OUTPUTS = ("labels", "overlays", "regions", "coco")
+DEFAULT_OUTPUTS = ("labels", "overlays", "regions", "pictures", "coco")
 OUTPUT_FILES = tuple(name for output in OUTPUTS.values() for name in output.files)
 
 

@@ -26,7 +26,8 @@ class RunSummary:
         it waited in that time: "disk", "decoding", "models", "writing" and "other"; these go on side by side, so each
         share is what the others did not cover, and the largest is the bottleneck. With several devices it is their
         average, and "other" has what they waited for a batch.
-    area_shares: share of all labelled pixels, by class name. failures: the first few.
+    area_shares: share of all labelled pixels, by class name. uncertainty: the mean of 1 - score over them, what is
+        likely to be named wrongly. failures: the first few.
     interrupted: whether pictures are left.
     """
 
@@ -39,6 +40,7 @@ class RunSummary:
     pictures_per_second: float
     time_shares: dict[str, float]
     area_shares: dict[str, float]
+    uncertainty: float
     failures: tuple[Failure, ...]
     interrupted: bool
 
@@ -49,11 +51,12 @@ class Tally:
     def __init__(self, store: Store, vocabulary: Vocabulary) -> None:
         self._names = [*vocabulary.names, SOMETHING_ELSE]
         self._areas = np.zeros(len(self._names), np.int64)
+        self._doubt = 0.0
         self.labelled = self.failed = self._regions = self._decoded_on_device = 0
         self._failures: list[Failure] = []
         self.last_failure = ""
         self._waited = Counter[str]()
-        for table in store.tables(["picture", "class_index", "area"]):
+        for table in store.tables(["picture", "class_index", "score", "area"]):
             self._add_regions(table)
             self.labelled += len(table["picture"].unique())
         self._add_failures(store.failures())
@@ -73,7 +76,9 @@ class Tally:
 
     def _add_regions(self, table: pa.Table) -> None:
         self._regions += len(table)
-        np.add.at(self._areas, table["class_index"].to_numpy(), table["area"].to_numpy())
+        areas = table["area"].to_numpy()
+        np.add.at(self._areas, table["class_index"].to_numpy(), areas)
+        self._doubt += float(areas @ (1 - table["score"].to_numpy().astype(np.float64)))
 
     def _add_failures(self, failures: Iterable[Failure]) -> None:
         for failure in failures:
@@ -87,7 +92,8 @@ class Tally:
         seconds = time.perf_counter() - self._start
         shares = {what: part / (workers * seconds) for what, part in self._waited.items()}
         shares["other"] = shares.get("other", 0) + 1 - sum(shares.values())
-        areas = self._areas / max(self._areas.sum(), 1)
+        total = max(self._areas.sum(), 1)
+        areas = self._areas / total
         return RunSummary(
             labelled=self.labelled,
             failed=self.failed,
@@ -98,6 +104,7 @@ class Tally:
             pictures_per_second=round((self.done - self.resumed) / seconds, 3),
             time_shares={what: round(share, 3) for what, share in shares.items()},
             area_shares={name: round(share, 6) for name, share in zip(self._names, areas.tolist(), strict=True)},
+            uncertainty=round(self._doubt / total, 6),
             failures=tuple(self._failures),
             interrupted=interrupted,
         )

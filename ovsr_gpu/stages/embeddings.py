@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
@@ -20,14 +23,19 @@ def embed_regions(
 ) -> Tensor:
     """Unit CLIP embeddings of the regions, as `config.encoder` says: `[N, E]` float32, zero for empty slots.
 
-    region_map: `[B, H, W]` int32. As many crops or pictures are held as go through CLIP together.
+    With several backgrounds they are the mean directions of the crops with each. region_map: `[B, H, W]` int32. As many
+    crops or pictures are held as go through CLIP together.
     """
     if config.encoder == "dense":
         embeddings = pooled_embeddings(clip, images, region_map, regions, batch)
     else:
-        parts = zip(regions.split(batch.most), regions.spans(len(images)).split(batch.most), strict=True)
-        crops = (region_crops(images, region_map, part, spans, clip, config) for part, spans in parts)
-        embeddings = torch.cat([encode_crops(clip, one, batch) for one in crops])
+        parts = list(zip(regions.split(batch.most), regions.spans(len(images)).split(batch.most), strict=True))
+        views = []
+        for background in config.backgrounds:
+            alone = replace(config, background=background)
+            crops = (region_crops(images, region_map, part, spans, clip, alone) for part, spans in parts)
+            views.append(torch.cat([encode_crops(clip, one, batch) for one in crops]))
+        embeddings = views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0), dim=1)
     return torch.where(regions.areas[:, None] > 0, embeddings, 0)
 
 

@@ -207,6 +207,18 @@ def test_embeddings_do_not_depend_on_the_batch(tiny_clip, config):
     assert torch.equal(together, again)
 
 
+def test_several_backgrounds_give_their_mean_direction(tiny_clip):
+    clip = load_clip(tiny_clip, None, CPU)
+    images, maps = random_batch([(40, 61), (33, 20)]), [random_map(40, 61, 3, seed=0), random_map(33, 20, 2, seed=1)]
+    around = (images, on_canvas(maps)[0], regions_of(maps))
+    found = embed_regions(clip, *around, RegionConfig(background=("mean", "blur", "keep")), NetworkBatch(2))
+    alone = [
+        embed_regions(clip, *around, RegionConfig(background=one), NetworkBatch(2)) for one in ("mean", "blur", "keep")
+    ]
+    mean = torch.stack(alone).double().mean(0)
+    torch.testing.assert_close(found.double(), mean / mean.norm(dim=1, keepdim=True), rtol=1e-5, atol=1e-6)
+
+
 def test_crop_embeddings_are_those_of_the_crops(tiny_clip):
     clip = load_clip(tiny_clip, None, CPU)
     images = random_batch([(40, 61), (33, 20)])
