@@ -159,6 +159,11 @@ def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
             pixels += np.bincount(np.asarray(labels).ravel(), minlength=4)
     assert list(summary.area_shares) == ["dog", "grass", "sky", "something else"]
     assert list(summary.area_shares.values()) == pytest.approx(list(pixels / pixels.sum()), abs=1e-6)
+    regions = lines(out / "regions.jsonl")
+    doubt = sum((1 - region["score"]) * region["area"] for region in regions) / sum(
+        region["area"] for region in regions
+    )
+    assert summary.uncertainty == pytest.approx(doubt, abs=1e-5)
     assert (out / "errors.jsonl").read_text() == ""
     written = json.loads((out / "summary.json").read_text())
     assert written["config"] == json.loads(json.dumps(asdict(Config())))

@@ -36,6 +36,9 @@ def check_consistency(prediction, sizes: list[tuple[int, int]], labels: int) -> 
     assert torch.equal(regions.class_index, regions.probabilities.argmax(1))
     assert regions.probabilities.shape == (len(regions), labels + 1)
     torch.testing.assert_close(regions.embeddings.norm(dim=1), torch.ones(len(regions)))
+    for b, region_map in enumerate(prediction.region_map):
+        scores = regions.score[regions.image_index == b][region_map.long()]
+        torch.testing.assert_close(prediction.uncertainty[b], 1 - scores.double().mean().float())
     for b, size in enumerate(sizes):
         region_map, class_map = prediction.region_map[b], prediction.class_map[b]
         assert tuple(region_map.shape) == tuple(class_map.shape) == size
