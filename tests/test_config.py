@@ -16,7 +16,7 @@ def test_presets_differ_where_the_paper_and_the_measurements_do():
 def test_quality_sees_each_region_on_three_backgrounds():
     quality = Config(preset="quality")
     assert quality.regions.backgrounds == ("mean", "blur", "keep") and quality.recognition.unite
-    assert Config().regions.backgrounds == ("mean",)
+    assert Config().regions.backgrounds == ("mean",) and Config(preset="fine").regions.nested
 
 
 def test_nested_regions_have_a_bound():
@@ -33,7 +33,7 @@ def test_a_given_group_wins_over_the_preset():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Config(preset="best"), "preset must be one of 'default', 'paper', 'quality'; got 'best'"),
+        (lambda: Config(preset="best"), "preset must be one of 'default', 'paper', 'quality', 'fine'; got 'best'"),
         (lambda: FeatureConfig(levels=()), "features.levels"),
         (lambda: FeatureConfig(levels=(3, 9)), "features.levels"),
         (lambda: FeatureConfig(input_size=8), "features.input_size"),

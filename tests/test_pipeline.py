@@ -52,7 +52,7 @@ def check_consistency(prediction, sizes: list[tuple[int, int]], labels: int) -> 
             assert class_map[inside].unique().tolist() == [int(regions.class_index[n])]
 
 
-@pytest.mark.parametrize("preset", ["default", "paper", "quality"])
+@pytest.mark.parametrize("preset", ["default", "paper", "quality", "fine"])
 def test_list_of_different_sizes(make_segmenter, preset):
     sizes = [(60, 80), (120, 40), (33, 33), (1, 1), (3, 500)]
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
@@ -71,7 +71,7 @@ def test_tensor(segmenter):
     check_consistency(prediction, [(50, 70)] * 3, labels=3)
 
 
-@pytest.mark.parametrize("preset", ["default", "quality"])
+@pytest.mark.parametrize("preset", ["default", "fine"])
 def test_two_stages_are_the_whole(make_segmenter, preset):
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
     pictures = [scene(50, 70, 1), scene(90, 30, 2)]
@@ -109,7 +109,7 @@ def test_full_batches_have_one_shape_and_change_nothing(make_segmenter):
     torch.testing.assert_close(found.regions.embeddings, expected.regions.embeddings)
 
 
-@pytest.mark.parametrize("preset", ["default", "quality"])
+@pytest.mark.parametrize("preset", ["default", "quality", "fine"])
 def test_a_picture_gets_the_same_labels_alone_and_anywhere_in_a_batch(make_segmenter, preset):
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
     pictures = [scene(50 + 9 * seed, 90 - 7 * seed, seed) for seed in range(4)]

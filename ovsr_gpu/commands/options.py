@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from ovsr_gpu.config import Config
 
-Preset = Annotated[str, typer.Option(help="Settings of the method: default, paper or quality.")]
+Preset = Annotated[str, typer.Option(help="Settings of the method: default, paper, quality or fine.")]
 SomethingElse = Annotated[
     str | None,
     typer.Option(help='Prompts for what is in no class: "something else; a blank wall"; "" for none.'),
