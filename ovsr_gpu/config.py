@@ -5,8 +5,7 @@ The paper (arXiv 2510.19333) fixes the stages; the numbers below are this packag
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 SvdDriver = Literal["gram", "svd"]
@@ -299,25 +298,3 @@ class Config:
                 object.__setattr__(self, group, settings)
         if self.regions.nested:
             _check_range("clustering.max_clusters with regions.nested", self.clustering.max_clusters, 1, 63)
-
-
-def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
-    """`config` with other values for some fields, by names such as "clustering.linkage".
-
-    Lists become tuples, so that the values may come from YAML or JSON.
-
-    Raises ValueError, naming the field, where there is none of that name or a value is out of range.
-    """
-    groups = {group.name: getattr(config, group.name) for group in fields(config) if group.name != "preset"}
-    known = {f"{name}.{field.name}" for name, group in groups.items() for field in fields(group)}
-    changes: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        if name not in known:
-            raise ValueError(f"there is no field {name!r}; there are {', '.join(sorted(known))}")
-        group, field = name.split(".")
-        changes.setdefault(group, {})[field] = tuple(value) if isinstance(value, list) else value
-    try:
-        return replace(config, **{group: replace(groups[group], **change) for group, change in changes.items()})
-    except TypeError as error:
-        given = ", ".join(f"{name}: {value!r}" for name, value in values.items())
-        raise ValueError(f"a value of another kind than its field takes stands among {given} ({error})") from error

@@ -3,7 +3,6 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, LatentConfig, ModelConfig, RecognitionConfig, RegionConfig
-from ovsr_gpu.config import with_fields
 
 
 def test_presets_differ_where_the_paper_and_the_measurements_do():
@@ -78,28 +77,3 @@ def test_out_of_range(make, message):
 def test_frozen():
     with pytest.raises(FrozenInstanceError):
         Config().preset = "paper"
-
-
-def test_fields_by_name():
-    config = with_fields(
-        Config(), {"features.levels": [5], "clustering.linkage": "weighted", "clustering.connectivity": "full"}
-    )
-    assert config == Config(
-        features=FeatureConfig(levels=(5,)), clustering=ClusteringConfig(linkage="weighted", connectivity="full")
-    )
-    assert with_fields(config, {}) == config and with_fields(Config(preset="paper"), {}).recognition.shared_rank == 16
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"linkage": "ward"}, "there is no field 'linkage'; there are clustering.connectivity, "),
-        ({"preset": "paper"}, "there is no field 'preset'"),
-        ({"clustering.linkage": "weighted"}, "connectivity 'full'"),
-        ({"features.grid_size": "big"}, "features.grid_size: 'big'"),
-        ({"features.levels": 3}, "features.levels: 3"),
-    ],
-)
-def test_fields_that_cannot_be(values, message):
-    with pytest.raises(ValueError, match=message):
-        with_fields(Config(), values)

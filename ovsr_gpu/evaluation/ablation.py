@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from ovsr_gpu.config import Config, ModelConfig, with_fields
+from ovsr_gpu.config import Config, ModelConfig
 from ovsr_gpu.data_sets import open_data_set
 from ovsr_gpu.evaluation.report import CONVENTIONS, percent
 from ovsr_gpu.evaluation.run import evaluate
@@ -92,6 +92,28 @@ class Plan:
                 changed = dict(zip(grid, values, strict=True))
                 rows.setdefault(with_fields(base, changed), changed)
         return [(changed, config) for config, changed in rows.items()]
+
+
+def with_fields(config: Config, values: Mapping[str, Any]) -> Config:
+    """`config` with other values for some fields, by names such as "clustering.linkage".
+
+    Lists become tuples, so that the values may come from YAML or JSON.
+
+    Raises ValueError, naming the field, where there is none of that name or a value is out of range.
+    """
+    groups = {group.name: getattr(config, group.name) for group in fields(config) if group.name != "preset"}
+    known = {f"{name}.{field.name}" for name, group in groups.items() for field in fields(group)}
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"there is no field {name!r}; there are {', '.join(sorted(known))}")
+        group, field = name.split(".")
+        changes.setdefault(group, {})[field] = tuple(value) if isinstance(value, list) else value
+    try:
+        return replace(config, **{group: replace(groups[group], **change) for group, change in changes.items()})
+    except TypeError as error:
+        given = ", ".join(f"{name}: {value!r}" for name, value in values.items())
+        raise ValueError(f"a value of another kind than its field takes stands among {given} ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def _unions(table: RegionTable[Regions], cluster: Tensor, sides: Tensor, images:
 
     joint = torch.where(joins, extents.view(6, images, 1, most), far).amin(3).flatten(1)  # [6, B * (2K-1)]
     areas = torch.where(joins, area, 0).sum(2).flatten()
+    # Those that are wanted move to the front, in their order.
     total = wanted.sum()
     place = torch.where(wanted, wanted.cumsum(0) - 1, len(wanted))
     kept = place.new_zeros(len(wanted) + 1).scatter_(0, place, torch.arange(len(wanted), device=place.device))[:-1]

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from miniatures import write_scenes
-from ovsr_gpu import ClusteringConfig, Config, RecognitionConfig, Segmenter
+from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, RecognitionConfig, Segmenter
 from ovsr_gpu.cli import main
 from ovsr_gpu.data_sets import open_data_set
 from ovsr_gpu.embedded.networks import EMBEDDED
 from ovsr_gpu.evaluation import ablation
+from ovsr_gpu.evaluation.ablation import with_fields
 from ovsr_gpu.evaluation.run import evaluate
 
 PLAN: dict[str, Any] = {
@@ -141,3 +142,28 @@ def test_a_file_that_is_no_plan(
 ) -> None:
     assert run(monkeypatch, tmp_path, ["data_set"]) == 2
     assert "must hold a map with data_set and root" in capsys.readouterr().err
+
+
+def test_fields_by_name() -> None:
+    config = with_fields(
+        Config(), {"features.levels": [5], "clustering.linkage": "weighted", "clustering.connectivity": "full"}
+    )
+    assert config == Config(
+        features=FeatureConfig(levels=(5,)), clustering=ClusteringConfig(linkage="weighted", connectivity="full")
+    )
+    assert with_fields(config, {}) == config and with_fields(Config(preset="paper"), {}).recognition.shared_rank == 16
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"linkage": "ward"}, "there is no field 'linkage'; there are clustering.connectivity, "),
+        ({"preset": "paper"}, "there is no field 'preset'"),
+        ({"clustering.linkage": "weighted"}, "connectivity 'full'"),
+        ({"features.grid_size": "big"}, "features.grid_size: 'big'"),
+        ({"features.levels": 3}, "features.levels: 3"),
+    ],
+)
+def test_fields_that_cannot_be(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        with_fields(Config(), values)
