@@ -7,27 +7,32 @@ import json
 import pytest
 import torch
 
-from ovsr_gpu import Config, ModelConfig, Segmenter
+from ovsr_gpu import Config, LabelledRegions, ModelConfig, Segmenter
 
-PICTURES = 8
+PICTURES, LEAD = 8, 0.05
+"""LEAD: by how much a class must lead for float16 not to touch it; its probabilities are 0.02 off at most."""
 
 
 @pytest.mark.slow
-def test_float16_in_clip_leaves_the_labels_as_they_are(assets):
+def test_float16_in_clip_changes_no_label_but_where_two_classes_are_as_good(assets):
     root = assets / "msrc_v2"
     names = (root / "heldout_100.txt").read_text().split()[:PICTURES]
     files = [root / f"images/{name}.png" for name in names]
     classes = [name for name in json.loads((root / "classes.json").read_text())["classes"] if name != "void"]
 
-    def class_maps(precision: str) -> torch.Tensor:
+    def regions(precision: str) -> LabelledRegions:
         segmenter = Segmenter.from_pretrained(
             Config(models=ModelConfig(clip_precision=precision)),
             backbone_weights=assets / "effnet" / "efficientnet_b0_finetuned.pth",
             clip=f"local-dir:{assets / 'clip' / 'effb0_msrc'}",
             device="cpu",
         )
-        return torch.cat([one.flatten() for one in segmenter(files, classes).class_map])
+        return segmenter(files, classes).regions
 
-    whole, half = class_maps("float32"), class_maps("float16")
-    assert (whole == half).double().mean() >= 0.99
-    assert len(whole.unique()) > 5
+    whole, half = regions("float32"), regions("float16")
+    assert torch.equal(whole.boxes, half.boxes)
+    assert (whole.probabilities - half.probabilities).abs().max() < LEAD / 2
+    best, second = whole.probabilities.topk(2, dim=1).values.unbind(1)
+    clear = best - second > LEAD
+    assert torch.equal(whole.class_index[clear], half.class_index[clear])
+    assert whole.areas[clear].sum() > 0.85 * whole.areas.sum() and len(whole.class_index.unique()) > 5
