@@ -71,14 +71,16 @@ def print_summary(summary: RunSummary, out: Path) -> None:
     if shown:
         print_section(page, "Share of area", shown)
         page.print(f"{summary.uncertainty:.0%} of the area is likely to be named wrongly, if the scores are right")
-    if missing := [name for name, share in summary.area_shares.items() if not share and name != SOMETHING_ELSE]:
-        more = f" and {len(missing) - MOST_MISSING} more" if len(missing) > MOST_MISSING else ""
-        page.print(f"Never found: {', '.join(missing[:MOST_MISSING])}{more}")
-    if summary.area_shares[SOMETHING_ELSE] > 0.5:
-        page.print(
-            f"More than half of the area is {SOMETHING_ELSE!r}: either the pictures show other things than these "
-            'classes, or this CLIP does not know their names; try other prompts, or --something-else "" for none'
-        )
+        if missing := summary.never_found:
+            more = f" and {len(missing) - MOST_MISSING} more" if len(missing) > MOST_MISSING else ""
+            page.print(f"Never found: {', '.join(missing[:MOST_MISSING])}{more}")
+        other = summary.area_shares[SOMETHING_ELSE]
+        if other > 0.5 or summary.uncertainty > 0.5:
+            found = f"is {SOMETHING_ELSE!r}" if other > 0.5 else "is likely to be named wrongly"
+            page.print(
+                f"More than half of the area {found}: either the pictures show other things than these classes, or "
+                'this CLIP does not know their names; try other prompts, or --something-else "" for none'
+            )
 
 
 def print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:

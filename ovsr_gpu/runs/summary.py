@@ -26,8 +26,8 @@ class RunSummary:
         it waited in that time: "disk", "decoding", "models", "writing" and "other"; these go on side by side, so each
         share is what the others did not cover, and the largest is the bottleneck. With several devices it is their
         average, and "other" has what they waited for a batch.
-    area_shares: share of all labelled pixels, by class name. uncertainty: the mean of 1 - score over them, what is
-        likely to be named wrongly. failures: the first few.
+    area_shares: share of all labelled pixels, by class name. never_found: the classes without a single one.
+    uncertainty: the mean of 1 - score over them, what is likely to be named wrongly. failures: the first few.
     interrupted: whether pictures are left.
     """
 
@@ -40,6 +40,7 @@ class RunSummary:
     pictures_per_second: float
     time_shares: dict[str, float]
     area_shares: dict[str, float]
+    never_found: tuple[str, ...]
     uncertainty: float
     failures: tuple[Failure, ...]
     interrupted: bool
@@ -104,6 +105,7 @@ class Tally:
             pictures_per_second=round((self.done - self.resumed) / seconds, 3),
             time_shares={what: round(share, 3) for what, share in shares.items()},
             area_shares={name: round(share, 6) for name, share in zip(self._names, areas.tolist(), strict=True)},
+            never_found=tuple(name for name, area in zip(self._names[:-1], self._areas[:-1], strict=True) if not area),
             uncertainty=round(self._doubt / total, 6),
             failures=tuple(self._failures),
             interrupted=interrupted,
