@@ -129,6 +129,27 @@ class RegionTable(Generic[Kind]):
     total: Tensor
 
 
+def wanted_first(regions: Kind, wanted: Tensor, images: int) -> tuple[RegionTable[Kind], Tensor]:
+    """A table with the `wanted` `[N]` bool of N regions in front, in their order, and empty slots after them.
+
+    The second result says where each slot's region was, `[N]` int64, 0 for empty slots.
+    """
+    slots = torch.arange(len(wanted), device=wanted.device)
+    total = wanted.sum()
+    taken = slots < total
+    place = torch.where(wanted, wanted.cumsum(0) - 1, len(wanted))
+    origin = place.new_zeros(len(wanted) + 1).scatter_(0, place, slots)[:-1]
+
+    unit_box = torch.arange(4, device=wanted.device) // 2  # 0, 0, 1, 1
+    empty: dict[str, Any] = {"image_index": images - 1, "boxes": unit_box}
+
+    def moved(name: str) -> Tensor:
+        column = getattr(regions, name)[origin]
+        return torch.where(taken.view(-1, *[1] * (column.ndim - 1)), column, empty.get(name, 0))
+
+    return RegionTable(type(regions)(*(moved(column.name) for column in fields(regions))), total), origin
+
+
 class LateRegions(Generic[Kind]):
     """The regions of a table alone, without its empty slots; their number is on its way to the host."""
 

@@ -15,7 +15,7 @@ from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.images import ImageBatch
 from ovsr_gpu.kernels.trees import MergeTree, joined_clusters
 from ovsr_gpu.stages.regions import connected_pieces, outline
-from ovsr_gpu.structures import NestedRegions, Regions, RegionTable
+from ovsr_gpu.structures import NestedRegions, Regions, RegionTable, wanted_first
 from ovsr_gpu.timing import stage
 
 
@@ -69,20 +69,10 @@ def _unions(table: RegionTable[Regions], cluster: Tensor, sides: Tensor, images:
 
     joint = torch.where(joins, extents.view(6, images, 1, most), far).amin(3).flatten(1)  # [6, B * (2K-1)]
     areas = torch.where(joins, area, 0).sum(2).flatten()
-    # Those that are wanted move to the front, in their order.
-    total = wanted.sum()
-    place = torch.where(wanted, wanted.cumsum(0) - 1, len(wanted))
-    kept = place.new_zeros(len(wanted) + 1).scatter_(0, place, torch.arange(len(wanted), device=place.device))[:-1]
-    taken = torch.arange(len(wanted), device=place.device) < total
-    first, x0, y0, x1, y1, last = joint[:, kept]
-    unit_box = torch.arange(4, device=place.device) // 2  # 0, 0, 1, 1
-    nests = NestedRegions(
-        torch.where(taken, kept // joins.shape[1], images - 1),
-        torch.where(taken[:, None], torch.stack([x0, y0, -x1, -y1], dim=1), unit_box),
-        torch.where(taken, areas[kept], 0),
-        torch.where(taken[:, None], torch.stack([first, 1 - last], dim=1), 0),
-    )
-    return RegionTable(nests, total)
+    first, x0, y0, x1, y1, last = joint
+    image = torch.arange(images, device=slot.device).repeat_interleave(joins.shape[1])
+    boxes, span = torch.stack([x0, y0, -x1, -y1], dim=1), torch.stack([first, 1 - last], dim=1)
+    return wanted_first(NestedRegions(image, boxes, areas, span), wanted, images)[0]
 
 
 def with_unions(regions: Regions, unions: NestedRegions, images: int) -> NestedRegions:

@@ -11,7 +11,7 @@ from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import Normalisation
 from ovsr_gpu.stages.features import network_input
 from ovsr_gpu.stages.upsampling import bilinear, joint_bilateral, majority
-from ovsr_gpu.structures import Regions, RegionTable
+from ovsr_gpu.structures import Regions, RegionTable, wanted_first
 from ovsr_gpu.timing import stage
 
 FINENESS = 4
@@ -94,7 +94,6 @@ def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[T
     area = torch.zeros_like(place).scatter_add_(0, label.flatten(), pixels.flatten())
     shown = area > 0
     region = shown.cumsum(0) - 1
-    total = region[-1] + 1
 
     counts = shown.view(images, most).sum(1)
     before = (counts.cumsum(0) - counts)[:, None, None]
@@ -107,14 +106,7 @@ def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[T
     boxes = torch.full((4, slots), far, device=labels.device)
     boxes.scatter_reduce_(1, label.flatten().expand_as(extents), extents, "amin")
 
-    taken = place < total
-    kept = torch.zeros_like(area).scatter_add_(0, region.clamp_min(0), torch.where(shown, place, 0))
-    x0, y0, x1, y1 = boxes[:, kept]
-    box = torch.stack([x0, y0, -x1, -y1], dim=1)
-    unit_box = torch.arange(4, device=labels.device) // 2  # 0, 0, 1, 1
-    regions = Regions(
-        torch.where(taken, kept // most, images - 1),
-        torch.where(taken[:, None], box, unit_box),
-        torch.where(taken, area[kept], 0),
-    )
-    return numbers, RegionTable(regions, total), kept % most
+    x0, y0, x1, y1 = boxes
+    regions = Regions(place // most, torch.stack([x0, y0, -x1, -y1], dim=1), area)
+    table, origin = wanted_first(regions, shown, images)
+    return numbers, table, origin % most
