@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class MergeTree(NamedTuple):
@@ -78,11 +79,17 @@ def _cut_roots(children: Tensor, clusters: Tensor, mask: Tensor | None = None) -
     taking_part = mask.sum(1) if mask is not None else torch.full((images,), points, device=device)
     merge = torch.arange(merges, device=device)
     done = (merge < (taking_part - clusters)[:, None])[:, :, None] & (children >= 0)  # [B, P-1, 2]
-    itself = torch.arange(points + merges, device=device).repeat(images, 1)
+    return roots(_parents(children, done))[:, :points]
+
+
+def _parents(children: Tensor, made: Tensor) -> Tensor:
+    """The cluster that each node is merged into, itself by default: `[B, 2P-1]` int64. made: `[B, P-1, 2]` bool."""
+    images, merges, _ = children.shape
+    itself = torch.arange(2 * merges + 1, device=children.device).repeat(images, 1)
+    merged = itself[:, merges + 1 :, None].expand_as(children)
     # An unmade merge moves nothing: it points its own node to itself.
-    node = torch.where(done, children, (points + merge)[:, None])
-    parent = itself.scatter_(1, node.flatten(1), (points + merge).repeat_interleave(2).expand(images, -1))
-    return roots(parent)[:, :points]
+    node = torch.where(made, children, merged)
+    return itself.scatter(1, node.flatten(1), merged.flatten(1))
 
 
 class JoinedClusters(NamedTuple):
@@ -105,12 +112,8 @@ def joined_clusters(children: Tensor, clusters: Tensor, most: int) -> JoinedClus
     """
     images, merges, _ = children.shape
     points, device = merges + 1, children.device
-    itself = torch.arange(points + merges, device=device).repeat(images, 1)
-    above = torch.arange(points, points + merges, device=device).repeat_interleave(2).expand(images, -1)
-    parent = itself.scatter(1, children.flatten(1), above)
-    second = itself.scatter(
-        1, torch.arange(points, points + merges, device=device).expand(images, -1), children[..., 1]
-    )
+    parent = _parents(children, children >= 0)
+    second = pad(children[..., 1], (points, 0), value=-1)  # the second child of each node, -1 for points
     root = _cut_roots(children, clusters)
     whole = torch.full((images, most), points + merges - 1, device=device)
     node = whole.scatter(1, number_by_first(root), root)  # a cluster that is not there is the whole image: it stays
