@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -13,7 +11,7 @@ from ovsr_gpu.data_sets import DataSet
 from ovsr_gpu.evaluation.pictures import PictureScores
 from ovsr_gpu.evaluation.protocols import describe_protocol
 from ovsr_gpu.evaluation.run import Evaluation
-from ovsr_gpu.export.atomic import replacing, write_json
+from ovsr_gpu.export.atomic import replacing, write_csv, write_json
 from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.runs.manifest import describe_segmenter
 
@@ -90,12 +88,8 @@ def write_report(
         lines += ["", published["differences"], ""]
     with replacing(out / "scores.md") as file:
         file.write("\n".join(lines).encode())
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(field.name for field in fields(PictureScores))
-    table.writerows(map(astuple, found.by_picture))
-    with replacing(out / "pictures.csv") as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+    columns_of_pictures = [field.name for field in fields(PictureScores)]
+    write_csv(out / "pictures.csv", [columns_of_pictures, *map(astuple, found.by_picture)])
 
 
 def percent(value: float | None) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,6 +62,14 @@ def write_json(path: Path, content: Any) -> None:
     with replacing(path) as file:
         # Half a surrogate pair, as Python makes of a badly encoded file name, becomes its JSON escape.
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write a line of comma-separated values for each of the rows, in UTF-8 as `write_json` does."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="", write_through=True)
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        text.detach()
 
 
 def json_line(content: Any) -> bytes:

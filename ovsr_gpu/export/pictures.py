@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ovsr_gpu.export.atomic import replacing
+from ovsr_gpu.export.atomic import write_csv
 from ovsr_gpu.runs.store import Pictures
 
 FILE = "pictures.csv"
@@ -19,14 +17,14 @@ def write_pictures(pictures: Pictures, classes: Sequence[str], out: Path) -> Non
     uncertainty: the mean of 1 - score over the picture's pixels: the share of them that is named wrongly, if the scores
     are as often right as they say.
     """
-    with replacing(out / FILE) as file:
-        text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(["picture", "file", "regions", "uncertainty", "something_else"])
-        for regions in pictures(["picture", "file", "class_index", "score", "area"]):
-            area = sum(row["area"] for row in regions)
-            doubt = sum((1 - row["score"]) * row["area"] for row in regions) / area
-            other = sum(row["area"] for row in regions if row["class_index"] == len(classes)) / area
-            first = regions[0]
-            lines.writerow([first["picture"], first["file"], len(regions), round(doubt, 6), round(other, 6)])
-        text.detach()
+    write_csv(out / FILE, _lines(pictures, len(classes)))
+
+
+def _lines(pictures: Pictures, classes: int) -> Iterator[Sequence[object]]:
+    yield ["picture", "file", "regions", "uncertainty", "something_else"]
+    for regions in pictures(["picture", "file", "class_index", "score", "area"]):
+        area = sum(row["area"] for row in regions)
+        doubt = sum((1 - row["score"]) * row["area"] for row in regions) / area
+        other = sum(row["area"] for row in regions if row["class_index"] == classes) / area
+        first = regions[0]
+        yield [first["picture"], first["file"], len(regions), round(doubt, 6), round(other, 6)]
