@@ -217,6 +217,10 @@ class RecognitionConfig:
             if not self.background:
                 raise ValueError("recognition.area_threshold needs recognition.background")
 
+    def scale(self, own: float) -> float:
+        """The factor of the cosines, given CLIP's `own`."""
+        return own if self.logit_scale is None else self.logit_scale
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

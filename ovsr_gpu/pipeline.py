@@ -222,10 +222,9 @@ class Segmenter:
 
     def confusable(self, classes: Classes) -> list[ConfusablePair]:
         """The pairs of classes that this CLIP can hardly tell apart, the closest first, see `confusable_pairs`."""
-        vocabulary, scale = Vocabulary.parse(classes), self.config.recognition.logit_scale
-        return confusable_pairs(
-            self.embed_classes(vocabulary), vocabulary.names, self.clip.logit_scale if scale is None else scale
-        )
+        vocabulary = Vocabulary.parse(classes)
+        scale = self.config.recognition.scale(self.clip.logit_scale)
+        return confusable_pairs(self.embed_classes(vocabulary), vocabulary.names, scale)
 
     def halve_batches(self) -> None:
         """Let half as many rows go through the networks at a time, for a device that has run out of memory."""

@@ -24,14 +24,13 @@ def name_regions(
     without one what the class lacks of 1. With `config.background` it is of the first class, and its score that one's
     probability.
     """
-    scale = logit_scale if config.logit_scale is None else config.logit_scale
     if config.shared_rank is None:
         cosine = _product(embeddings, texts.embeddings.mT)
     else:
         cosine = shared_space_cosine(
             regions, embeddings, texts.embeddings, images, config.shared_rank, config.shared_centred
         )
-    by_text = (scale * cosine).softmax(dim=1)  # [N, T]
+    by_text = (config.scale(logit_scale) * cosine).softmax(dim=1)  # [N, T]
     probabilities = by_text.new_zeros(len(regions), texts.classes + 1)
     probabilities.scatter_reduce_(1, texts.class_index.expand_as(by_text), by_text, "amax")
     if config.area_threshold is not None:
