@@ -120,9 +120,7 @@ def test_unions_against_sets(connected: bool, min_area: float) -> None:
         for one in united:
             if len(one) > 1:
                 mask = np.isin(own, list(one))
-                y, x = np.nonzero(mask)
-                box = [x.min(), y.min(), x.max() + 1, y.max() + 1]
-                expected.append((image, box, mask.sum(), [min(one), max(one) + 1]))
+                expected.append((image, box_of(mask), mask.sum(), [min(one), max(one) + 1]))
                 assert max(one) - min(one) == len(one) - 1
     found = zip(*(column.tolist() for column in vars(unions).values()), strict=True)
     assert sorted(found) == sorted(expected) and len(expected) > 2
@@ -184,8 +182,7 @@ def test_united_regions_against_flooding(seed: int) -> None:
         canvas[image, :height, :width] = own
         areas.append(np.bincount(own.ravel()).tolist())
         for region in range(own.max() + 1):
-            y, x = np.nonzero(own == region)
-            boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
+            boxes.append(box_of(own == region))
             classes.append(int(random.integers(0, 3)))
     regions = labelled(areas, classes, boxes)
     images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
@@ -205,10 +202,9 @@ def test_united_regions_against_flooding(seed: int) -> None:
         for number, group in enumerate(sorted(groups, key=min)):
             row, parts = total + number, [start + region for region in sorted(group)]
             mask = np.isin(own, list(group))
-            y, x = np.nonzero(mask)
             assert np.array_equal(region_map[image, :height, :width].cpu().numpy() == number, mask)
             assert united.image_index[row] == image and united.areas[row] == mask.sum()
-            assert united.boxes[row].tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
+            assert united.boxes[row].tolist() == box_of(mask)
             assert united.class_index[row] == classes[parts[0]]
             weights = regions.areas[parts].double() / int(mask.sum())
             for name in ("score", "probabilities", "embeddings"):
