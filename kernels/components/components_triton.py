@@ -1,6 +1,7 @@
 """Connected components and absorption of small ones as Triton kernels, one program an image, no host in between.
 
-Threads of a program see each other's stores after a barrier only.
+Threads of a program see each other's stores only after a barrier. The atomics are relaxed: a barrier follows before
+their results are needed.
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ def find_components(labels, first, H, W, BLOCK: tl.constexpr):
                 same = valid & there
                 same = same & (tl.load(labels + other, mask=same, other=0) == label)
                 least = tl.minimum(least, tl.load(first + other, mask=same, other=0x7FFFFFFF))
-            tl.atomic_min(first + root, least, mask=valid & (least < root))
+            tl.atomic_min(first + root, least, mask=valid & (least < root), sem="relaxed")
             joined += tl.sum((valid & (least < root)).to(tl.int32))
         tl.debug_barrier()
+        # This loop reads entries that other threads overwrite. The race is benign: an entry changes from one ancestor
+        # to the root, and the entry of the root itself does not change here, so that every path ends at the same root.
         for start in range(0, cells, BLOCK):
             lane = start + tl.arange(0, BLOCK)
             root = tl.load(first + lane, mask=lane < cells, other=0)
@@ -79,7 +82,7 @@ def absorb_components(own, area, border, least, H, W, BLOCK: tl.constexpr):
     for start in range(0, cells, BLOCK):
         lane = start + tl.arange(0, BLOCK)
         component = tl.load(own + lane, mask=lane < cells, other=0)
-        tl.atomic_add(area + component, 1, mask=lane < cells)
+        tl.atomic_add(area + component, 1, mask=lane < cells, sem="relaxed")
     tl.debug_barrier()
 
     going = 1
@@ -101,7 +104,7 @@ def absorb_components(own, area, border, least, H, W, BLOCK: tl.constexpr):
                 other, there = neighbour(lane, H, W, side)
                 beyond = tl.load(own + other, mask=inside & there, other=0)
                 touches = inside & there & (beyond != goes)
-                tl.atomic_add(border + beyond, 1, mask=touches)
+                tl.atomic_add(border + beyond, 1, mask=touches, sem="relaxed")
                 going += tl.sum(touches.to(tl.int32))
         tl.debug_barrier()
 

@@ -1,7 +1,8 @@
 """Which merges of a graph the greedy order is bound to make next: the device functions of a round, for one image.
 
 Edges are ordered by (weight, ids), the ids being the larger id of the two ends above the smaller. The torch rounds
-beside this hold the same rules in fewer words. Threads of a program see each other's stores after a barrier only.
+beside this hold the same rules in fewer words. Threads of a program see each other's stores only after a barrier. The
+atomics are relaxed: a barrier follows before their results are needed.
 """
 
 from __future__ import annotations
@@ -70,16 +71,20 @@ def find_nearest(u_of, v_of, weight_of, edges, alive, live, near_bits, near_ids,
         lane = start + tl.arange(0, BLOCK)
         valid = lane < edges
         bits = tl.load(weight_of + lane, mask=valid, other=0.0).to(bits_type, bitcast=True)
-        tl.atomic_min(near_bits + tl.load(u_of + lane, mask=valid, other=0), bits, mask=valid)
-        tl.atomic_min(near_bits + tl.load(v_of + lane, mask=valid, other=0), bits, mask=valid)
+        tl.atomic_min(near_bits + tl.load(u_of + lane, mask=valid, other=0), bits, mask=valid, sem="relaxed")
+        tl.atomic_min(near_bits + tl.load(v_of + lane, mask=valid, other=0), bits, mask=valid, sem="relaxed")
     tl.debug_barrier()
     for start in range(0, edges, BLOCK):
         lane = start + tl.arange(0, BLOCK)
         valid = lane < edges
         u, v = tl.load(u_of + lane, mask=valid, other=0), tl.load(v_of + lane, mask=valid, other=0)
         bits = tl.load(weight_of + lane, mask=valid, other=0.0).to(bits_type, bitcast=True)
-        tl.atomic_min(near_ids + u, ids_of(u, v), mask=valid & (tl.load(near_bits + u, mask=valid) == bits))
-        tl.atomic_min(near_ids + v, ids_of(u, v), mask=valid & (tl.load(near_bits + v, mask=valid) == bits))
+        tl.atomic_min(
+            near_ids + u, ids_of(u, v), mask=valid & (tl.load(near_bits + u, mask=valid) == bits), sem="relaxed"
+        )
+        tl.atomic_min(
+            near_ids + v, ids_of(u, v), mask=valid & (tl.load(near_bits + v, mask=valid) == bits), sem="relaxed"
+        )
     tl.debug_barrier()
 
 
