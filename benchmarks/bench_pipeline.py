@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from contextlib import nullcontext
-from importlib.metadata import version
 from itertools import cycle, islice
 from typing import Any
 
@@ -17,6 +15,7 @@ from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import FeatureConfig, RecognitionConfig
 from ovsr_gpu.models.device import choose_device
 from ovsr_gpu.stages.vocabulary import Vocabulary
+from pipeline.results import stage_row
 from pipeline.stages import Calls, our_calls, reference_calls
 from pipeline.twins import torch_twins
 from reference import ReferencePipeline
@@ -52,6 +51,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     on_cuda = choose_device(metafunc.config.getoption("--device")).type == "cuda"
     enlargements = tuple(GRIDS) if on_cuda or metafunc.config.getoption("--full") else (1,)
     workloads = [(batch, enlargement) for enlargement in enlargements for batch in BATCHES]
+    if metafunc.config.getoption("--tiny"):
+        workloads = workloads[:1]
     names = [f"B{batch}-x{enlargement}" for batch, enlargement in workloads]
     metafunc.parametrize("workload", workloads, ids=names, indirect=True, scope="module")
     metafunc.parametrize(("stage", "provider"), providers(on_cuda))
@@ -106,7 +107,7 @@ def check_agreement(kind: str, ours: list[torch.Tensor], theirs: list[np.ndarray
     assert share >= 0.99, f"ours and the reference give the same {kind} to {share:.1%} of the pixels only"
 
 
-def test_stage(benchmark, ratios, workload, device, stage, provider):
+def test_stage(benchmark, ratios, stage_results, workload, device, stage, provider, record_property):
     calls, description = workload
     call = calls[provider][stage]
 
@@ -118,24 +119,15 @@ def test_stage(benchmark, ratios, workload, device, stage, provider):
 
     workload_name = "batch {batch}, {pictures}, grid {grid}".format(**description)
     benchmark.group = f"{stage}, {workload_name}"
-    benchmark.extra_info.update(description, provider=provider, **machine(device))
     with torch_twins() if provider == "twin" else nullcontext():
         start = time.perf_counter()
         run()  # warm-up, and how long about it takes
         rounds = int(np.clip(SECONDS / (time.perf_counter() - start), LEAST_ROUNDS, 50))
         benchmark.pedantic(run, rounds=rounds)
-    if benchmark.stats is not None:  # not under --benchmark-disable
-        median = benchmark.stats.stats.median
-        benchmark.extra_info["pictures_per_second"] = description["batch"] / median
-        ratios.setdefault(workload_name, {}).setdefault(stage, {})[provider] = median / description["batch"]
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    packages = ("torch", "numpy", "scipy", "scikit-learn", "pillow")
-    return {
-        "device": f"{device.type}: {name}",
-        "torch_threads": torch.get_num_threads(),
-        "blas_threads": 1,
-        **{package: version(package) for package in packages},
-    }
+    if benchmark.stats is None:  # under --benchmark-disable
+        return
+    row = stage_row(stage, provider, description, benchmark.stats.stats.data)
+    ratios.setdefault(workload_name, {}).setdefault(stage, {})[provider] = row
+    benchmark.extra_info.update(row, **stage_results.machine)
+    stage_results.add(row)
+    record_property("row", row)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ RESULTS = pytest.StashKey[dict[str, tuple[Results, Callable[[Results], str]]]]()
 """The rows of each benchmark that keeps them, and what makes its tables."""
 
 
+ROW_FIXTURES = {"results", "growth_results", "stage_results", "headline_results", "output_results"}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ovsr-gpu benchmarks")
     group.addoption("--device", default="auto", help="auto, cpu, cuda, mps")
@@ -42,7 +46,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--clip-weights", help="pretrained tag or checkpoint of that model; random weights if left out")
     group.addoption("--pictures", type=Path, help="folder of .jpg and .png pictures; else 640x480 ones are made")
     group.addoption("--full", action="store_true", help="larger batches, shapes and combinations; see the README")
-    group.addoption("--results", type=Path, help="clustering, growth or outputs: JSON file for the figures")
+    group.addoption("--tiny", action="store_true", help="the smallest cases only: tries the benchmarks themselves")
+    group.addoption("--results", type=Path, help="JSON file for the rows of one benchmark")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,14 +56,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     used = {name for item in items if isinstance(item, pytest.Function) for name in item.fixturenames}
-    if config.getoption("--results") and len({"results", "growth_results", "output_results"} & used) > 1:
+    if config.getoption("--results") and len(ROW_FIXTURES & used) > 1:
         raise pytest.UsageError("--results takes the figures of one benchmark: run them apart")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if config.stash[RATIOS]:
-        terminalreporter.section("median milliseconds a picture, and how many times as fast as the reference")
+        terminalreporter.section("milliseconds an image, and how many times as fast as the reference")
         for line in ratio_lines(config.stash[RATIOS]):
             terminalreporter.line(line)
     for title, (results, report) in config.stash[RESULTS].items():
@@ -98,6 +103,25 @@ def growth_results(request: pytest.FixtureRequest, device: torch.device) -> Resu
     """Takes the rows of the growth benchmark."""
     machine = describe_machine(device, pipeline.results.PACKAGES) | {"description": pipeline.results.DESCRIPTION}
     return start_results(request.config, "growth of the whole method", machine, pipeline.results.report)
+
+
+@pytest.fixture(scope="session")
+def stage_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
+    """Takes the rows of the benchmark of every stage, whose table is that of the ratios."""
+    machine = describe_machine(device, pipeline.results.PACKAGES) | {"blas_threads": 1}
+    return Results(request.config.getoption("--results"), machine)
+
+
+@pytest.fixture(scope="session")
+def headline_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
+    """Takes the rows of the headline benchmark."""
+    machine = describe_machine(device, pipeline.results.PACKAGES)
+    return start_results(request.config, "headline", machine, headline_report)
+
+
+def headline_report(results: Results) -> str:
+    lines = [", ".join(f"{key} {value}" for key, value in row.items() if value is not None) for row in results.rows]
+    return "\n".join([describe(results.machine), "", *lines])
 
 
 @pytest.fixture(scope="session")
@@ -159,6 +183,14 @@ def backbone(
     file = tmp_path_factory.mktemp("backbone") / "random.pth"
     torch.save(efficientnet_b0().state_dict(), file)  # loaded like real ones, which makes the network faster
     return load_backbone(file, device), "random"
+
+
+@pytest.fixture(scope="session")
+def random_clips(device: torch.device) -> Callable[[str], ClipModel]:
+    """A function that returns the named CLIP with random weights, made once per name."""
+    from pipeline.networks import random_clip
+
+    return cache(lambda name: random_clip(name, device))
 
 
 @pytest.fixture(scope="session")

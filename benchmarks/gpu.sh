@@ -1,96 +1,60 @@
 #!/usr/bin/env bash
-# All GPU tests and the benchmarks of the whole method (how its cost grows, and every stage) and of the clustering in one
-# call of under ten minutes, out of a bare checkout: nothing is installed or downloaded, and what is not there is named and
-# left out.
+# Test and time everything on a GPU with one command, in at most 540 seconds, from a bare checkout: nothing is installed
+# or downloaded.
 #
-#     benchmarks/gpu.sh [options of pytest for the clustering benchmark, such as -k "pixel and 28x28"]
+#     benchmarks/gpu.sh [--quick]
 #
+# --quick: the first two parts only, in at most 180 seconds.
 # OUT: folder of the results (benchmarks/results). PYTHON: the interpreter (python3). DEVICE=cpu tries the script where
-# there is no GPU; the GPU tests and the Triton entries are then skipped, and the whole method is left out.
-# Ends with 0 where every part went well, 1 where one failed or ran out of time, 2 where nothing could be run.
+# there is no GPU, on tiny sizes, with the kernels in Triton's interpreter; the tests marked `gpu` are skipped there.
+# Exit status: 0 if every part went well, 1 if one failed or ran out of time, 2 if the device cannot be used.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 device=${DEVICE:-cuda}
 out=${OUT:-benchmarks/results}
 python=${PYTHON:-python3}
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+sizes=(--full)
+if [[ $device == cpu ]]; then
+    sizes=(--tiny)
+    export TRITON_INTERPRET=1
+fi
 failed=()
 
-# part NAME SECONDS COMMAND...: a part is interrupted ten seconds before its time is up, so that pytest still reports, and
-# then killed.
+# part NAME END NODE... [OPTIONS]: run a part until END, in seconds since the start of this script. What a part leaves of
+# its time goes to the next one. Its rows go to NAME_DEVICE.json as they are measured. The part ends by itself; `timeout`
+# is there in case it cannot.
 part() {
-    local name=$1 seconds=$2
+    local name=$1 seconds=$(($2 - SECONDS))
     shift 2
-    printf '\n=== %s (at most %s s)\n' "$name" "$seconds" >&2
-    timeout --signal=INT --kill-after=10 $((seconds - 10)) "$@"
+    printf '\n=== %s: at most %s s\n' "$name" "$seconds"
+    timeout --kill-after=3 "$((seconds - 3))" "$python" benchmarks/isolated.py --device "$device" \
+        --results "$out/${name}_$device.json" --deadline "$(($(date +%s) + seconds - 10))" "$@"
     local status=$?
-    printf '=== %s: exit status %s after %s s in all\n' "$name" "$status" "$SECONDS" >&2
+    printf '=== %s: exit status %s, %s s since the start\n' "$name" "$status" "$SECONDS"
+    ((status == 2)) && exit 2
     ((status == 0)) || failed+=("$name")
 }
 
-"$python" - "$device" <<'CHECK' || exit 2
-import platform, sys
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-
-print("python", platform.python_version(), "on", platform.platform())
-for package in ("torch", "triton", "cupy-cuda13x", "numpy", "scipy", "scikit-learn", "fastcluster", "pytest",
-                "pytest-benchmark", "hypothesis", "matplotlib", "open_clip_torch", "torchvision"):
-    try:
-        print(package, version(package))
-    except PackageNotFoundError:
-        print(package, "is not installed")
-missing = [package for package in ("torch", "numpy", "scipy", "pytest") if find_spec(package) is None]
-if missing:
-    sys.exit(f"cannot run without {', '.join(missing)}: pip install {' '.join(missing)}")
-import torch
-
-if sys.argv[1].startswith("cuda"):
-    if not torch.cuda.is_available():
-        sys.exit("torch finds no CUDA device; DEVICE=cpu tries the script without one")
-    print(torch.cuda.get_device_name(), "with CUDA", torch.version.cuda)
-CHECK
+finish() {
+    ls -l "$out"
+    if ((${#failed[@]})); then
+        printf 'failed or out of time: %s\n' "${failed[*]}"
+        exit 1
+    fi
+    echo "all parts went well"
+    exit 0
+}
 
 mkdir -p "$out"
-mapfile -t gpu_tests < <(grep -rlE 'mark\.gpu\b' tests --include='test_*.py')
-part "GPU tests" 150 "$python" -m pytest -m gpu -q -rs --continue-on-collection-errors \
-    "${gpu_tests[@]}"
-installed() {
-    "$python" -c 'import sys, importlib.util as util; sys.exit(not all(map(util.find_spec, sys.argv[1:])))' "$@"
-}
-
-if [[ $device == cpu ]]; then
-    echo "the benchmarks of the whole method take minutes on a CPU and are left out"
-elif ! installed open_clip torchvision; then
-    echo "open_clip_torch or torchvision is not installed: the whole method is left out"
-else
-    part "growth benchmark" 110 "$python" -m pytest benchmarks/bench_growth.py --device "$device" -q -rs \
-        --results "$out/growth_$device.json"
-    if installed sklearn threadpoolctl pytest_benchmark; then
-        part "benchmark of every stage" 100 "$python" -m pytest benchmarks/bench_pipeline.py --device "$device" -q -rs \
-            --benchmark-json "$out/pipeline_$device.json"
-    else
-        echo "scikit-learn, threadpoolctl or pytest-benchmark is not installed: the single stages are left out"
-    fi
-fi
-part "clustering benchmark" 200 "$python" -m pytest benchmarks/bench_clustering.py --device "$device" --full -q -rs \
-    --results "$out/clustering_$device.json" "$@"
-
-# plot SCRIPT NAME: the picture and the tables of a benchmark that has left rows.
-plot() {
-    [[ ! -f $out/$2.json ]] || part "plots and tables of $2" 15 "$python" "benchmarks/$1" "$out/$2.json" > "$out/$2.md"
-}
-
-if installed matplotlib; then
-    plot plot_pipeline.py "growth_$device"
-    plot plot_clustering.py "clustering_$device"
-else
-    echo "matplotlib is not installed: no plots; elsewhere, plot_pipeline.py and plot_clustering.py draw them from the JSON"
-fi
-
-ls -l "$out"
-if ((${#failed[@]})); then
-    printf 'failed or out of time: %s\n' "$(IFS=,; echo "${failed[*]}")"
-    exit 1
-fi
-echo "all parts went well"
+smoke=benchmarks/smoke_kernels.py
+part smoke 45 --jobs 6 --test-seconds 30 $smoke::test_{full_graph,pixel_graph,distances_of_points} \
+    $smoke::test_{components,absorption,crops} $smoke::test_leading_{svd,directions} -- --device "$device"
+part headline 178 --test-seconds 60 benchmarks/bench_headline.py -- --device "$device" "${sizes[@]}"
+[[ ${1-} == --quick ]] && finish
+mapfile -t gpu_tests < <(grep -rlE 'mark\.gpu\b|on_gpu\(' tests --include='test_*.py')
+part tests 330 --jobs 4 --test-seconds 60 "${gpu_tests[@]}" -- -m gpu
+part stages 410 --test-seconds 60 benchmarks/bench_pipeline.py -- --device "$device" "${sizes[@]}"
+part growth 475 --test-seconds 60 benchmarks/bench_growth.py -- --device "$device" "${sizes[@]}"
+part clustering 538 --test-seconds 60 benchmarks/bench_clustering.py -- --device "$device" "${sizes[@]}"
+finish

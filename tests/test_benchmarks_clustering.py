@@ -163,12 +163,3 @@ def test_plot(tmp_path):
     output = run(sys.executable, "benchmarks/plot_clustering.py", str(tmp_path / "results.json"))
     assert output == f"a processor, 2 cores; torch 2.11.0\n\n{report(results.rows)}\n\n"
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="gpu.sh is for Linux")
-def test_gpu_script_on_the_cpu(tmp_path):
-    environment = {"DEVICE": "cpu", "OUT": str(tmp_path / "out"), "PYTHON": sys.executable}
-    output = run("benchmarks/gpu.sh", "-k", "10x10 and cut", **environment)
-    assert "all parts went well" in output
-    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".json", ".md", ".png"]

@@ -17,7 +17,7 @@ from patchwork import tiles
 from pipeline.cases import LARGE_MODEL, SWEEPS, Case, base_case, cases
 from pipeline.memory import peak_bytes
 from pipeline.ratios import ratio_lines
-from pipeline.results import growth_row, report, rows_along
+from pipeline.results import growth_row, report, rows_along, stage_row
 from pipeline.twins import torch_twins
 from plot_pipeline import draw
 
@@ -144,20 +144,37 @@ def test_plot(tmp_path):
 
 
 def test_ratio_lines():
+    def rows(**milliseconds):
+        return {name: {"p50_ms": 4 * ms, "p95_ms": 6 * ms, "batch": 4} for name, ms in milliseconds.items()}
+
     stages = {
-        "linkage": {"ours": 0.002, "twin": 0.006, "reference": 0.004},
-        "end to end": {"ours": 0.02},
-        "networks alone": {"ours": 0.005},
+        "linkage": rows(ours=2, twin=6, reference=4),
+        "end to end": rows(ours=20),
+        "networks alone": rows(ours=5),
     }
-    lines = [line.split() for line in ratio_lines({"batch 1": stages})]
+    lines = [line.split() for line in ratio_lines({"batch 4": stages})]
     assert lines == [
-        ["batch", "1", "ours", "twin", "reference", "ratio"],
-        ["linkage", "2.00", "6.00", "4.00", "2.00"],
-        ["end", "to", "end", "20.00"],
-        ["networks", "alone", "5.00"],
+        ["batch", "4", "p50", "p95", "twin", "p50", "reference", "ratio"],
+        ["linkage", "2.00", "3.00", "6.00", "4.00", "2.00"],
+        ["end", "to", "end", "20.00", "30.00"],
+        ["networks", "alone", "5.00", "7.50"],
         ["of", "end", "to", "end", "25%"],
-        ["pictures/s", "end", "to", "end", "50.00"],
+        ["images/s", "end", "to", "end", "50.00"],
     ]
+
+
+def test_stage_row():
+    row = stage_row("crops", "ours", {"batch": 2, "grid": 40}, [i / 1000 for i in range(1, 102)])
+    assert row == {
+        "stage": "crops",
+        "provider": "ours",
+        "batch": 2,
+        "grid": 40,
+        "rounds": 101,
+        "p50_ms": 51,
+        "p95_ms": 96,
+        "pictures_per_second": 39.22,
+    }
 
 
 def test_torch_twins():

@@ -51,6 +51,8 @@ SWEEPS: dict[str, tuple] = {
 }
 """Values of each axis while the others stay at the defaults of `Case`."""
 
+TINY_SIDE = 10
+"""The only side with `--tiny`."""
 LARGE_BATCH = 256
 GRID_SIDES, GRID_BATCHES = (28, 40, 56, 64), (1, 8, 64, LARGE_BATCH)
 

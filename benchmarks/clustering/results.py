@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ import torch
 from clustering.cases import Case
 from clustering.libraries import cores
 
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "triton", "cupy-cuda13x", "numpy", "scipy", "scikit-learn", "fastcluster")
 LABELS = {
     "triton": "Triton",
@@ -40,7 +45,9 @@ class Results:
         self.rows.append(row)
         if self.path is not None:
             lines = ",\n".join(json.dumps(one) for one in self.rows)
-            self.path.write_text(f'{{"machine": {json.dumps(self.machine)},\n"rows": [\n{lines}\n]}}\n')
+            part = self.path.with_name(f"{self.path.name}.part")
+            part.write_text(f'{{"machine": {json.dumps(self.machine)},\n"rows": [\n{lines}\n]}}\n')
+            part.replace(self.path)
 
 
 def describe_machine(device: torch.device, packages: Sequence[str]) -> dict[str, Any]:
@@ -50,13 +57,41 @@ def describe_machine(device: torch.device, packages: Sequence[str]) -> dict[str,
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
+    on_cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": torch.cuda.get_device_name(device) if on_cuda else device.type,
+        "driver": driver_version() if on_cuda else None,
+        "cuda": torch.version.cuda if on_cuda else None,
         "cpu": cpu_name(),
         "cores": cores(),
         "torch_threads": torch.get_num_threads(),
         "versions": versions,
+        "commit": commit(),
+        "command": shlex.join(sys.argv),
     }
+
+
+def driver_version() -> str:
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return (output_of(query) or "unknown").splitlines()[0]
+
+
+def commit() -> str:
+    """Return the commit of this checkout; where there is no repository, a digest of the Python files."""
+    if found := output_of(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]):
+        return found
+    digest = sha256()
+    for file in sorted(ROOT.glob("*/**/*.py")):
+        digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+    return f"no repository; SHA-256 of the Python files {digest.hexdigest()}"
+
+
+def output_of(command: list[str]) -> str | None:
+    """Return what a command prints; None if it fails or is not installed."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def describe(machine: dict[str, Any]) -> str:
@@ -76,7 +111,7 @@ def cpu_name() -> str:
 def read_results(path: Path) -> Results:
     found = json.loads(path.read_text())
     results = Results(None, found["machine"])
-    results.rows = found["rows"]
+    results.rows = [row for row in found["rows"] if row.get("outcome", "passed") == "passed"]
     return results
 
 

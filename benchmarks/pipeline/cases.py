@@ -64,3 +64,8 @@ def cases(device: str, full: bool) -> list[Case]:
     chosen += [second._replace(encoder=encoder, regions=regions) for encoder in ENCODERS for regions in (1, 4, 8, 16)]
     chosen.append(Case(LARGE_MODEL, regions=2, batch=1) if device == "cpu" else base._replace(model=LARGE_MODEL))
     return list(dict.fromkeys(chosen))
+
+
+def tiny_cases() -> list[Case]:
+    """The least work that runs each encoder: for a trial of the benchmark."""
+    return [Case(encoder=encoder, regions=2, size="320x240", batch=1) for encoder in ENCODERS]

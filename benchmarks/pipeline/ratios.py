@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-Ratios = dict[str, dict[str, dict[str, float]]]
-"""Median seconds a picture, by workload, stage and provider."""
+from clustering.results import Row
+
+Ratios = dict[str, dict[str, dict[str, Row]]]
+"""The rows by workload, stage and provider."""
 
 
 def ratio_lines(ratios: Ratios) -> Iterator[str]:
-    """For each workload a line a stage, in milliseconds; the ratio is that of the reference to the package."""
+    """Yield a line for each stage of each workload, in milliseconds an image.
+
+    The ratio is the reference's median over the package's: above 1 the package is faster.
+    """
     for workload, stages in ratios.items():
-        yield f"{workload:36}{'ours':>10}{'twin':>10}{'reference':>11}{'ratio':>8}"
-        for stage, medians in stages.items():
-            ours, twin, reference = (medians.get(provider) for provider in ("ours", "twin", "reference"))
+        yield f"{workload:36}{'p50':>10}{'p95':>10}{'twin p50':>10}{'reference':>11}{'ratio':>8}"
+        for stage, rows in stages.items():
+            ours, twin, reference = (image_ms(rows.get(provider)) for provider in ("ours", "twin", "reference"))
+            slow = image_ms(rows.get("ours"), "p95_ms")
             ratio = f"{reference / ours:8.2f}" if ours and reference else ""
-            yield f"{stage:36}{cell(ours, 10)}{cell(twin, 10)}{cell(reference, 11)}{ratio}".rstrip()
-        whole, networks = (stages.get(stage, {}).get("ours") for stage in ("end to end", "networks alone"))
+            yield f"{stage:36}{cell(ours, 10)}{cell(slow, 10)}{cell(twin, 10)}{cell(reference, 11)}{ratio}".rstrip()
+        whole, networks = (image_ms(stages.get(stage, {}).get("ours")) for stage in ("end to end", "networks alone"))
         if whole and networks:
             yield f"{'  of end to end':36}{networks / whole:10.0%}"
         if whole:
-            yield f"{'  pictures/s end to end':36}{1 / whole:10.2f}"
+            yield f"{'  images/s end to end':36}{1e3 / whole:10.2f}"
 
 
-def cell(seconds: float | None, width: int) -> str:
-    return " " * width if seconds is None else f"{1e3 * seconds:{width}.2f}"
+def image_ms(row: Row | None, quantile: str = "p50_ms") -> float | None:
+    return None if row is None else row[quantile] / row["batch"]
+
+
+def cell(milliseconds: float | None, width: int) -> str:
+    return " " * width if milliseconds is None else f"{milliseconds:{width}.2f}"

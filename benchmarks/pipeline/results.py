@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from clustering.results import Results, Row, markdown_table
 from pipeline.cases import ENCODERS, LARGE_MODEL, MODELS, SWEEPS, Case, base_case
 
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "triton", "numpy", "pillow")
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "triton", "numpy", "scipy", "scikit-learn", "pillow")
 DESCRIPTION = "calls of a Segmenter from decoded pictures on the host to class maps there; CLIP with random weights"
 AXES = {
     "regions": "regions a picture",
@@ -48,6 +50,20 @@ def growth_row(
         "peak_bytes": peak_bytes,
         "networks_ms": round(1e3 * networks, 3),
         "networks_share": round(networks / median, 4),
+    }
+
+
+def stage_row(stage: str, provider: str, description: dict[str, Any], seconds: list[float]) -> Row:
+    """A stage, who ran it, on what, and the quantiles of its calls. seconds: of each call, on a whole batch."""
+    median, ninety_fifth = np.quantile(seconds, [0.5, 0.95])
+    return {
+        "stage": stage,
+        "provider": provider,
+        **description,
+        "rounds": len(seconds),
+        "p50_ms": round(1e3 * median, 4),
+        "p95_ms": round(1e3 * ninety_fifth, 4),
+        "pictures_per_second": four_digits(description["batch"] / median),
     }
 
 

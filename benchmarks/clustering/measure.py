@@ -1,0 +1,62 @@
+"""Time one entry of the clustering benchmark."""
+
+from __future__ import annotations
+
+import time
+from multiprocessing.pool import Pool
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from clustering.bounds import Rates, least_seconds
+from clustering.cases import Case
+from clustering.providers import OURS, prepare
+from clustering.results import Row, measured_row
+
+SECONDS = 0.5  # to spend on each entry, and at least so many rounds
+LEAST_ROUNDS, MOST_ROUNDS = 2, 200
+
+
+def measure(case: Case, device: torch.device, rates: Rates | None, pool: Pool | None, benchmark: Any) -> Row:
+    """Return the row of a case; skips the test where the device has too little memory.
+
+    rates: of the CUDA device. pool: the processes of a provider named so. benchmark: the fixture of pytest-benchmark, or
+    None to time without it.
+    """
+    on_cuda = device.type == "cuda" and case.provider in OURS
+    call = prepare(case, device, pool)
+    seconds: list[float] = []
+
+    @torch.no_grad()
+    def run() -> None:
+        start = time.perf_counter()
+        call()
+        if on_cuda:
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+
+    try:
+        run()  # warm-up: imports, compiles
+        seconds.clear()
+        if on_cuda:
+            torch.cuda.reset_peak_memory_stats(device)
+            input_bytes = torch.cuda.memory_allocated(device)
+        run()
+        rounds = int(np.clip(SECONDS / seconds[0], LEAST_ROUNDS, MOST_ROUNDS))
+        if benchmark is None:
+            for _ in range(1, rounds):
+                run()
+        else:
+            benchmark.pedantic(run, rounds=rounds - 1)
+    except torch.OutOfMemoryError:
+        pytest.skip(f"{device} has too little memory for this")
+
+    peak_bytes = torch.cuda.max_memory_allocated(device) - input_bytes if on_cuda else None
+    floor = least_seconds(case, rates) if on_cuda and rates is not None else None
+    row = measured_row(case, seconds, peak_bytes, floor)
+    if benchmark is not None:
+        benchmark.group = f"{case.operation}, {case.data}, {case.side}x{case.side}, R {case.rank}, batch {case.batch}"
+        benchmark.extra_info.update(row)
+    return row

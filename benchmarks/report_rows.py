@@ -1,0 +1,58 @@
+"""A pytest plugin that sends one JSON line per test to the process that `isolated.py` runs in.
+
+Messages: {"started": TEST}; the row of a finished test, with what the test gave to `record_property("row", {...})`; and
+at the end {"complete": BOOL}, false if the session gave up because the CUDA device was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+LOST_DEVICE = ("CUDA error", "CUDA_ERROR", "Triton Error [CUDA]")
+"""What the errors say after which a process may be unable to use its CUDA device."""
+ERROR_CHARACTERS = 2000
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(RowReporter(int(os.environ["ROWS_FD"])))
+
+
+class RowReporter:
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor, self._lost_device = descriptor, False
+
+    def send(self, **message: Any) -> None:
+        os.write(self._descriptor, (json.dumps(message, default=str) + "\n").encode())
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.send(started=nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call" and report.passed:
+            return
+        self._send_report(report, seconds=round(report.duration, 3), **dict(report.user_properties).get("row", {}))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if not report.passed:
+            self._send_report(report, seconds=None)
+
+    def _send_report(self, report: pytest.TestReport | pytest.CollectReport, **details: Any) -> None:
+        error = {}
+        if report.skipped:
+            error["error"] = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        elif report.failed:
+            error["error"] = report.longreprtext[-ERROR_CHARACTERS:]
+            self._lost_device = any(text in report.longreprtext for text in LOST_DEVICE)
+        self.send(test=report.nodeid, outcome=report.outcome, **details, **error)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self) -> None:
+        if self._lost_device:
+            pytest.exit("the CUDA device is lost; the other tests need a new process")
+
+    def pytest_sessionfinish(self) -> None:
+        self.send(complete=not self._lost_device)
