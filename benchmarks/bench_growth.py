@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-
 from ovsr_gpu import Segmenter
 from ovsr_gpu.models.device import choose_device
 from pipeline.cases import cases, tiny_cases

@@ -2,9 +2,9 @@
 
     python benchmarks/isolated.py --results FILE [--deadline UNIX_TIME] [--jobs N] NODE ... [-- PYTEST OPTIONS]
 
-Each NODE, a test file or a test function, runs in a process of its own. If a test hangs, kills its process or leaves the
-CUDA device unusable, only that test is lost: the other tests of the node go on in a new process. `report_rows.py` is
-the pytest plugin on the other side.
+Each NODE, a test file or a test function, runs in a process of its own. If a test hangs, kills its process or leaves
+the CUDA device unusable, only that test is lost: the other tests of the node go on in a new process. `report_rows.py`
+is the pytest plugin on the other side.
 """
 
 from __future__ import annotations

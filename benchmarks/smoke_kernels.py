@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
-
 from triton.errors import TritonError
 
 from clustering.cases import Case

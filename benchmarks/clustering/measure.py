@@ -22,7 +22,7 @@ LEAST_ROUNDS, MOST_ROUNDS = 2, 200
 def measure(case: Case, device: torch.device, rates: Rates | None, pool: Pool | None, benchmark: Any) -> Row:
     """Return the row of a case; skips the test where the device has too little memory.
 
-    rates: of the CUDA device. pool: the processes of a provider named so. benchmark: the fixture of pytest-benchmark, or
+    rates: of the CUDA device. pool: the processes of a provider named so. benchmark: pytest-benchmark's fixture, or
     None to time without it.
     """
     on_cuda = device.type == "cuda" and case.provider in OURS
