@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ovsr_gpu import Segmenter
-from ovsr_gpu.models.device import choose_device
+from ovsr_gpu.runtime.device import choose_device
 from pipeline.cases import cases, tiny_cases
 from pipeline.measure import config_of, measure
 

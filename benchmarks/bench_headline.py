@@ -19,10 +19,10 @@ import pipeline.cases
 import pipeline.measure
 from host_reads import NoHostReads
 from ovsr_gpu import Segmenter
-from ovsr_gpu.data_sets import VOID, open_data_set
+from ovsr_gpu.datasets import VOID, open_data_set
 from ovsr_gpu.evaluation import PixelConfusion
-from ovsr_gpu.models.device import choose_device
-from ovsr_gpu.transfers import LateTensors
+from ovsr_gpu.runtime.async_copy import LateTensors
+from ovsr_gpu.runtime.device import choose_device
 from pipeline.measure import class_names, config_of, made_images, rounds_for, timed
 
 BATCHES = {"cuda": (1, 16, 64), "cpu": (1, 2)}

@@ -18,12 +18,12 @@ from torch import Tensor
 from clustering.results import Results
 from ovsr_gpu.export.formats import FORMATS
 from ovsr_gpu.export.outputs import OUTPUTS
-from ovsr_gpu.export.record import LabelledPicture, Writer
-from ovsr_gpu.export.run_lengths import Masks
-from ovsr_gpu.runs.store import LabelledBatch, Store, StoreWriter, table_of
-from ovsr_gpu.sources.picture import Picture
-from ovsr_gpu.stages.vocabulary import Vocabulary
-from ovsr_gpu.structures import Regions
+from ovsr_gpu.results import Regions
+from ovsr_gpu.run_lengths import Masks
+from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.store.record import LabelledPicture, Writer
+from ovsr_gpu.store.store import LabelledBatch, Store, StoreWriter, table_of
+from ovsr_gpu.vocabulary import Vocabulary
 from patchwork import patchwork
 
 PICTURES, HEIGHT, WIDTH, TILES = 64, 480, 640, 10

@@ -13,8 +13,8 @@ import torch
 
 from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import FeatureConfig, RecognitionConfig
-from ovsr_gpu.models.device import choose_device
-from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.runtime.device import choose_device
+from ovsr_gpu.vocabulary import Vocabulary
 from pipeline.results import stage_row
 from pipeline.stages import Calls, our_calls, reference_calls
 from pipeline.twins import torch_twins

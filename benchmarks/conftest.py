@@ -21,7 +21,8 @@ import pipeline.results
 from clustering.bounds import Rates, measured_rates
 from clustering.results import Results, describe, describe_machine
 from ovsr_gpu.config import ModelConfig
-from ovsr_gpu.models.device import choose_device, clip_dtype
+from ovsr_gpu.models.network_batch import clip_dtype
+from ovsr_gpu.runtime.device import choose_device
 from patchwork import patchwork
 from pipeline.ratios import Ratios, ratio_lines
 

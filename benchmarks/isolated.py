@@ -26,7 +26,7 @@ from threading import Lock
 from typing import BinaryIO, NamedTuple
 
 from clustering.results import PACKAGES, Results, Row, describe_machine
-from ovsr_gpu.models.device import choose_device
+from ovsr_gpu.runtime.device import choose_device
 
 HERE = Path(__file__).resolve().parent
 HIDDEN = {"test", "outcome", "seconds", "error"}
@@ -159,7 +159,7 @@ def main() -> int:
     arguments, options = parse_arguments()
     try:
         device = choose_device(arguments.device)
-    except RuntimeError as error:
+    except ValueError as error:
         print(error)
         return 2
     writer = RowWriter(Results(arguments.results, describe_machine(device, PACKAGES)))

@@ -29,7 +29,7 @@ from ovsr_gpu.kernels.linkage import (
     pixel_graph_linkage,
 )
 from ovsr_gpu.kernels.spectral import leading_directions, leading_svd
-from ovsr_gpu.models.device import choose_device
+from ovsr_gpu.runtime.device import choose_device
 
 DTYPES = {"cuda": (torch.float32, torch.float64), "cpu": (torch.float32,)}  # the interpreter is slow
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     )
     from ovsr_gpu.errors import DataSetError, ModelError, OvsrError, PictureError, VocabularyError
     from ovsr_gpu.pipeline import Segmenter
-    from ovsr_gpu.stages.vocabulary import Vocabulary
-    from ovsr_gpu.structures import LabelledRegions, Prediction, Regions, Segmentation
+    from ovsr_gpu.results import LabelledRegions, Prediction, Regions, Segmentation
+    from ovsr_gpu.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
@@ -37,11 +37,11 @@ _HOME = {
     "RegionConfig": "config",
     "RecognitionConfig": "config",
     "ModelConfig": "config",
-    "Vocabulary": "stages.vocabulary",
-    "Segmentation": "structures",
-    "Prediction": "structures",
-    "Regions": "structures",
-    "LabelledRegions": "structures",
+    "Vocabulary": "vocabulary",
+    "Segmentation": "results",
+    "Prediction": "results",
+    "Regions": "results",
+    "LabelledRegions": "results",
     "OvsrError": "errors",
     "PictureError": "errors",
     "VocabularyError": "errors",

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from ovsr_gpu.runs.summary import RunSummary
+    from ovsr_gpu.runs.run_stats import RunSummary
 
 MOST_SHARES, MOST_MISSING = 20, 10
 
@@ -43,7 +43,7 @@ def progress_bar(screen: Console, total: int | None, unit: str) -> Iterator[Call
 
 def print_summary(summary: RunSummary, out: Path) -> None:
     """Print what a labelling run into the folder `out` came to."""
-    from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE  # brings torch along
+    from ovsr_gpu.stages.text_embeddings import SOMETHING_ELSE  # brings torch along
 
     page = console()
     page.print(

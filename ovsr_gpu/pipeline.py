@@ -13,28 +13,30 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ovsr_gpu.capture import CapturedSegmenter
 from ovsr_gpu.config import Config
-from ovsr_gpu.confusable import ConfusablePair, confusable_pairs
-from ovsr_gpu.images import ImageBatch, Picture
+from ovsr_gpu.cuda_graph import CapturedSegmenter
+from ovsr_gpu.image_batch import ImageBatch, Picture
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.checkpoints import update_digest
 from ovsr_gpu.models.clip import ClipModel, lasting_name, load_clip
-from ovsr_gpu.models.dense import dense_tower
-from ovsr_gpu.models.device import NetworkBatch, choose_device, clip_dtype
+from ovsr_gpu.models.dense_tower import dense_tower
+from ovsr_gpu.models.network_batch import NetworkBatch, clip_dtype
+from ovsr_gpu.results import ClassTexts, Cut, Named, NestedRegions, Prediction, Regions, Segmentation
+from ovsr_gpu.runtime.async_copy import LateTensors
+from ovsr_gpu.runtime.device import choose_device
+from ovsr_gpu.runtime.interleave import Task, in_turns
+from ovsr_gpu.runtime.timing import record_stages
+from ovsr_gpu.stages.ancestors import localise_nested, mean_over_nests, with_unions
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
+from ovsr_gpu.stages.confusable import ConfusablePair, confusable_pairs
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
-from ovsr_gpu.stages.nesting import localise_nested, mean_over_nests, with_unions
+from ovsr_gpu.stages.merge_regions import unite
 from ovsr_gpu.stages.recognition import class_map, name_regions
 from ovsr_gpu.stages.regions import localise
-from ovsr_gpu.stages.uniting import unite
-from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
-from ovsr_gpu.structures import ClassTexts, Cut, Named, NestedRegions, Prediction, Regions, Segmentation
-from ovsr_gpu.timing import record_stages
-from ovsr_gpu.transfers import LateTensors
-from ovsr_gpu.turns import Task, in_turns
+from ovsr_gpu.stages.text_embeddings import embed_vocabulary
+from ovsr_gpu.vocabulary import Vocabulary
 
 Images = Tensor | Sequence[Picture] | ImageBatch
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
@@ -85,7 +87,7 @@ class Segmenter:
         backbone_weights: a torchvision tag of EfficientNet-B0 or a checkpoint file, of which only `features.*` is read.
         clip: an open_clip model name or `local-dir:PATH`. clip_weights: a pretrained tag of that model or a file.
         Both backbone_weights and clip may be "embedded": the small networks that come with this package, which know a
-        synthetic world (`ovsr_gpu.embedded`) and are not for photographs.
+        synthetic world (`ovsr_gpu.synthetic`) and are not for photographs.
         device: "auto" takes CUDA where there is one, else the CPU; "mps" has not been tried yet.
 
         Raises ModelError where weights cannot be found, read or fitted, saying what to do.

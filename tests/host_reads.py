@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import ovsr_gpu.kernels
-import ovsr_gpu.transfers
+import ovsr_gpu.runtime.async_copy
 
 aten = torch.ops.aten
 READS = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.bincount, aten.is_nonzero}
@@ -32,7 +32,7 @@ class NoHostReads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if self._reads(func, args) and not (files := _files()) & {KERNELS}:
-            if ovsr_gpu.transfers.__file__ not in files:
+            if ovsr_gpu.runtime.async_copy.__file__ not in files:
                 raise AssertionError(f"{func} would make the host wait for the device")
             self.late += 1
         return func(*args, **(kwargs or {}))

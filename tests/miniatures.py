@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovsr_gpu.embedded.scenes import CLASSES, make_scene
+from ovsr_gpu.synthetic.scenes import CLASSES, make_scene
 
 VOC_PALETTE = [channel for index in range(256) for channel in (index * 64 % 256, index * 8 % 256, index * 32 % 256)]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.runs.store import Failure, LabelledBatch, Store, StoreWriter, table_of
+from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.store import Failure, LabelledBatch, Store, StoreWriter, table_of
 
 
 def batch_of(*items: LabelledPicture | Failure) -> LabelledBatch:

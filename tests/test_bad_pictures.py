@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_labelling import VOCABULARY, FakeSegmenter, assert_complete, label, lines
+from test_session import VOCABULARY, FakeSegmenter, assert_complete, label, lines
 
-from ovsr_gpu.labelling import RunSummary
+from ovsr_gpu.runs.session import RunSummary
 from ovsr_gpu.sources.files import find_pictures
 
 ODD_NAMES = [

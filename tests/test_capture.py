@@ -8,8 +8,8 @@ import torch
 
 from host_reads import NoHostReads
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, PictureError, RecognitionConfig, RegionConfig
-from ovsr_gpu.capture import all_regions, both_stages
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.cuda_graph import all_regions, both_stages
+from ovsr_gpu.image_batch import ImageBatch
 
 CLASSES = "dog, hound; grass; sky"
 CPU = torch.device("cpu")

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_labelling import assert_complete, lines
+from test_session import assert_complete, lines
 
 from ovsr_gpu.cli import main
-from ovsr_gpu.export.atomic import UNFINISHED
+from ovsr_gpu.runtime.atomic import UNFINISHED
 
 SCRIPT = Path(sys.executable).with_name("ovsr.exe" if os.name == "nt" else "ovsr")
 COMMAND = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "ovsr_gpu.cli"]

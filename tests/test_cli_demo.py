@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_labelling import assert_complete
+from test_session import assert_complete
 
 import ovsr_gpu
 from ovsr_gpu.cli import main
-from ovsr_gpu.embedded.scenes import CLASSES, make_scene
 from ovsr_gpu.evaluation import PixelConfusion
+from ovsr_gpu.synthetic.scenes import CLASSES, make_scene
 
 NAMES = ["scene-000", "scene-001", "scene-002"]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from devices import DEVICE
-from ovsr_gpu.confusable import LEAST_APART, ConfusablePair, confusable_pairs, describe_confusable
-from ovsr_gpu.structures import ClassTexts
+from ovsr_gpu.results import ClassTexts
+from ovsr_gpu.stages.confusable import LEAST_APART, ConfusablePair, confusable_pairs, describe_confusable
 
 
 def texts(rows: list[list[float]], index: list[int], classes: int) -> ClassTexts:

@@ -5,12 +5,12 @@ import torch
 from torch.nn.functional import interpolate
 
 from ovsr_gpu import Config, FeatureConfig
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import crop_resize
 from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import cut
-from ovsr_gpu.transfers import LateTensors, to_device
+from ovsr_gpu.runtime.async_copy import LateTensors, to_device
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_labelling import assert_complete, lines, results
+from test_session import assert_complete, lines, results
 
 from ovsr_gpu.sources.files import find_pictures
 
@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import test_labelling
-from ovsr_gpu.runs import store
+from ovsr_gpu.store import store
 from ovsr_gpu.sources.files import find_pictures
 import time
 store.PART_PICTURES = int(sys.argv[3])

@@ -23,8 +23,9 @@ from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import ClusteringConfig, FeatureConfig, LatentConfig, RecognitionConfig, RegionConfig
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import load_clip
-from ovsr_gpu.stages.vocabulary import Vocabulary, embed_vocabulary
-from ovsr_gpu.structures import Prediction
+from ovsr_gpu.results import Prediction
+from ovsr_gpu.stages.text_embeddings import embed_vocabulary
+from ovsr_gpu.vocabulary import Vocabulary
 from patchwork import patchwork
 from reference import ReferencePipeline, ReferenceResult
 

@@ -15,16 +15,16 @@ import pytest
 import torch
 from PIL import Image
 from pyarrow import parquet
-from test_gallery import files_of, read_data
+from test_gallery_page import files_of, read_data
 
 from oracles import encoded
 from ovsr_gpu.cli import main
-from ovsr_gpu.embedded.scenes import make_scene
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.clip import load_clip
-from ovsr_gpu.runs.manifest import FILE
-from ovsr_gpu.runs.store import ANNOTATION, FOLDER, SCHEMA, Store
-from ovsr_gpu.search import best_regions, embed_text, load_run_clip
+from ovsr_gpu.store.manifest import FILE
+from ovsr_gpu.store.store import ANNOTATION, FOLDER, SCHEMA, Store
+from ovsr_gpu.synthetic.scenes import make_scene
+from ovsr_gpu.viewer.region_search import best_regions, embed_text, load_run_clip
 
 CPU = torch.device("cpu")
 MASK = np.arange(24).reshape(4, 6) % 3 == 0

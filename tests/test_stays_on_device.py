@@ -13,7 +13,7 @@ import torch
 from host_reads import NoHostReads
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, RecognitionConfig, RegionConfig, Vocabulary
 from ovsr_gpu.config import COUNT_PARAMETERS
-from ovsr_gpu.transfers import LateInteger
+from ovsr_gpu.runtime.async_copy import LateInteger
 
 X = torch.tensor([0.0, 2.0, 1.0])
 READING = {

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ovsr_gpu.timing import record_stages, stage
+from ovsr_gpu.runtime.timing import record_stages, stage
 
 
 @stage("nap")

@@ -15,9 +15,9 @@ from torch import Tensor
 from clustering.results import Row
 from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import ClusteringConfig, RecognitionConfig, RegionConfig
-from ovsr_gpu.stages.vocabulary import Vocabulary
-from ovsr_gpu.structures import Prediction
-from ovsr_gpu.transfers import LateTensors
+from ovsr_gpu.results import Prediction
+from ovsr_gpu.runtime.async_copy import LateTensors
+from ovsr_gpu.vocabulary import Vocabulary
 from patchwork import tiles
 from pipeline.cases import Case
 from pipeline.memory import peak_bytes

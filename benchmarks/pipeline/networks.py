@@ -11,8 +11,8 @@ from torch import Tensor
 from ovsr_gpu import Segmenter
 from ovsr_gpu.config import ModelConfig
 from ovsr_gpu.models.clip import ClipModel
-from ovsr_gpu.models.dense import dense_tower
-from ovsr_gpu.models.device import NetworkBatch, clip_dtype, float32_convolutions
+from ovsr_gpu.models.dense_tower import dense_tower
+from ovsr_gpu.models.network_batch import NetworkBatch, clip_dtype, float32_convolutions
 
 
 def random_clip(name: str, device: torch.device) -> ClipModel:

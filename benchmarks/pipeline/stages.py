@@ -14,18 +14,18 @@ import reference.features
 import reference.recognition
 import reference.regions
 from ovsr_gpu import Segmenter
-from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.models.device import NetworkBatch
+from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.models.network_batch import NetworkBatch
+from ovsr_gpu.results import LabelledRegions, LateRegions
+from ovsr_gpu.runtime.async_copy import LateTensors
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.dense import pooled_embeddings
+from ovsr_gpu.stages.dense_embeddings import pooled_embeddings
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
 from ovsr_gpu.stages.recognition import class_map, name_regions
 from ovsr_gpu.stages.regions import localise
-from ovsr_gpu.stages.vocabulary import Vocabulary
-from ovsr_gpu.structures import LabelledRegions, LateRegions
-from ovsr_gpu.transfers import LateTensors
+from ovsr_gpu.vocabulary import Vocabulary
 from pipeline.networks import networks_alone
 from reference import ReferencePipeline
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from ovsr_gpu.config import FeatureConfig, LatentConfig
-from ovsr_gpu.models.device import float32_convolutions
+from ovsr_gpu.models.network_batch import float32_convolutions
 from reference.arrays import Array
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)

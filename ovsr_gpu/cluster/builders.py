@@ -16,7 +16,7 @@ from ovsr_gpu.cluster.graph import Metric, all_distances, connected_edges, edge_
 from ovsr_gpu.cluster.single import kruskal_tails, prim_tails, tails_first
 from ovsr_gpu.kernels.linkage import distance_linkage, edge_linkage, full_graph_linkage, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import MergeTree
-from ovsr_gpu.models.device import choose_device
+from ovsr_gpu.runtime.device import choose_device
 
 
 def ward_tree(

@@ -22,11 +22,11 @@ def ablate(
 ) -> None:
     """Score a data set under many settings of the method, a table row each."""
     with plain_errors():
-        from ovsr_gpu.environment import describe_device
         from ovsr_gpu.evaluation.ablation import Plan, table
         from ovsr_gpu.evaluation.ablation import ablate as run
-        from ovsr_gpu.models.device import choose_device
         from ovsr_gpu.pipeline import Segmenter
+        from ovsr_gpu.runtime.device import choose_device
+        from ovsr_gpu.runtime.environment import describe_device
 
         check_batch_size(batch_size)
         plan = Plan.read(config)

@@ -26,14 +26,14 @@ def demo(
     and offline trials, not for photographs.
     """
     with plain_errors():
-        from ovsr_gpu.embedded.demo import label_scenes, make_pictures, prepare_output
-        from ovsr_gpu.embedded.networks import EMBEDDED, NOTICE
-        from ovsr_gpu.embedded.scenes import TEST_SEEDS
-        from ovsr_gpu.embedded.summary import write_summary
-        from ovsr_gpu.environment import describe_device
-        from ovsr_gpu.export.atomic import write_json
-        from ovsr_gpu.models.device import choose_device
         from ovsr_gpu.pipeline import Segmenter
+        from ovsr_gpu.runtime.atomic import write_json
+        from ovsr_gpu.runtime.device import choose_device
+        from ovsr_gpu.runtime.environment import describe_device
+        from ovsr_gpu.synthetic.demo_scenes import label_scenes, make_pictures, prepare_output
+        from ovsr_gpu.synthetic.networks import EMBEDDED, NOTICE
+        from ovsr_gpu.synthetic.scenes import TEST_SEEDS
+        from ovsr_gpu.synthetic.summary_image import write_summary
 
         if not 1 <= scenes <= len(TEST_SEEDS):
             raise ValueError(f"--scenes must lie in 1..{len(TEST_SEEDS)}; got {scenes}")

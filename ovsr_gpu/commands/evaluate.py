@@ -52,16 +52,16 @@ def evaluate(
 ) -> None:
     """Label a data set and score the labels: IoU, Hungarian mIoU, segments, boundaries, calibration, open set."""
     with plain_errors():
-        from ovsr_gpu.confusable import describe_confusable
-        from ovsr_gpu.data_sets import open_data_set
-        from ovsr_gpu.environment import describe_device
-        from ovsr_gpu.evaluation.page import write_page
+        from ovsr_gpu.datasets import open_data_set
         from ovsr_gpu.evaluation.protocols import under_protocol
         from ovsr_gpu.evaluation.report import headline, write_report
-        from ovsr_gpu.evaluation.run import evaluate as run
-        from ovsr_gpu.evaluation.run import without
-        from ovsr_gpu.models.device import choose_device
+        from ovsr_gpu.evaluation.report_page import write_page
+        from ovsr_gpu.evaluation.runner import evaluate as run
+        from ovsr_gpu.evaluation.runner import without
         from ovsr_gpu.pipeline import Segmenter
+        from ovsr_gpu.runtime.device import choose_device
+        from ovsr_gpu.runtime.environment import describe_device
+        from ovsr_gpu.stages.confusable import describe_confusable
 
         check_batch_size(batch_size)
         models = chosen_models(model, backbone_weights, clip, clip_weights)

@@ -17,10 +17,10 @@ def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run,
     It opens from disk, without a server and without anything from elsewhere.
     """
     with plain_errors():
-        from ovsr_gpu.gallery.page import write_gallery
-        from ovsr_gpu.runs.look import failures_of, pictures_of
-        from ovsr_gpu.runs.manifest import class_names
-        from ovsr_gpu.runs.store import Store
+        from ovsr_gpu.store.manifest import class_names
+        from ovsr_gpu.store.store import Store
+        from ovsr_gpu.viewer.gallery import write_gallery
+        from ovsr_gpu.viewer.run_images import failures_of, pictures_of
 
         classes, store = class_names(run), Store(run)
         total = len(store.names())

@@ -9,7 +9,7 @@ from ovsr_gpu.console import console, print_section
 def info() -> None:
     """Show versions, devices, backends and cached weights."""
     with plain_errors():
-        from ovsr_gpu.environment import backends, cached_weights, devices, versions
+        from ovsr_gpu.runtime.environment import backends, cached_weights, devices, versions
 
         page = console()
         print_section(page, "Versions", list(versions().items()))

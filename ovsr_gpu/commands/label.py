@@ -32,11 +32,11 @@ from ovsr_gpu.errors import ModelError
 
 # What takes long to import is imported by the command, so that --help answers at once.
 if TYPE_CHECKING:
-    from ovsr_gpu.engines.job import Job
-    from ovsr_gpu.labeller import Say
-    from ovsr_gpu.labelling import Engine
-    from ovsr_gpu.sources.picture import Picture
-    from ovsr_gpu.stages.vocabulary import Vocabulary
+    from ovsr_gpu.runs.engines.job import Job
+    from ovsr_gpu.runs.session import Engine
+    from ovsr_gpu.runs.worker import Say
+    from ovsr_gpu.sources.image_source import Picture
+    from ovsr_gpu.vocabulary import Vocabulary
 
 COUNTED = 50_000
 
@@ -105,11 +105,11 @@ def label(
     with plain_errors():
         from PIL import Image
 
-        from ovsr_gpu.embedded.networks import EMBEDDED, NOTICE
-        from ovsr_gpu.engines.job import Job
         from ovsr_gpu.export.outputs import Outputs
-        from ovsr_gpu.labelling import label_pictures, prepare_output
+        from ovsr_gpu.runs.engines.job import Job
+        from ovsr_gpu.runs.session import label_pictures, prepare_output
         from ovsr_gpu.sources.files import iter_pictures
+        from ovsr_gpu.synthetic.networks import EMBEDDED, NOTICE
 
         # All arguments are looked at before the models are loaded.
         check_batch_size(batch_size)
@@ -163,8 +163,7 @@ def label(
 
 
 def _vocabulary(classes: str | None, classes_file: Path | None, name: str | None) -> Vocabulary:
-    from ovsr_gpu.ontology import read_ontology, ready_vocabulary
-    from ovsr_gpu.stages.vocabulary import Vocabulary
+    from ovsr_gpu.vocabulary import Vocabulary, read_ontology, ready_vocabulary
 
     if sum(given is not None for given in (classes, classes_file, name)) != 1:
         raise ValueError("give the class names by one of --classes, --classes-file and --vocabulary")
@@ -177,9 +176,9 @@ def _engine(
     engine: str, devices: str, job: Job, say: Say, stop: Callable[[], bool]
 ) -> Callable[[], AbstractContextManager[Engine]]:
     """What starts the engine, which takes its time."""
-    from ovsr_gpu.engines.processes import Processes
-    from ovsr_gpu.engines.ray_data import RayData, choose_workers
-    from ovsr_gpu.models.device import choose_devices
+    from ovsr_gpu.runs.engines.processes import Processes
+    from ovsr_gpu.runs.engines.ray_data import RayData, choose_workers
+    from ovsr_gpu.runtime.device import choose_devices
 
     if engine == "ray":
         workers, on_gpus = choose_workers(devices)

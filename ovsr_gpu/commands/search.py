@@ -31,13 +31,13 @@ def search(
     The page opens from disk and takes the place of an earlier search's.
     """
     with plain_errors():
-        from ovsr_gpu.gallery.page import write_gallery
-        from ovsr_gpu.models.device import choose_device
-        from ovsr_gpu.runs.look import pictures_of_hits
-        from ovsr_gpu.runs.manifest import class_names
-        from ovsr_gpu.runs.store import Store
-        from ovsr_gpu.search import best_regions, embed_text, load_run_clip
-        from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+        from ovsr_gpu.runtime.device import choose_device
+        from ovsr_gpu.store.manifest import class_names
+        from ovsr_gpu.store.store import Store
+        from ovsr_gpu.viewer.gallery import write_gallery
+        from ovsr_gpu.viewer.region_search import best_regions, embed_text, load_run_clip
+        from ovsr_gpu.viewer.run_images import pictures_of_hits
+        from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
         classes = class_names(run)
         embedding = embed_text(load_run_clip(run, clip, clip_weights, choose_device(device)), text)

@@ -24,7 +24,7 @@ from ovsr_gpu.evaluation.hungarian import (
 )
 from ovsr_gpu.evaluation.open_set import OpenSet, OpenSetScores
 from ovsr_gpu.evaluation.pixels import PixelConfusion, PixelScores
-from ovsr_gpu.evaluation.regions import RegionMatches, RegionScores
+from ovsr_gpu.evaluation.segment_scores import RegionMatches, RegionScores
 
 __all__ = [
     "BoundaryScore",

@@ -15,12 +15,12 @@ from typing import Any
 import yaml
 
 from ovsr_gpu.config import Config, ModelConfig
-from ovsr_gpu.data_sets import open_data_set
+from ovsr_gpu.datasets import open_data_set
 from ovsr_gpu.evaluation.report import CONVENTIONS, percent
-from ovsr_gpu.evaluation.run import evaluate
-from ovsr_gpu.export.atomic import replacing, write_json
+from ovsr_gpu.evaluation.runner import evaluate
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.runs.manifest import describe_segmenter
+from ovsr_gpu.runtime.atomic import replacing, write_json
+from ovsr_gpu.store.manifest import describe_segmenter
 
 FILE, TABLE = "ablation.json", "ablation.md"
 

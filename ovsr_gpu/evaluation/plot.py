@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from math import ceil
 
+from ovsr_gpu.drawing.overlay import shorten
 from ovsr_gpu.evaluation.report import percent
-from ovsr_gpu.export.overlay import shorten
 
 ROW, TOP = 20, 30
 NAME, BAR, COLUMN = 150, 180, 400

@@ -13,9 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from ovsr_gpu.config import Config
-from ovsr_gpu.data_sets import DataSet
-from ovsr_gpu.ontology import ready_vocabulary
-from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.datasets import DataSet
+from ovsr_gpu.vocabulary import Vocabulary, ready_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)

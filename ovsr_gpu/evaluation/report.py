@@ -7,13 +7,13 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
-from ovsr_gpu.data_sets import DataSet
-from ovsr_gpu.evaluation.pictures import PictureScores
+from ovsr_gpu.datasets import DataSet
+from ovsr_gpu.evaluation.image_scores import PictureScores
 from ovsr_gpu.evaluation.protocols import describe_protocol
-from ovsr_gpu.evaluation.run import Evaluation
-from ovsr_gpu.export.atomic import replacing, write_csv, write_json
+from ovsr_gpu.evaluation.runner import Evaluation
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.runs.manifest import describe_segmenter
+from ovsr_gpu.runtime.atomic import replacing, write_csv, write_json
+from ovsr_gpu.store.manifest import describe_segmenter
 
 CONVENTIONS = (
     "Void pixels count nowhere. Means over classes are over those with a true pixel. 'Something else' on a pixel of a "

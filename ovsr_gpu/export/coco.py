@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ovsr_gpu import __version__
-from ovsr_gpu.export.atomic import json_line, replacing
-from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.runtime.atomic import json_line, replacing
+from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 
 def write_coco(pictures: Pictures, classes: Sequence[str], out: Path) -> None:

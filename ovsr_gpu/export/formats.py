@@ -12,8 +12,8 @@ from ovsr_gpu.export.panoptic import write_panoptic
 from ovsr_gpu.export.voc import write_voc
 from ovsr_gpu.export.webdataset import write_webdataset
 from ovsr_gpu.export.yolo import write_yolo
-from ovsr_gpu.runs.manifest import class_names
-from ovsr_gpu.runs.store import Pictures, Row, Store
+from ovsr_gpu.store.manifest import class_names
+from ovsr_gpu.store.store import Pictures, Row, Store
 
 Format = Callable[[Pictures, Sequence[str], Path], None]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ovsr_gpu.export.atomic import json_line, replacing
-from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.runtime.atomic import json_line, replacing
+from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 
 class LineFile:

@@ -12,12 +12,12 @@ import numpy as np
 from pycocotools import mask
 
 from ovsr_gpu import __version__
-from ovsr_gpu.export.atomic import json_line, replacing
-from ovsr_gpu.export.palette import class_colors
-from ovsr_gpu.export.record import Array
-from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.drawing.palette import class_colors
+from ovsr_gpu.runtime.atomic import json_line, replacing
 from ovsr_gpu.sources.locations import is_url
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.store.record import Array
+from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 LARGEST = 100 * 2**20
 """Bytes of a file of tasks, but for its last picture: Label Studio takes 250 MiB in one upload."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.polygons import polygons
-from ovsr_gpu.runs.store import ANNOTATION, Pictures
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
+from ovsr_gpu.runtime.atomic import write_json
+from ovsr_gpu.store.store import ANNOTATION, Pictures
+from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 VERSION = "5.0.0"
 """Of labelme's format; later ones read it as well."""

@@ -6,17 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovsr_gpu.drawing.overlay import OverlayWriter
+from ovsr_gpu.drawing.palette import PaletteWriter
 from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.formats import Format
+from ovsr_gpu.export.images_csv import FILE, write_pictures
 from ovsr_gpu.export.jsonl import write_jsonl
-from ovsr_gpu.export.overlay import OverlayWriter
-from ovsr_gpu.export.palette import PaletteWriter
 from ovsr_gpu.export.panoptic import PanopticWriter, write_panoptic_json
-from ovsr_gpu.export.pictures import FILE, write_pictures
-from ovsr_gpu.export.record import Writer
 from ovsr_gpu.export.webdataset import write_webdataset
-from ovsr_gpu.runs.store import Store
-from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.store.record import Writer
+from ovsr_gpu.store.store import Store
+from ovsr_gpu.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from ovsr_gpu import __version__
-from ovsr_gpu.export.atomic import replacing
 from ovsr_gpu.export.coco import write_data_set
-from ovsr_gpu.export.masks import paint_regions
-from ovsr_gpu.export.record import Array, LabelledPicture
-from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE, Vocabulary
+from ovsr_gpu.runtime.atomic import replacing
+from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.record import Array, LabelledPicture
+from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
 
 class PanopticWriter:

@@ -10,8 +10,8 @@ from contourpy import FillType, contour_generator
 from scipy.spatial import KDTree
 
 from ovsr_gpu.export.coco import Row
-from ovsr_gpu.export.masks import paint_regions
-from ovsr_gpu.export.record import Array
+from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.record import Array
 
 LEVEL = 0.6
 """Where outlines run between the centres of pixels inside, at 1, and outside, at 0: 0.4 pixels from those inside.

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovsr_gpu.export.atomic import replacing
-from ovsr_gpu.export.masks import paint_regions
-from ovsr_gpu.export.record import Array
-from ovsr_gpu.runs.store import ANNOTATION, Pictures
+from ovsr_gpu.runtime.atomic import replacing
+from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.record import Array
+from ovsr_gpu.store.store import ANNOTATION, Pictures
 
 BACKGROUND = "background"
 MOST = 254

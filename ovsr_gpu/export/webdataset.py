@@ -11,14 +11,14 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from ovsr_gpu.export.atomic import replacing
+from ovsr_gpu.drawing.palette import class_colors, label_image
 from ovsr_gpu.export.coco import describe_region
-from ovsr_gpu.export.masks import paint_regions
-from ovsr_gpu.export.palette import class_colors, label_image
-from ovsr_gpu.runs.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.runtime.atomic import replacing
+from ovsr_gpu.runtime.threads import map_ahead
 from ovsr_gpu.sources.stored import stored_picture
-from ovsr_gpu.stages.vocabulary import SOMETHING_ELSE
-from ovsr_gpu.threads import map_ahead
+from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 SHARD_PICTURES = 1000
 

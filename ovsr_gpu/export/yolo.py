@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from ovsr_gpu.export.atomic import replacing
 from ovsr_gpu.export.polygons import polygons
-from ovsr_gpu.runs.store import ANNOTATION, Pictures
+from ovsr_gpu.runtime.atomic import replacing
+from ovsr_gpu.store.store import ANNOTATION, Pictures
 
 NOTE = """\
 # images/ holds links to the pictures. One that is behind a URL or in an archive, or that this system cannot link, goes

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ovsr_gpu.embedded.networks import BACKBONE_FILE, EMBEDDED, narrow_efficientnet
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.checkpoints import explained, read_state_dict
 from ovsr_gpu.models.downloads import fetch
+from ovsr_gpu.synthetic.networks import BACKBONE_FILE, EMBEDDED, narrow_efficientnet
 
 _LOCAL = "a local file goes in with backbone_weights=PATH or --backbone-weights PATH"
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import interpolate, normalize
 
-from ovsr_gpu.embedded.networks import CLIP_FOLDER, EMBEDDED
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.kernels.crop_resize import Normalisation
 from ovsr_gpu.models.checkpoints import explained, update_digest
 from ovsr_gpu.models.downloads import fetch
+from ovsr_gpu.synthetic.networks import CLIP_FOLDER, EMBEDDED
 
 TEXT_BATCH = 256
 

@@ -14,10 +14,10 @@ from itertools import chain
 from pathlib import Path
 
 from ovsr_gpu.errors import OvsrError
+from ovsr_gpu.sources.image_source import SUFFIXES, Picture, UnreadablePicture, is_picture_name
 from ovsr_gpu.sources.lists import READERS, listed_pictures, read_lines
 from ovsr_gpu.sources.locations import Location, is_url, join, kind_of, list_folder, name_at
-from ovsr_gpu.sources.names import Register
-from ovsr_gpu.sources.picture import SUFFIXES, Picture, UnreadablePicture, is_picture_name
+from ovsr_gpu.sources.name_registry import Register
 from ovsr_gpu.sources.shards import COMPRESSED, tar_pictures
 from ovsr_gpu.sources.videos import is_video_name, video_frames
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from ovsr_gpu.errors import OvsrError
+from ovsr_gpu.sources.image_source import Picture, UnreadablePicture, is_picture_name
 from ovsr_gpu.sources.locations import Location, filesystem, is_url, join, open_binary, parent, path_for_name
-from ovsr_gpu.sources.picture import Picture, UnreadablePicture, is_picture_name
 
 COLUMNS = ("path", "file", "filename", "image", "url")
 """Names of the column that holds the pictures, the first of these that there is; a file's only column may have any."""

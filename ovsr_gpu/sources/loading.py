@@ -12,11 +12,11 @@ from typing import BinaryIO
 
 from torch import Tensor
 
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.runtime.interleave import Task, in_turns
+from ovsr_gpu.runtime.threads import WORKERS
 from ovsr_gpu.sources.decode import decode_picture
-from ovsr_gpu.sources.picture import Picture
-from ovsr_gpu.threads import WORKERS
-from ovsr_gpu.turns import Task, in_turns
+from ovsr_gpu.sources.image_source import Picture
 
 PIXEL_BUDGET = 64_000_000
 """Pixels of a padded batch, and decoded pixels that may wait for the model."""

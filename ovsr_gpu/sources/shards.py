@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from ovsr_gpu.errors import PictureError
 from ovsr_gpu.sources.decode import LARGEST, PictureBytes, open_bytes
+from ovsr_gpu.sources.image_source import Picture, UnreadablePicture, is_picture_name
 from ovsr_gpu.sources.locations import Location, absolute, open_binary, read_bytes
-from ovsr_gpu.sources.picture import Picture, UnreadablePicture, is_picture_name
 
 COMPRESSED = (".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Ends of names: only by decompressing all before it would one come to a picture."""

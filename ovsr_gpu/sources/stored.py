@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ovsr_gpu.sources.image_source import Picture
 from ovsr_gpu.sources.locations import Location, is_url
-from ovsr_gpu.sources.picture import Picture
 from ovsr_gpu.sources.shards import TarMember
 from ovsr_gpu.sources.videos import Frame, Place
 

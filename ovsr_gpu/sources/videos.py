@@ -19,8 +19,8 @@ import numpy as np
 
 from ovsr_gpu.errors import OvsrError, PictureError
 from ovsr_gpu.sources.decode import PictureBytes, open_bytes
+from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
 from ovsr_gpu.sources.locations import Location, absolute, is_url, open_binary
-from ovsr_gpu.sources.picture import Picture, UnreadablePicture
 
 if TYPE_CHECKING:
     from av import VideoFrame

@@ -10,8 +10,8 @@ from torch import Tensor
 from ovsr_gpu.config import ClusteringConfig
 from ovsr_gpu.kernels.linkage import full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import MergeTree, cut
-from ovsr_gpu.structures import Latents
-from ovsr_gpu.timing import stage
+from ovsr_gpu.results import Latents
+from ovsr_gpu.runtime.timing import stage
 
 ZERO_SPECTRUM = 1e-4
 """Root mean square a pixel, beside features of about one, below which the first singular value is rounding error."""

@@ -7,11 +7,11 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from ovsr_gpu.config import BoxMode, RegionConfig
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.crop_resize import RegionMask, crop_masks, crop_resize, normalise
 from ovsr_gpu.models.clip import ClipModel
-from ovsr_gpu.structures import Regions
-from ovsr_gpu.timing import stage
+from ovsr_gpu.results import Regions
+from ovsr_gpu.runtime.timing import stage
 
 BLUR_SIGMA = 1 / 16
 """Standard deviation of the background blur, as a share of the crop's side."""

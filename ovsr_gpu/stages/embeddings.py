@@ -9,13 +9,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ovsr_gpu.config import RegionConfig
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.models.clip import ClipModel
-from ovsr_gpu.models.device import NetworkBatch
+from ovsr_gpu.models.network_batch import NetworkBatch
+from ovsr_gpu.results import Regions
+from ovsr_gpu.runtime.timing import stage
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.dense import pooled_embeddings
-from ovsr_gpu.structures import Regions
-from ovsr_gpu.timing import stage
+from ovsr_gpu.stages.dense_embeddings import pooled_embeddings
 
 
 def embed_regions(

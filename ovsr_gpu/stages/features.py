@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ovsr_gpu.config import FeatureConfig
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.crop_resize import Normalisation, crop_resize
-from ovsr_gpu.models.device import NetworkBatch, float32_convolutions
-from ovsr_gpu.timing import stage
+from ovsr_gpu.models.network_batch import NetworkBatch, float32_convolutions
+from ovsr_gpu.runtime.timing import stage
 
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

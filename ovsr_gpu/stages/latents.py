@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ovsr_gpu.config import LatentConfig
 from ovsr_gpu.kernels.spectral import leading_svd
-from ovsr_gpu.structures import Latents
-from ovsr_gpu.timing import stage
+from ovsr_gpu.results import Latents
+from ovsr_gpu.runtime.timing import stage
 
 ZERO_VALUE = 1e-6
 """Share of the largest singular value below which another is rounding error of float32 features."""

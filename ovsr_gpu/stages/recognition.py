@@ -8,8 +8,8 @@ from torch.nn.functional import normalize
 
 from ovsr_gpu.config import RecognitionConfig
 from ovsr_gpu.kernels.spectral import leading_directions
-from ovsr_gpu.structures import ClassTexts, LabelledRegions, Regions
-from ovsr_gpu.timing import stage
+from ovsr_gpu.results import ClassTexts, LabelledRegions, Regions
+from ovsr_gpu.runtime.timing import stage
 
 
 @stage("recognition")

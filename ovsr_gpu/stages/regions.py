@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ovsr_gpu.config import RegionConfig
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import Normalisation
+from ovsr_gpu.results import Regions, RegionTable, wanted_first
+from ovsr_gpu.runtime.timing import stage
 from ovsr_gpu.stages.features import network_input
 from ovsr_gpu.stages.upsampling import bilinear, joint_bilateral, majority
-from ovsr_gpu.structures import Regions, RegionTable, wanted_first
-from ovsr_gpu.timing import stage
 
 FINENESS = 4
 """How many times finer than the grid the regions' outlines are."""

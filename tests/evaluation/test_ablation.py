@@ -13,11 +13,11 @@ import yaml
 from miniatures import write_scenes
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, RecognitionConfig, Segmenter
 from ovsr_gpu.cli import main
-from ovsr_gpu.data_sets import open_data_set
-from ovsr_gpu.embedded.networks import EMBEDDED
+from ovsr_gpu.datasets import open_data_set
 from ovsr_gpu.evaluation import ablation
 from ovsr_gpu.evaluation.ablation import with_fields
-from ovsr_gpu.evaluation.run import evaluate
+from ovsr_gpu.evaluation.runner import evaluate
+from ovsr_gpu.synthetic.networks import EMBEDDED
 
 PLAN: dict[str, Any] = {
     "data_set": "folder",

@@ -16,9 +16,9 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from ovsr_gpu import Segmenter
 from ovsr_gpu.cli import main
-from ovsr_gpu.embedded.networks import EMBEDDED
-from ovsr_gpu.embedded.scenes import CLASSES, make_scene
-from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.synthetic.networks import EMBEDDED
+from ovsr_gpu.synthetic.scenes import CLASSES, make_scene
+from ovsr_gpu.vocabulary import Vocabulary
 
 SEEDS = range(10, 14)
 WITHHELD = ("grass", "star", "sky")

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 
 from ovsr_gpu import Config
-from ovsr_gpu.data_sets import DataSet, open_data_set
-from ovsr_gpu.evaluation.page import write_page
-from ovsr_gpu.evaluation.pictures import PictureScores, best_and_worst
+from ovsr_gpu.datasets import DataSet, open_data_set
+from ovsr_gpu.drawing.palette import SOMETHING_ELSE_COLOR, class_colors
+from ovsr_gpu.evaluation.image_scores import PictureScores, best_and_worst
 from ovsr_gpu.evaluation.plot import class_plot
-from ovsr_gpu.evaluation.run import evaluate
-from ovsr_gpu.export.palette import SOMETHING_ELSE_COLOR, class_colors
-from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.stages.vocabulary import Vocabulary
-from ovsr_gpu.structures import LabelledRegions, Prediction
+from ovsr_gpu.evaluation.report_page import write_page
+from ovsr_gpu.evaluation.runner import evaluate
+from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.results import LabelledRegions, Prediction
+from ovsr_gpu.vocabulary import Vocabulary
 
 NAMES = ("<script>alert(1)</script>", "cat & dog", "sky", "star")
 VOID = 255

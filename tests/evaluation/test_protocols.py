@@ -12,9 +12,9 @@ import pytest
 from miniatures import write_miniature
 from ovsr_gpu import Config
 from ovsr_gpu.cli import main
-from ovsr_gpu.data_sets import DATA_SETS, DataSet
+from ovsr_gpu.datasets import DATA_SETS, DataSet
 from ovsr_gpu.evaluation.protocols import SCLIP, under_protocol
-from ovsr_gpu.ontology import ready_vocabulary
+from ovsr_gpu.vocabulary import ready_vocabulary
 
 # logit_scale, prob_thd and area_thd of configs/cfg_*.py, with the defaults of clip_segmentor.py (wangf3014/SCLIP); the
 # number of words in configs/cls_*.txt, but for "bed" in the background of COCO-Object, and one of them.

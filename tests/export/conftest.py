@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from oracles import encoded
-from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.store.record import LabelledPicture
 
 
 def make_record(name: str, height: int, width: int, classes: int, seed: int = 0) -> LabelledPicture:

@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 
 from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.jsonl import LineFile, write_jsonl
-from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.sources.locations import absolute
+from ovsr_gpu.store.record import LabelledPicture
 from stores import store_of
 
 Record = Callable[..., LabelledPicture]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ovsr_gpu.export.atomic import replacing, write_json
+from ovsr_gpu.runtime.atomic import replacing, write_json
 
 
 def test_a_file_replaces_the_old_one_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -20,14 +20,14 @@ from pycocotools.coco import COCO
 from scipy import ndimage
 
 from oracles import encoded
-from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.formats import FORMATS, export_run
-from ovsr_gpu.export.masks import paint_regions
 from ovsr_gpu.export.polygons import polygons
-from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.export.voc import voc_colors
-from ovsr_gpu.runs.store import Failure
+from ovsr_gpu.runtime.atomic import write_json
 from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.store import Failure
 from stores import store_of
 
 Record = Callable[..., LabelledPicture]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from ovsr_gpu.export import label_studio
-from ovsr_gpu.export.atomic import write_json
 from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.export.label_studio import brush_rle
-from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.runtime.atomic import write_json
 from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.store.record import LabelledPicture
 from stores import store_of
 
 CLASSES = ("dog", 'grass & <"lawn">', "it's 犬, #1")

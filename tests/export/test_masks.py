@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask
 
 from oracles import encoded
-from ovsr_gpu.export.masks import paint_regions, run_lengths
+from ovsr_gpu.store.masks import paint_regions, run_lengths
 
 
 def rows(region_map: np.ndarray) -> list[dict[str, object]]:

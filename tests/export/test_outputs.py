@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.export import webdataset
 from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.export.outputs import OUTPUTS, Outputs
-from ovsr_gpu.export.palette import class_colors
-from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.runs.store import Failure
-from ovsr_gpu.sources.picture import Picture
-from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.store import Failure
+from ovsr_gpu.vocabulary import Vocabulary
 from stores import store_of
 
 Record = Callable[..., LabelledPicture]

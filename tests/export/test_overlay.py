@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovsr_gpu.export import fonts
-from ovsr_gpu.export.overlay import OverlayWriter, draw_overlay
-from ovsr_gpu.export.palette import class_colors
-from ovsr_gpu.export.record import LabelledPicture
+from ovsr_gpu.drawing import fonts
+from ovsr_gpu.drawing.overlay import OverlayWriter, draw_overlay
+from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.sources.files import Picture
-from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.vocabulary import Vocabulary
 
 Record = Callable[..., LabelledPicture]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovsr_gpu.export.palette import DISTINCT_COLORS, PaletteWriter, class_colors
-from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.stages.vocabulary import Vocabulary
+from ovsr_gpu.drawing.palette import DISTINCT_COLORS, PaletteWriter, class_colors
+from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.vocabulary import Vocabulary
 
 Record = Callable[..., LabelledPicture]
 

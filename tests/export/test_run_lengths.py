@@ -9,8 +9,8 @@ import torch
 from devices import DEVICE, GPU
 from host_reads import NoHostReads
 from oracles import encoded
-from ovsr_gpu.export.run_lengths import Masks
-from ovsr_gpu.structures import Regions
+from ovsr_gpu.results import Regions
+from ovsr_gpu.run_lengths import Masks
 
 
 def regions_of(maps: list[np.ndarray]) -> Regions:

@@ -10,10 +10,10 @@ import pytest
 from pyarrow import parquet
 from pycocotools import mask
 
-from ovsr_gpu.export.record import LabelledPicture
-from ovsr_gpu.runs import store as module
-from ovsr_gpu.runs.store import SCHEMA, Failure, Store, StoreWriter, text
 from ovsr_gpu.sources.locations import absolute
+from ovsr_gpu.store import store as module
+from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.store import SCHEMA, Failure, Store, StoreWriter, text
 from stores import batch_of, store_of
 
 Record = Callable[..., LabelledPicture]

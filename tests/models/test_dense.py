@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import normalize
 
 from ovsr_gpu.errors import ModelError
-from ovsr_gpu.models.dense import dense_tower
+from ovsr_gpu.models.dense_tower import dense_tower
 
 TEXT = {"context_length": 12, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1}
 VIT = {"image_size": 48, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16}

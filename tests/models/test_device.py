@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from ovsr_gpu import ModelConfig
-from ovsr_gpu.models.device import NetworkBatch, choose_device, clip_dtype, float32_convolutions
+from ovsr_gpu.models.network_batch import NetworkBatch, clip_dtype, float32_convolutions
+from ovsr_gpu.runtime.device import choose_device
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

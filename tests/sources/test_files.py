@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from ovsr_gpu.errors import OvsrError, PictureError
-from ovsr_gpu.sources import names as names_module
+from ovsr_gpu.sources import name_registry as names_module
 from ovsr_gpu.sources.files import find_pictures, iter_pictures
-from ovsr_gpu.sources.names import LONGEST_NAME
-from ovsr_gpu.sources.picture import UnreadablePicture
+from ovsr_gpu.sources.image_source import UnreadablePicture
+from ovsr_gpu.sources.name_registry import LONGEST_NAME
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ovsr_gpu.errors import OvsrError, PictureError
 from ovsr_gpu.sources.files import find_pictures, iter_pictures
+from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
 from ovsr_gpu.sources.loading import load_batches
-from ovsr_gpu.sources.picture import Picture, UnreadablePicture
 
 
 @pytest.fixture

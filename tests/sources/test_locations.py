@@ -20,9 +20,9 @@ from ovsr_gpu.errors import OvsrError, PictureError
 from ovsr_gpu.sources import decode
 from ovsr_gpu.sources.decode import decode_picture
 from ovsr_gpu.sources.files import find_pictures, iter_pictures
+from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
 from ovsr_gpu.sources.loading import load_batches
 from ovsr_gpu.sources.locations import join, path_for_name
-from ovsr_gpu.sources.picture import Picture, UnreadablePicture
 
 fsspec = pytest.importorskip("fsspec")
 

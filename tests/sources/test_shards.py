@@ -17,8 +17,8 @@ from torch import Tensor
 from ovsr_gpu.errors import PictureError
 from ovsr_gpu.sources.decode import decode_picture
 from ovsr_gpu.sources.files import find_pictures, iter_pictures
+from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
 from ovsr_gpu.sources.loading import load_batches
-from ovsr_gpu.sources.picture import Picture, UnreadablePicture
 
 GREY = 20_000
 """Bytes of one picture, about; more than a tar's padding."""

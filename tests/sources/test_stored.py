@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_shards import make_tar, picture_bytes, read
 
-from ovsr_gpu.export.record import LabelledPicture
 from ovsr_gpu.sources.files import find_pictures
-from ovsr_gpu.sources.picture import Picture
+from ovsr_gpu.sources.image_source import Picture
 from ovsr_gpu.sources.stored import stored_picture
+from ovsr_gpu.store.record import LabelledPicture
 from stores import store_of
 
 

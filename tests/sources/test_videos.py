@@ -25,8 +25,8 @@ from ovsr_gpu.cli import app
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.sources import videos
 from ovsr_gpu.sources.files import find_pictures, iter_pictures
+from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
 from ovsr_gpu.sources.loading import load_batches
-from ovsr_gpu.sources.picture import Picture, UnreadablePicture
 from ovsr_gpu.sources.stored import stored_picture
 from ovsr_gpu.sources.videos import Frame
 

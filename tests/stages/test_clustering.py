@@ -9,8 +9,8 @@ from oracles import partition
 from ovsr_gpu import ClusteringConfig
 from ovsr_gpu.config import COUNT_PARAMETERS
 from ovsr_gpu.kernels.trees import MergeTree
+from ovsr_gpu.results import Latents
 from ovsr_gpu.stages.clustering import SPECTRUM_RULES, cluster_count, cluster_labels, merge_tree
-from ovsr_gpu.structures import Latents
 
 SPECTRUM = [8.0, 5.0, 4.0, 1.0, 0.5, 0.4, 0.3, 0.2]
 

@@ -11,10 +11,10 @@ from PIL import Image, ImageFilter
 
 from oracles import pillow_resize
 from ovsr_gpu import RegionConfig
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.crop_resize import Normalisation, crop_masks
+from ovsr_gpu.results import Regions
 from ovsr_gpu.stages.crops import BLUR_SIGMA, context_boxes, region_crops, resize_window
-from ovsr_gpu.structures import Regions
 
 CPU = torch.device("cpu")
 SIDE = 48

@@ -15,15 +15,15 @@ from safetensors.torch import save_file
 from torch.nn.functional import cosine_similarity, normalize
 
 from ovsr_gpu import Config, FeatureConfig, ModelError, RegionConfig, Segmenter
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.models.clip import ClipModel, load_clip
-from ovsr_gpu.models.dense import dense_tower
-from ovsr_gpu.models.device import NetworkBatch
+from ovsr_gpu.models.dense_tower import dense_tower
+from ovsr_gpu.models.network_batch import NetworkBatch
+from ovsr_gpu.results import Regions
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.dense import cell_shares, pool_positions
+from ovsr_gpu.stages.dense_embeddings import cell_shares, pool_positions
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import network_input
-from ovsr_gpu.structures import Regions
 
 CPU = torch.device("cpu")
 DENSE = RegionConfig(encoder="dense")

@@ -7,8 +7,8 @@ from torchvision.models import efficientnet_b0
 
 from oracles import pillow_resize
 from ovsr_gpu import FeatureConfig
-from ovsr_gpu.images import ImageBatch
-from ovsr_gpu.models.device import NetworkBatch
+from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.models.network_batch import NetworkBatch
 from ovsr_gpu.stages.features import IMAGENET, network_input, pixel_features
 
 CPU = torch.device("cpu")

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import normalize
 
 from ovsr_gpu import RecognitionConfig
+from ovsr_gpu.results import ClassTexts, Regions
 from ovsr_gpu.stages.recognition import class_map, name_regions
-from ovsr_gpu.structures import ClassTexts, Regions
 
 COUNTS = [3, 1, 5]
 

@@ -4,10 +4,10 @@ import torch
 
 from oracles import label_pieces
 from ovsr_gpu import RegionConfig
-from ovsr_gpu.images import ImageBatch
+from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.results import LateRegions
 from ovsr_gpu.stages.regions import FINENESS, localise
 from ovsr_gpu.stages.upsampling import bilinear
-from ovsr_gpu.structures import LateRegions
 
 CPU = torch.device("cpu")
 KEEP_ALL = RegionConfig(min_area=0, outlines="grid")

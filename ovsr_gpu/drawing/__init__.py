@@ -1,0 +1,1 @@
+"""From maps and names to an image."""

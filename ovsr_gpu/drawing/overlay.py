@@ -1,0 +1,161 @@
+"""Pictures for people: the class colours over the photograph, with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance
+
+from ovsr_gpu.drawing.fonts import Font, choose_font
+from ovsr_gpu.drawing.palette import class_colors
+from ovsr_gpu.runtime.atomic import replacing
+from ovsr_gpu.store.record import Array, LabelledPicture
+from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
+
+LONGEST_SIDE = 1600
+SHORTEST_LONG_SIDE = 256
+LEAST_SIDE = 16
+"""Pixels: larger pictures are reduced and smaller ones enlarged, keeping their proportions down to the least side."""
+
+COLOR_SHARE = 0.55
+MOST_ENTRIES = 24
+PAPER, INK, FAINT_INK = (255, 255, 255), (32, 32, 32), (120, 120, 120)
+
+
+class OverlayWriter:
+    """`overlays/<name>.jpg`, see `draw_overlay`."""
+
+    def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
+        self._folder = out / "overlays"
+        self._names = [*vocabulary.names, SOMETHING_ELSE]
+        self._colors = class_colors(len(vocabulary))
+
+    def write(self, record: LabelledPicture) -> None:
+        image = draw_overlay(record, self._names, self._colors)
+        with replacing(self._folder / f"{record.picture.name}.jpg") as file:
+            image.save(file, format="JPEG", quality=90, subsampling=0)
+
+
+def draw_overlay(record: LabelledPicture, names: Sequence[str], colors: Array) -> Image.Image:
+    """The picture under its class colours, region borders as thin lines, and a legend below it or, if tall, beside it.
+
+    names, colors (`[L+1, 3]` uint8): of the L classes and "something else".
+    """
+    picture = paint(record.pixels, record.class_map, record.region_map, colors)
+    beside = picture.height > 1.2 * picture.width
+    size = int(np.clip(max(picture.size) / 45, 14, 26))
+    entries = _legend_entries(record, names, colors, size)
+    width = max(entry.width for entry in entries) if beside else max(picture.width, 16 * size)
+    legend = _draw_legend(entries, width, size)
+    if beside:
+        canvas = Image.new("RGB", (picture.width + legend.width, max(picture.height, legend.height)), PAPER)
+        canvas.paste(legend, (picture.width, 0))
+    else:
+        canvas = Image.new("RGB", (max(picture.width, legend.width), picture.height + legend.height), PAPER)
+        canvas.paste(legend, (0, picture.height))
+    canvas.paste(picture, (0, 0))
+    return canvas
+
+
+def paint(pixels: Array, class_map: Array, region_map: Array, colors: Array) -> Image.Image:
+    """The picture `[H, W, 3]` uint8, its class colours and its borders, at the size to show.
+
+    class_map, region_map: `[H, W]` integers. colors: `[L+1, 3]` uint8.
+    """
+    height, width = class_map.shape
+    longest = max(height, width)
+    scale = min(LONGEST_SIDE / longest, max(1, SHORTEST_LONG_SIDE // longest))
+    shown_height, shown_width = (max(LEAST_SIDE, round(side * scale)) for side in (height, width))
+    method = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
+    picture = Image.fromarray(pixels).resize((shown_width, shown_height), method, reducing_gap=2)
+    # With half of its own colours taken out, the picture cannot be mistaken for a class.
+    picture = ImageEnhance.Color(picture).enhance(0.5)
+
+    rows = np.arange(shown_height) * height // shown_height
+    columns = np.arange(shown_width) * width // shown_width
+    classes = class_map[rows[:, None], columns]
+    regions = region_map[rows[:, None], columns]
+    painted = Image.blend(picture, Image.fromarray(colors[classes]), COLOR_SHARE)
+    painted.paste(PAPER, mask=Image.fromarray(_borders(regions)))
+    return painted
+
+
+def _borders(regions: Array) -> Array:
+    """Which pixels touch another region on their left or above, twice as wide in large maps: `[h, w]` bool."""
+    border = np.zeros(regions.shape, bool)
+    for step in range(1, 3 if max(regions.shape) > 900 else 2):
+        border[:, step:] |= regions[:, step:] != regions[:, :-step]
+        border[step:] |= regions[step:] != regions[:-step]
+    return border
+
+
+@dataclass(frozen=True)
+class _Entry:
+    color: tuple[int, ...]
+    name: str
+    share: str
+    name_font: Font
+    share_font: Font
+    size: int
+
+    @property
+    def width(self) -> int:
+        gaps = self.size * 3.5  # before the swatch, the swatch, around the name and after the share
+        return round(gaps + self.name_font.getlength(self.name) + self.share_font.getlength(self.share))
+
+    def draw(self, draw: ImageDraw.ImageDraw, x: float, middle: float) -> None:
+        size = self.size
+        x += size * 0.5
+        draw.rounded_rectangle((x, middle - size / 2, x + size, middle + size / 2), size // 5, fill=self.color)
+        x += size * 1.5
+        draw.text((x, middle), self.name, fill=INK, font=self.name_font, anchor="lm")
+        x += self.name_font.getlength(self.name) + size * 0.5
+        draw.text((x, middle), self.share, fill=FAINT_INK, font=self.share_font, anchor="lm")
+
+
+def _legend_entries(record: LabelledPicture, names: Sequence[str], colors: Array, size: int) -> list[_Entry]:
+    """The classes in the picture, the largest first."""
+    areas = np.bincount(record.class_map.ravel(), minlength=len(names))
+    present = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
+    entries = []
+    for index in present[:MOST_ENTRIES]:
+        name, share = shorten(names[index]), _percent(areas[index] / areas.sum())
+        font, name = choose_font(name, size, f"class {index}")
+        entries.append(_Entry(tuple(colors[index].tolist()), name, share, font, choose_font(share, size, "")[0], size))
+    if left := present[MOST_ENTRIES:]:
+        name, share = f"{len(left)} more", _percent(areas[left].sum() / areas.sum())
+        font = choose_font(name, size, "")[0]
+        entries.append(_Entry(PAPER, name, share, font, font, size))
+    return entries
+
+
+def _draw_legend(entries: Sequence[_Entry], width: int, size: int) -> Image.Image:
+    """A strip at least `width` pixels wide in which the entries stand in lines."""
+    lines: list[list[_Entry]] = [[]]
+    for entry in entries:
+        if lines[-1] and sum(each.width for each in lines[-1]) + entry.width > width:
+            lines.append([])
+        lines[-1].append(entry)
+    line_height = round(size * 1.7)
+    width = max(width, *(sum(entry.width for entry in line) for line in lines))
+    legend = Image.new("RGB", (width, len(lines) * line_height + size), PAPER)
+    draw = ImageDraw.Draw(legend)
+    for number, line in enumerate(lines):
+        x = 0
+        for entry in line:
+            entry.draw(draw, x, size / 2 + (number + 0.5) * line_height)
+            x += entry.width
+    return legend
+
+
+def shorten(name: str, longest: int = 40) -> str:
+    """The name on one line, its end left out where it has more than `longest` characters."""
+    name = " ".join(name.split())
+    return name if len(name) <= longest else name[: longest - 3] + "..."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "<1%"

@@ -1,0 +1,1 @@
+"""How the method runs: devices, copies, threads, timing."""

@@ -1,0 +1,54 @@
+"""The images of the gallery: small pictures, larger ones where there is more to see, and class maps to lay over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ovsr_gpu.drawing.palette import DISTINCT_COLORS, class_colors
+from ovsr_gpu.store.record import Array
+
+THUMBNAIL_SIDE, VIEW_SIDE = 320, 1024
+"""Pixels: the longest sides of what stands in the grid and of what a click opens."""
+QUALITY = 85
+UNCOVERED = -1
+"""In a class map: nothing is laid over the picture."""
+
+
+def write_images(folder: Path, number: int, pixels: Array, class_map: Array, classes: int) -> bool:
+    """Write `thumbnails/<number>.jpg`, `masks/<number>.png` and, where the picture is larger, `views/<number>.jpg`.
+
+    pixels: `[H, W, 3]` uint8. class_map: `[H, W]` integers, `classes` for "something else", `UNCOVERED` where the mask
+    is to be transparent. Returns whether there is a view. The mask has the thumbnail's size.
+    """
+    picture = Image.fromarray(pixels)
+    large = max(picture.size) > THUMBNAIL_SIDE
+    if large:
+        picture.thumbnail((VIEW_SIDE, VIEW_SIDE), Image.Resampling.LANCZOS)
+        _save(picture, folder / "views" / f"{number}.jpg", quality=QUALITY)
+        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    _save(picture, folder / "thumbnails" / f"{number}.jpg", quality=QUALITY)
+    mask = draw_mask(class_map, classes).resize(picture.size, Image.Resampling.NEAREST)
+    _save(mask, folder / "masks" / f"{number}.png", optimize=True)
+    return large
+
+
+def draw_mask(class_map: Array, classes: int) -> Image.Image:
+    """The class map in its colours, see `write_images`; as colours repeat, any number of classes fits in a palette."""
+    colors = class_colors(min(classes, DISTINCT_COLORS))
+    indices = np.where(class_map == classes, len(colors) - 1, class_map % DISTINCT_COLORS)
+    mask = Image.fromarray(indices.astype(np.uint8), "P")
+    mask.putpalette(colors.tobytes())
+    covered = class_map != UNCOVERED
+    if not covered.all():
+        mask = mask.convert("RGB")
+        mask.putalpha(Image.fromarray(covered).convert("L"))
+    return mask
+
+
+def _save(image: Image.Image, path: Path, **options: Any) -> None:
+    path.parent.mkdir(exist_ok=True)
+    image.save(path, **options)

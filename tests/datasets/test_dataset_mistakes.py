@@ -1,0 +1,176 @@
+"""Data sets that are incomplete or wrong: one clear error each, with what was expected and what came."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from miniatures import MINIATURES, write_label, write_picture
+from ovsr_gpu.datasets import open_data_set
+from ovsr_gpu.errors import DataSetError, PictureError
+
+
+def test_unknown_name(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no data set 'voc'; there are voc20, voc21, .*, msrc-23, folder"):
+        open_data_set("voc", tmp_path)
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_empty_folder(tmp_path, name):
+    mini = MINIATURES[name]
+    with pytest.raises(DataSetError) as caught:
+        open_data_set(name, tmp_path)
+    message = str(caught.value)
+    pictures = (tmp_path / mini.pictures.format("NAME")).parent
+    if name == "cityscapes-19":
+        pictures = tmp_path / "leftImg8bit/val"
+    assert message.startswith(f"there is no {str(pictures)!r}; expected in {tmp_path} or ")
+    assert f"\n    {mini.pictures.format('NAME')}\n    {mini.labels.format('NAME')}\n" in message
+    assert mini.split is None or f"\n    {mini.split} (one NAME a line)\n" in message
+    assert mini.folder in message
+
+
+@pytest.mark.parametrize(
+    ("name", "moved"),
+    [
+        ("voc21", "SegmentationClass"),
+        ("voc21", "ImageSets/Segmentation/val.txt"),
+        ("context-59", "SegmentationClassContext"),
+        ("ade20k-150", "annotations/validation"),
+        ("coco-stuff-171", "annotations/val2017"),
+        ("cityscapes-19", "gtFine/val"),
+        ("camvid-11", "testannot"),
+    ],
+)
+def test_part_missing(build, tmp_path, name, moved):
+    folder = build(name)
+    (folder / moved).rename(tmp_path / "elsewhere")
+    with pytest.raises(DataSetError, match=f"^there is no {re.escape(repr(str(folder / moved)))}; expected in "):
+        open_data_set(name, folder)
+
+
+def test_two_folders_that_may_be_meant(build, tmp_path):
+    folder = build("coco-object-81")
+    (tmp_path / "coco_object/images/val2017").mkdir(parents=True)
+    with pytest.raises(DataSetError, match=r"^both '.*coco_object' and '.*coco_stuff164k' may be meant; give one"):
+        open_data_set("coco-object-81", tmp_path)
+    assert len(open_data_set("coco-object-81", folder).examples) == 2
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+@pytest.mark.parametrize("kind", ["picture", "label map"])
+def test_without_counterpart(build, tmp_path, name, kind):
+    mini, folder = MINIATURES[name], build(name)
+    path = folder / (mini.pictures if kind == "picture" else mini.labels).format(mini.names[1])
+    path.unlink()
+    message = f"^the example {mini.names[1]!r} has no {kind}: there is no {re.escape(repr(str(path)))}; add it, or "
+    with pytest.raises(DataSetError, match=message):
+        open_data_set(name, folder)
+    (tmp_path / "names.txt").write_text(mini.names[0])
+    assert len(open_data_set(name, folder, tmp_path / "names.txt").examples) == 1
+
+
+def test_label_maps_not_converted(build):
+    folder = build("coco-stuff-171")
+    for path in folder.glob("annotations/val2017/*_labelTrainIds.png"):
+        path.unlink()
+    with pytest.raises(DataSetError, match=r"'000000000139' has no label map(.|\n)*converters/coco_stuff164k.py"):
+        open_data_set("coco-stuff-171", folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty; write one a line"),
+        (b"\xff\n", "cannot be read: .*utf-8"),
+        (b"a\nb\na\n", "the name 'a' stands twice in "),
+        (
+            b"0001TP_008550\nx.png\ny\n",
+            "2 of the 3 names .* the first is 'x.png'; a name there is like '0001TP_008550'",
+        ),
+    ],
+)
+def test_list_of_names(build, tmp_path, content, message):
+    (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(DataSetError, match=message):
+        open_data_set("camvid-11", build("camvid-11"), tmp_path / "names.txt")
+
+
+def test_list_of_names_missing(build, tmp_path):
+    with pytest.raises(DataSetError, match=r"list of names '.*names.txt' cannot be read: .*No such file"):
+        open_data_set("camvid-11", build("camvid-11"), tmp_path / "names.txt")
+
+
+OUT_OF_RANGE = {
+    "voc20": (21, "classes are 1 to 20, void is 0, 255"),
+    "voc21": (21, "classes are 0 to 20, void is 255"),
+    "context-59": (60, "classes are 1 to 59, void is 0, 255"),
+    "context-60": (60, "classes are 0 to 59, void is 255"),
+    "ade20k-150": (151, "classes are 1 to 150, void is 0, 255"),
+    "coco-stuff-171": (171, "classes are 0 to 170, void is 255"),
+    "coco-object-81": (255, "classes are 0 to 80, void is no value"),
+    "cityscapes-19": (33, "classes are 0 to 18, void is 255"),
+    "camvid-11": (12, "classes are 0 to 10, void is 11"),
+}
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_value_out_of_range(build, name):
+    value, rule = OUT_OF_RANGE[name]
+    mini, folder = MINIATURES[name], build(name)
+    values = np.full((3, len(mini.values)), 11, dtype=np.uint8)
+    values[1, 7] = values[2, 0] = value
+    path = folder / mini.labels.format(mini.names[0])
+    write_label(path, values)
+    message = f"the label map {str(path)!r} cannot be used: it holds {value} in row 1, column 7; {rule}; take "
+    with pytest.raises(DataSetError, match=re.escape(message)):
+        open_data_set(name, folder).examples[0].truth()
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_label_map_of_another_size(build, name):
+    mini, folder = MINIATURES[name], build(name)
+    write_picture(folder / mini.pictures.format(mini.names[0]), 4, 9)
+    with pytest.raises(DataSetError, match=rf"is {len(mini.values)} x 3, the picture '.*' 4 x 9; they must be of one"):
+        open_data_set(name, folder).examples[0].truth()
+
+
+def grey_of_four_bits(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"\0" + b"\x11" * -(-width // 2)
+    header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows * height))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("mode", ["RGB", "1", "I;16", "LA", "L;4"])
+def test_label_map_of_another_kind(build, mode):
+    mini, folder = MINIATURES["voc21"], build("voc21")
+    path = folder / mini.labels.format(mini.names[0])
+    if mode == "L;4":
+        path.write_bytes(grey_of_four_bits(22, 3))
+    else:
+        Image.new(mode, (22, 3)).save(path)
+    message = f"the label map {str(path)!r} must be a PNG of 8-bit grey or of a palette, its values the classes; "
+    with pytest.raises(DataSetError, match=re.escape(f"{message}it is of mode {mode}; convert it")):
+        open_data_set("voc21", folder).examples[0].truth()
+
+
+@pytest.mark.parametrize("kind", ["pictures", "labels"])
+def test_broken_file(build, kind):
+    mini, folder = MINIATURES["voc21"], build("voc21")
+    path = folder / getattr(mini, kind).format(mini.names[0])
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(PictureError, match=re.escape(f"cannot read {str(path)!r}: ")):
+        open_data_set("voc21", folder).examples[0].truth()

@@ -1,0 +1,199 @@
+"""Folders of one's own and MSRC v2: what the label values mean, and what is refused; real pictures of both."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from miniatures import write_label, write_picture
+from ovsr_gpu import Vocabulary
+from ovsr_gpu.datasets import open_data_set
+from ovsr_gpu.errors import DataSetError, VocabularyError
+from ovsr_gpu.vocabulary import ready_vocabulary
+
+VALUES = np.array([[0, 1, 2], [2, 255, 0]])
+MSRC = {"classes": ["void", *ready_vocabulary("msrc-23").names], "void": 0}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for picture, label in (("b.JPG", "b.png"), ("a.webp", "a.png"), ("street/c.png", "street/c.png")):
+        write_picture(tmp_path / "images" / picture, 3, 2)
+        write_label(tmp_path / "labels" / label, VALUES)
+    (tmp_path / "images/notes.md").write_text("not a picture")
+    write_picture(tmp_path / "images/.trash/old.png", 3, 2)
+    (tmp_path / "classes.txt").write_text("# ours\ndog\ngrass, lawn\nsky\n")
+    return tmp_path
+
+
+def legend(folder: Path, content: object) -> None:
+    (folder / "classes.txt").unlink(missing_ok=True)
+    (folder / "classes.json").write_text(json.dumps(content))
+
+
+def test_classes_as_text(folder):
+    data_set = open_data_set("folder", folder)
+    assert data_set.vocabulary == Vocabulary.parse("dog; grass, lawn; sky")
+    assert (data_set.background, data_set.full_size) == (None, None)
+    assert [example.picture.name for example in data_set.examples] == ["a", "b", "street/c"]
+    assert [example.truth().tolist() for example in data_set.examples] == [[[0, 1, 2], [2, -1, 0]]] * 3
+
+
+@pytest.mark.parametrize(
+    ("void", "names", "truth"),
+    [
+        (0, ("dog", "sky"), [-1, 0, 1]),
+        (1, ("nothing", "sky"), [0, -1, 1]),
+        (2, ("nothing", "dog"), [0, 1, -1]),
+    ],
+)
+def test_classes_as_legend(folder, void, names, truth):
+    legend(folder, {"classes": ["nothing", "dog", "sky"], "void": void})
+    write_label(folder / "labels/a.png", np.array([[0, 1, 2]] * 2))
+    data_set = open_data_set("folder", folder)
+    assert data_set.vocabulary.names == names
+    assert data_set.examples[0].truth().tolist() == [truth] * 2
+    with pytest.raises(DataSetError, match="it holds 255 in row 1, column 1; classes are "):
+        data_set.examples[1].truth()
+
+
+def test_255_classes(folder):
+    (folder / "classes.txt").write_text("\n".join(f"class {number}" for number in range(255)))
+    write_label(folder / "labels/a.png", np.array([[0, 254, 255]] * 2))
+    assert open_data_set("folder", folder).examples[0].truth().tolist() == [[0, 254, -1]] * 2
+    (folder / "classes.txt").write_text("\n".join(f"class {number}" for number in range(256)))
+    with pytest.raises(DataSetError, match="has 256 classes; 8-bit label maps hold 255, and 255 is void"):
+        open_data_set("folder", folder)
+
+
+def test_msrc(folder):
+    legend(folder, MSRC)
+    write_label(folder / "labels/a.png", np.array([[0, 1, 23]] * 2))
+    data_set = open_data_set("msrc-23", folder)
+    assert data_set.vocabulary == ready_vocabulary("msrc-23")
+    assert data_set.full_size == 591
+    assert data_set.examples[0].truth().tolist() == [[-1, 0, 22]] * 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{**MSRC, "void": 3}, {**MSRC, "classes": MSRC["classes"][:-1]}, {**MSRC, "classes": MSRC["classes"][::-1]}],
+)
+def test_msrc_with_other_classes(folder, content):
+    legend(folder, content)
+    with pytest.raises(DataSetError, match=r"must have the void value 0 and then building, grass, .*; it has void"):
+        open_data_set("msrc-23", folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "TypeError"),
+        ({"classes": ["dog"]}, "KeyError: 'void'"),
+        ({"classes": ["dog", "sky"], "void": 2}, "void is 2, with 2 classes"),
+        ({"classes": ["dog", "sky"], "void": True}, "void is True"),
+        ({"classes": ["dog", 7], "void": 0}, "the classes are not a list of names"),
+        ({"classes": {"dog": 0}, "void": 0}, "the classes are not a list of names"),
+        ({"classes": ["c"] * 257, "void": 0}, "void is 0, with 257 classes"),
+    ],
+)
+def test_legend_refused(folder, content, message):
+    legend(folder, content)
+    with pytest.raises(DataSetError, match=rf'classes.json\' must hold {{"classes": \[name of each .*{message}'):
+        open_data_set("folder", folder)
+
+
+def test_classes_missing_or_twice(folder):
+    (folder / "classes.json").write_text("{}")
+    with pytest.raises(DataSetError, match=r"one of classes.txt and classes.json must be in .*; both are there"):
+        open_data_set("folder", folder)
+    (folder / "classes.json").unlink()
+    with pytest.raises(VocabularyError, match=r"classes.json cannot be read: No such file"):
+        open_data_set("msrc-23", folder)
+    (folder / "classes.txt").unlink()
+    with pytest.raises(DataSetError, match=r"one of classes.txt and classes.json must be in .*; neither is there"):
+        open_data_set("folder", folder)
+
+
+def test_empty_vocabulary(folder):
+    (folder / "classes.txt").write_text("# to do\n")
+    with pytest.raises(VocabularyError, match="names no class"):
+        open_data_set("folder", folder)
+
+
+@pytest.mark.parametrize("name", ["folder", "msrc-23"])
+def test_nothing_there(tmp_path, name):
+    with pytest.raises(DataSetError) as caught:
+        open_data_set(name, tmp_path)
+    assert str(caught.value).startswith(f"there is no {str(tmp_path / 'images')!r}; expected in {tmp_path}:")
+    assert "\n    images/NAME.*\n    labels/NAME.png\n" in str(caught.value)
+
+
+def test_empty_folders(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "classes.txt").write_text("dog")
+    with pytest.raises(DataSetError, match="there are neither pictures nor label maps in "):
+        open_data_set("folder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        ("labels/street/c.png", "the example 'street/c' has no label map: there is no "),
+        ("images/b.JPG", "the example 'b' has no picture: there is no "),
+    ],
+)
+def test_without_counterpart(folder, removed, message):
+    (folder / removed).unlink()
+    with pytest.raises(DataSetError, match=message):
+        open_data_set("folder", folder)
+
+
+def test_two_pictures_of_one_name(folder):
+    write_picture(folder / "images/a.png", 3, 2)
+    with pytest.raises(DataSetError, match=r"'.*a\.\w+' and '.*a\.\w+' have one name; take one of them away"):
+        open_data_set("folder", folder)
+
+
+def counts(examples) -> dict[int, int]:
+    values, pixels = np.unique(np.concatenate([example.truth().ravel() for example in examples]), return_counts=True)
+    return dict(zip(values.tolist(), pixels.tolist(), strict=True))
+
+
+def test_real_msrc(assets):
+    root = assets / "msrc_v2"
+    held_out = open_data_set("msrc-23", root, root / "heldout_100.txt")
+    assert [example.picture.name for example in held_out.examples[:3]] == ["1_2_s", "1_8_s", "1_15_s"]
+    assert len(held_out.examples) == 100
+    data_set = open_data_set("msrc-23", root)
+    assert len(data_set.examples) == 340
+    pixels = counts(data_set.examples)
+    assert set(pixels) == set(range(-1, 23))
+    assert {index: pixels[index] for index in (-1, 0, 4, 22)} == {-1: 4450649, 0: 1860986, 4: 2212, 22: 130856}
+
+
+def test_real_camvid(assets, tmp_path):
+    """The same frames as a folder with a legend and, by links, as SegNet has them."""
+    root = assets / "camvid_test"
+    (tmp_path / "test").symlink_to(root / "images")
+    (tmp_path / "testannot").symlink_to(root / "labels")
+    camvid, plain = open_data_set("camvid-11", tmp_path), open_data_set("folder", root)
+    assert len(camvid.examples) == 59
+    assert camvid.vocabulary == plain.vocabulary
+    pixels = counts(camvid.examples)
+    assert pixels == counts(plain.examples)
+    assert set(pixels) == set(range(-1, 11))
+    assert {index: pixels[index] for index in (-1, 0, 10)} == {-1: 390908, 0: 1731940, 10: 13383}
+
+
+def test_order_of_real_list(assets):
+    root = assets / "camvid_test"
+    names = (root / "holdout_split.txt").read_text().split()
+    examples = open_data_set("folder", root, root / "holdout_split.txt").examples
+    assert [example.picture.name for example in examples] == names
+    assert all(re.fullmatch(r"\w+\.png", Path(example.picture.path).name) for example in examples)

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ovsr_gpu.export.images_csv import write_pictures
+from ovsr_gpu.sources.locations import absolute
+from ovsr_gpu.store.record import LabelledPicture
+from stores import store_of
+
+Record = Callable[..., LabelledPicture]
+
+
+def test_a_line_a_picture_as_its_pixels_say(tmp_path: Path, record: Record) -> None:
+    records = [record('a, "b"', 20, 30, 3, seed=1), record("犬\n", 7, 5, 3, seed=2), record("one", 1, 1, 3)]
+    store = store_of(tmp_path, *records)
+    write_pictures(store.pictures, ("dog", "grass", "sky"), tmp_path)
+    with (tmp_path / "pictures.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line, one in zip(lines, records, strict=True):
+        assert (line["picture"], line["file"]) == (one.picture.name, absolute(one.picture.path))
+        assert int(line["regions"]) == len(one.areas)
+        assert float(line["uncertainty"]) == pytest.approx(1 - one.scores[one.region_map].mean(dtype=float), abs=1e-5)
+        assert float(line["something_else"]) == pytest.approx(np.mean(one.class_index[one.region_map] == 3), abs=1e-5)
+
+
+def test_no_pictures_are_a_head_line(tmp_path: Path) -> None:
+    write_pictures(store_of(tmp_path).pictures, ("dog",), tmp_path)
+    assert (tmp_path / "pictures.csv").read_text() == "picture,file,regions,uncertainty,something_else\n"

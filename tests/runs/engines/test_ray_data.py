@@ -1,0 +1,118 @@
+"""Ray Data on this machine, with two actors: it gives what one process gives, also where actors are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import test_labelling
+import test_processes
+import torch
+from PIL import Image
+from test_processes import job
+from test_session import VOCABULARY, FakeSegmenter, label, results
+
+from ovsr_gpu.config import Config
+from ovsr_gpu.errors import ModelError, OvsrError
+from ovsr_gpu.runs.engines.job import Job
+from ovsr_gpu.runs.engines.ray_data import LIST_FOLDER, RayData, choose_workers
+from ovsr_gpu.runs.session import label_pictures
+from ovsr_gpu.runs.worker import Labeller, Say
+from ovsr_gpu.sources.image_source import Picture
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Ray on this machine, as if that had four CPUs, with processes that find the tests' own modules."""
+    ray = pytest.importorskip("ray")
+    pytest.importorskip("ray.data")
+    places = [*{str(Path(module.__file__).parent) for module in (test_labelling, test_processes)}]
+    paths = os.pathsep.join([*places, os.environ.get("PYTHONPATH", "")])
+    environment = {"env_vars": {"PYTHONPATH": paths}}
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=environment)
+    yield
+    ray.shutdown()
+
+
+def actors() -> list[int]:
+    """The processes of Ray Data's actors."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if command.startswith(b"ray::") and b"_Actor" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def linger(images: list[torch.Tensor]) -> None:
+    time.sleep(0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the actors in /proc")
+def test_actors_killed_in_mid_run(cluster: None, tmp_path: Path) -> None:
+    pictures = []
+    for number in range(200):
+        path = tmp_path / "in" / f"{number:03}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (7, 5), (number, 0, 0)).save(path)
+        pictures.append(Picture(path, path.stem))
+    pictures[5].path.write_text("broken")
+    pictures[6].path.unlink()
+    whole = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole", batch_size=2)
+    killed: list[int] = []
+
+    def kill_once(done: int, total: int | None) -> None:
+        if not killed:
+            killed.extend(actors())
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+
+    out = tmp_path / "out"
+    with closing(RayData(job(linger), 2, on_gpus=False, say=print, stop=lambda: False)) as engine:
+        summary = label_pictures(engine, pictures, out, batch_size=2, progress=kill_once)
+    assert killed and (summary.labelled, summary.failed) == (whole.labelled, whole.failed) == (198, 2)
+    assert not summary.interrupted and not (out / LIST_FOLDER).exists()
+    assert results(out) == results(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_models_that_cannot_be_loaded_are_told_as_they_are(cluster: None) -> None:
+    """Ray wraps the errors of its tasks."""
+    with pytest.raises(ModelError, match=r"^the weights are lost$"):
+        RayData(BrokenJob(Config(), VOCABULARY), 1, on_gpus=False, say=print, stop=lambda: False)
+
+
+@dataclass(frozen=True)
+class BrokenJob(Job):
+    def labeller(self, device: torch.device, say: Say) -> Labeller:
+        raise ModelError("the weights are lost")
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"), [("all", (0, True)), ("auto", (0, True)), ("cpu, cpu", (2, False)), ("cuda", (1, True))]
+)
+def test_workers(devices: str, expected: tuple[int, bool]) -> None:
+    assert choose_workers(devices) == expected
+
+
+@pytest.mark.parametrize("devices", ["cpu,cuda", "cuda:1", "mps", ""])
+def test_devices_that_ray_does_not_give(devices: str) -> None:
+    with pytest.raises(ValueError, match=r"--devices is all, or as many times cpu or cuda"):
+        choose_workers(devices)
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(OvsrError, match=r'pip install "ovsr-gpu\[ray\]"'):
+        RayData(job(), 1, on_gpus=False, say=lambda message: None, stop=lambda: False)

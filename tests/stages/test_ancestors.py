@@ -1,0 +1,215 @@
+"""Nested regions and united ones against plain loops over trees, sets and pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from devices import DEVICE
+from ovsr_gpu import RegionConfig
+from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.kernels.trees import MergeTree, cut, joined_clusters
+from ovsr_gpu.results import LabelledRegions, LateRegions, NestedRegions, Regions
+from ovsr_gpu.stages.ancestors import localise_nested, mean_over_nests, with_unions
+from ovsr_gpu.stages.merge_regions import unite
+from ovsr_gpu.stages.regions import localise
+
+
+def random_children(points: int, random: np.random.Generator) -> np.ndarray:
+    """Children of a random tree, the smaller id first."""
+    alive, children = list(range(points)), []
+    for merge in range(points - 1):
+        pair = sorted(alive.pop(int(random.integers(len(alive)))) for _ in range(2))
+        children.append(pair)
+        alive.append(points + merge)
+    return np.array(children, dtype=np.int64).reshape(-1, 2)
+
+
+def grid_children(height: int, width: int, random: np.random.Generator) -> np.ndarray:
+    """Children of a random tree of grid cells whose clusters are all connected."""
+    node = np.arange(height * width).reshape(height, width)
+    children = []
+    for merge in range(height * width - 1):
+        sides = [
+            *zip(node[1:].flat, node[:-1].flat, strict=True),
+            *zip(node[:, 1:].flat, node[:, :-1].flat, strict=True),
+        ]
+        touching = sorted({(int(min(pair)), int(max(pair))) for pair in sides if pair[0] != pair[1]})
+        pair = touching[int(random.integers(len(touching)))]
+        children.append(pair)
+        node[np.isin(node, pair)] = height * width + merge
+    return np.array(children, dtype=np.int64).reshape(-1, 2)
+
+
+def members_of(children: np.ndarray) -> list[frozenset[int]]:
+    """The points of every node."""
+    members = [frozenset([point]) for point in range(len(children) + 1)]
+    for first, second in children:
+        members.append(members[first] | members[second])
+    return members
+
+
+def tensor(*arrays: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays)).to(DEVICE)
+
+
+@pytest.mark.parametrize(("points", "most"), [(1, 1), (2, 2), (5, 5), (30, 7), (40, 32), (70, 63)])
+def test_joined_clusters_against_sets(points: int, most: int) -> None:
+    random = np.random.default_rng(points)
+    trees = [random_children(points, random) for _ in range(4)]
+    clusters = torch.tensor([1, most, max(1, most // 2), max(1, most - 1)], device=DEVICE)
+    sides, keys = joined_clusters(tensor(*trees), clusters, most)
+    labels = cut(tensor(*trees), clusters)
+    assert sides.shape == (4, most - 1, most)
+    for image, (children, count) in enumerate(zip(trees, clusters.tolist(), strict=True)):
+        members = members_of(children)
+        names = labels[image].tolist()
+        flat = [{point for point in range(points) if names[point] == label} for label in range(most)]
+        order = sorted(range(count), key=keys[image].tolist().__getitem__)
+        for merge in range(points - most, points - 1):
+            side = [0] * most
+            if merge >= points - count:
+                for number, child in enumerate(children[merge], 1):
+                    for label in range(count):
+                        if flat[label] <= members[child]:
+                            side[label] = number
+                places = [order.index(label) for label in range(count) if side[label]]
+                assert max(places) - min(places) == len(places) - 1
+            assert sides[image, merge - (points - most)].tolist() == side
+
+
+def box_of(mask: np.ndarray) -> list[int]:
+    rows, columns = np.nonzero(mask)
+    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+@pytest.mark.parametrize("min_area", [0, 0.1])
+@pytest.mark.parametrize("connected", [True, False])
+def test_unions_against_sets(connected: bool, min_area: float) -> None:
+    random = np.random.default_rng(3)
+    height, width, most = 5, 6, 6
+    trees = [grid_children(height, width, random) if connected else random_children(30, random) for _ in range(3)]
+    count = torch.tensor([6, 1, 4], device=DEVICE)
+    children = tensor(*trees)
+    tree = MergeTree(children, torch.zeros(3, 29, device=DEVICE), torch.zeros_like(children[..., 0]))
+    labels = cut(children, count).view(3, height, width)
+    sizes = [(40, 60), (35, 36), (5, 6)]
+    images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
+    config = RegionConfig(min_area=min_area, outlines="grid")
+    region_map, table, late = localise_nested(labels, tree, count, images, most, config)
+    regions, unions = LateRegions(table).read(), LateRegions(late).read()
+    plain_map, _ = localise(labels, images, config)
+
+    expected = []
+    for image, ((rows, columns), pairs) in enumerate(zip(sizes, trees, strict=True)):
+        own, plain = (maps[image, :rows, :columns].cpu().numpy() for maps in (region_map, plain_map))
+        regions_here = regions.counts(3)[image].item()
+        assert np.unique(own).tolist() == list(range(regions_here))
+        assert len(np.unique(own * 1000 + plain)) == regions_here  # the same ones, in another order
+        centre = own[
+            (2 * np.arange(height)[:, None] + 1) * rows // (2 * height),
+            (2 * np.arange(width) + 1) * columns // (2 * width),
+        ]
+        names = labels[image].cpu().numpy()
+        cluster = [np.bincount(names[centre == region]).argmax() for region in range(regions_here)]
+        k = count[image].item()
+        flat = [set(np.flatnonzero(names.ravel() == label)) for label in range(k)]
+        nodes = [*flat, *members_of(pairs)[60 - k : 59]]
+        united = {frozenset(r for r in range(regions_here) if flat[cluster[r]] <= node) for node in nodes}
+        for one in united:
+            if len(one) > 1:
+                mask = np.isin(own, list(one))
+                expected.append((image, box_of(mask), mask.sum(), [min(one), max(one) + 1]))
+                assert max(one) - min(one) == len(one) - 1
+    found = zip(*(column.tolist() for column in vars(unions).values()), strict=True)
+    assert sorted(found) == sorted(expected) and len(expected) > 2
+
+
+def test_pictures_smaller_than_the_grid_have_fewer_unions() -> None:
+    random = np.random.default_rng(0)
+    children = tensor(grid_children(5, 5, random), grid_children(5, 5, random))
+    count = torch.tensor([8, 8], device=DEVICE)
+    tree = MergeTree(children, torch.zeros(2, 24, device=DEVICE), torch.zeros_like(children[..., 0]))
+    images = ImageBatch.of([np.zeros((1, 1, 3), np.uint8), np.zeros((2, 3, 3), np.uint8)], DEVICE)
+    labels = cut(children, count).view(2, 5, 5)
+    _, table, late = localise_nested(labels, tree, count, images, 8, RegionConfig(min_area=0, outlines="grid"))
+    regions, unions = LateRegions(table).read(), LateRegions(late).read()
+    counts = regions.counts(2).tolist()
+    assert counts[0] == 1 and 1 < counts[1] <= 6
+    assert unions.counts(2).tolist() == [0, counts[1] - 1]
+    assert unions.areas.max() == 6 and unions.span[unions.areas.argmax()].tolist() == [0, counts[1]]
+
+
+def region_table(areas: list[list[int]]) -> Regions:
+    index = [image for image, own in enumerate(areas) for _ in own]
+    flat = torch.tensor([area for own in areas for area in own])
+    return Regions(torch.tensor(index), torch.tensor([[0, 0, 1, 1]] * len(index)), flat).each(
+        lambda column: column.to(DEVICE)
+    )
+
+
+def test_means_over_nests_by_hand() -> None:
+    regions = region_table([[4, 12], [9]])
+    union = NestedRegions(*(torch.tensor(value, device=DEVICE) for value in ([0], [[0, 0, 4, 4]], [16], [[0, 2]])))
+    nests = with_unions(regions, union, 2)
+    assert nests.span.tolist() == [[0, 1], [1, 2], [0, 1], [0, 2]]
+    embeddings = torch.nn.functional.normalize(torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    found = mean_over_nests(regions, nests, embeddings.to(DEVICE), 2).cpu().double()
+    first, second, alone, both = embeddings.double()
+    for row, expected in zip(found, (first / 2 + both / 4, second / 12**0.5 + both / 4, alone), strict=True):
+        torch.testing.assert_close(row, expected / expected.norm(), rtol=1e-6, atol=1e-7)
+
+
+def labelled(areas: list[list[int]], classes: list[int], boxes: list[list[int]]) -> LabelledRegions:
+    plain, generator = region_table(areas), torch.Generator().manual_seed(1)
+    probabilities = torch.rand(len(plain), 4, generator=generator).softmax(1).to(DEVICE)
+    embeddings = torch.nn.functional.normalize(torch.randn(len(plain), 3, generator=generator), dim=1).to(DEVICE)
+    index = torch.tensor(classes, device=DEVICE)
+    score = probabilities.gather(1, index[:, None])[:, 0]
+    box = torch.tensor(boxes, device=DEVICE)
+    return LabelledRegions(plain.image_index, box, plain.areas, index, score, probabilities, embeddings)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_united_regions_against_flooding(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sizes = [(7, 9), (1, 1), (4, 12)]
+    canvas = np.full((3, 7, 12), 99, np.int32)
+    areas, boxes, classes = [], [], []
+    for image, (height, width) in enumerate(sizes):
+        own = np.unique(random.integers(0, 6, (height, width)), return_inverse=True)[1].reshape(height, width)
+        canvas[image, :height, :width] = own
+        areas.append(np.bincount(own.ravel()).tolist())
+        for region in range(own.max() + 1):
+            boxes.append(box_of(own == region))
+            classes.append(int(random.integers(0, 3)))
+    regions = labelled(areas, classes, boxes)
+    images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
+    region_map, united = unite(regions, torch.from_numpy(canvas).to(DEVICE), images)
+
+    start, total = 0, 0
+    for image, (height, width) in enumerate(sizes):
+        own = canvas[image, :height, :width]
+        groups = [{region} for region in range(len(areas[image]))]
+        for y, x in np.ndindex(height, width):
+            for a, b in ((y + 1, x), (y, x + 1)):
+                if a < height and b < width and classes[start + own[y, x]] == classes[start + own[a, b]]:
+                    one, other = (next(group for group in groups if own[at] in group) for at in ((y, x), (a, b)))
+                    if one is not other:
+                        groups.remove(other)
+                        one |= other
+        for number, group in enumerate(sorted(groups, key=min)):
+            row, parts = total + number, [start + region for region in sorted(group)]
+            mask = np.isin(own, list(group))
+            assert np.array_equal(region_map[image, :height, :width].cpu().numpy() == number, mask)
+            assert united.image_index[row] == image and united.areas[row] == mask.sum()
+            assert united.boxes[row].tolist() == box_of(mask)
+            assert united.class_index[row] == classes[parts[0]]
+            weights = regions.areas[parts].double() / int(mask.sum())
+            for name in ("score", "probabilities", "embeddings"):
+                mean = (weights @ getattr(regions, name)[parts].double()).float()
+                mean = mean / mean.norm() if name == "embeddings" else mean
+                torch.testing.assert_close(getattr(united, name)[row], mean, rtol=1e-5, atol=1e-6)
+        start, total = start + len(areas[image]), total + len(groups)
+    assert len(united) == total < len(regions)

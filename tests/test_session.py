@@ -1,0 +1,448 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+from torch import Tensor
+
+from ovsr_gpu.config import Config
+from ovsr_gpu.drawing.overlay import OverlayWriter
+from ovsr_gpu.drawing.palette import PaletteWriter
+from ovsr_gpu.errors import ModelError, OvsrError
+from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.results import LabelledRegions, Prediction
+from ovsr_gpu.runs.run_stats import RunSummary
+from ovsr_gpu.runs.session import label_pictures
+from ovsr_gpu.runs.worker import Labeller
+from ovsr_gpu.runtime.interleave import Task
+from ovsr_gpu.sources import decode
+from ovsr_gpu.sources.decode import _TimedFile
+from ovsr_gpu.sources.files import Picture, find_pictures
+from ovsr_gpu.sources.loading import Decode
+from ovsr_gpu.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.parse("dog; grass, lawn; sky")
+
+
+class FakeSegmenter:
+    """Cuts a picture into its left and right half and names a half by its first pixel's red value modulo L+1."""
+
+    device = torch.device("cpu")
+    config = Config()
+    identity: ClassVar = {"weights": "none", "clip_precision": "float32", "device": "cpu"}
+
+    halved = 0
+
+    def halve_batches(self) -> None:
+        self.halved += 1
+
+    def __init__(self, before: Callable[[list[Tensor]], None] = lambda images: None) -> None:
+        self.before = before
+        self.batches: list[int] = []
+
+    def predict(self, batch: ImageBatch | list[Tensor], vocabulary: Vocabulary) -> Task[Prediction]:
+        batch = ImageBatch.of(batch, self.device)
+        self.batches.append(len(batch))
+        images = [
+            pixels[:, :height, :width] for pixels, (height, width) in zip(batch.pixels, batch.own_sizes, strict=True)
+        ]
+        self.before(images)
+        yield
+        names = len(vocabulary.names) + 1
+        rows, region_maps, class_maps = [], [], []
+        for number, image in enumerate(images):
+            _, height, width = image.shape
+            halves = [(0, (width + 1) // 2), ((width + 1) // 2, width)][: 1 + (width > 1)]
+            region_map = torch.zeros(height, width, dtype=torch.int32)
+            class_map = torch.zeros(height, width, dtype=torch.int32)
+            for region, (x0, x1) in enumerate(halves):
+                kind = int(image[0, 0, x0]) % names
+                region_map[:, x0:x1] = region
+                class_map[:, x0:x1] = kind
+                rows.append((number, (x0, 0, x1, height), height * (x1 - x0), kind))
+            region_maps.append(region_map)
+            class_maps.append(class_map)
+        index, boxes, areas, kinds = (torch.tensor(column) for column in zip(*rows, strict=True))
+        probabilities = torch.eye(names)[kinds]
+        regions = LabelledRegions(index, boxes, areas, kinds, torch.ones(len(kinds)), probabilities, probabilities)
+        count = torch.full((len(images),), 2)
+        return Prediction(region_maps, regions, torch.zeros(len(images), 1), count, class_maps, vocabulary.names)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Picture]:
+    """Ten pictures of different sizes and colours."""
+    for number in range(10):
+        pixels = np.full((5 + number, 9 + 2 * number, 3), 20 * number, np.uint8)
+        pixels[:, 5:] += 7
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
+    return find_pictures([tmp_path / "in"])
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("ascii").splitlines()]
+
+
+def read_coco(out: Path) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(out / "coco.json"))
+
+
+def results(out: Path) -> dict[str, bytes]:
+    """All files of a run that are for others to read, but for the one with the clock's time in it."""
+    files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix not in (".parquet", ".lock")]
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in files
+        if path.name not in (".lock", "run.json", "summary.json") and "store" not in path.parts
+    }
+
+
+def assert_complete(out: Path, names: list[str]) -> None:
+    """Every output is valid and tells the same of exactly these pictures, in this order."""
+    by_line = list(dict.fromkeys(line["picture"] for line in lines(out / "regions.jsonl")))
+    coco = read_coco(out)
+    assert by_line == names == [image["name"] for image in coco.loadImgs(coco.getImgIds())]
+    for image in coco.loadImgs(coco.getImgIds()):
+        with Image.open(out / "labels" / f"{image['name']}.png") as labels:
+            class_map = np.asarray(labels)
+        with Image.open(out / "overlays" / f"{image['name']}.jpg") as overlay:
+            overlay.load()
+        rebuilt = np.full((image["height"], image["width"]), -1)
+        for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
+            rebuilt[coco.annToMask(annotation).astype(bool)] = annotation["category_id"] - 1
+        assert np.array_equal(rebuilt, class_map)
+
+
+def label(
+    segmenter: FakeSegmenter,
+    pictures: Sequence[Picture],
+    vocabulary: Vocabulary,
+    out: Path,
+    decode: Decode = decode.decode_picture,
+    **options: Any,
+) -> RunSummary:
+    return label_pictures(Labeller(segmenter, vocabulary, decode), pictures, out, **options)
+
+
+def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    seen: list[tuple[int, int]] = []
+    out = tmp_path / "out"
+    segmenter = FakeSegmenter()
+    summary = label(
+        segmenter, pictures, VOCABULARY, out, batch_size=4, progress=lambda done, total: seen.append((done, total))
+    )
+    assert segmenter.batches == [4, 4, 2] and seen == [(4, 10), (8, 10), (10, 10)]
+    assert_complete(out, [str(number) for number in range(10)])
+    for picture in pictures:
+        with Image.open(picture.path) as image, Image.open(out / "labels" / f"{picture.name}.png") as labels:
+            red, class_map = np.asarray(image)[..., 0], np.asarray(labels)
+        middle = (red.shape[1] + 1) // 2
+        assert (class_map[:, :middle] == red[0, 0] % 4).all() and (class_map[:, middle:] == red[0, middle] % 4).all()
+    assert (summary.labelled, summary.failed, summary.resumed, summary.regions) == (10, 0, 0, 20)
+    pixels = np.zeros(4)
+    for picture in pictures:
+        with Image.open(out / "labels" / f"{picture.name}.png") as labels:
+            pixels += np.bincount(np.asarray(labels).ravel(), minlength=4)
+    assert list(summary.area_shares) == ["dog", "grass", "sky", "something else"]
+    assert list(summary.area_shares.values()) == pytest.approx(list(pixels / pixels.sum()), abs=1e-6)
+    regions = lines(out / "regions.jsonl")
+    doubt = sum((1 - region["score"]) * region["area"] for region in regions) / sum(
+        region["area"] for region in regions
+    )
+    assert summary.uncertainty == pytest.approx(doubt, abs=1e-5)
+    assert (out / "errors.jsonl").read_text() == ""
+    written = json.loads((out / "summary.json").read_text())
+    assert written["config"] == json.loads(json.dumps(asdict(Config())))
+    assert written["device"] == "cpu" and written["versions"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert written["pictures_per_second"] == summary.pictures_per_second > 0
+    assert written["time_shares"] == summary.time_shares
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [
+            *(".lock", "classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "pictures.csv"),
+            *("regions.jsonl", "run.json", "store", "summary.json"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("slow", ["disk", "decoding", "models", "writing"])
+def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[Picture], monkeypatch) -> None:
+    def slowed(function):
+        def run(*args, **kwargs):
+            time.sleep(0.1)
+            return function(*args, **kwargs)
+
+        return run
+
+    place, name = {
+        "disk": (_TimedFile, "_timed"),
+        "decoding": (decode, "to_rgb"),
+        "models": (FakeSegmenter, "predict"),
+        "writing": (PaletteWriter, "write"),
+    }[slow]
+    original = getattr(place, name)
+    if slow == "disk":
+        monkeypatch.setattr(place, name, lambda file, read, *arguments: original(file, slowed(read), *arguments))
+    else:
+        monkeypatch.setattr(place, name, slowed(original))
+    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=1)
+    assert list(summary.time_shares) == ["disk", "decoding", "models", "writing", "other"]
+    assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.003)
+    assert max(summary.time_shares, key=summary.time_shares.__getitem__) == slow
+
+
+def test_pictures_decoded_elsewhere_are_counted(tmp_path: Path, pictures: list[Picture], monkeypatch) -> None:
+    def decode_some(file: Any) -> Tensor:
+        pixels = decode.decode_picture(file)
+        return pixels.as_subclass(Elsewhere) if pixels[0, 0, 0] >= 100 else pixels
+
+    class Elsewhere(Tensor):
+        is_cpu = False
+        device = torch.device("cpu")
+
+    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", decode=decode_some)
+    assert (summary.labelled, summary.decoded_on_device) == (10, 5)
+
+
+def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list[Picture]) -> None:
+    outputs = []
+    for batch_size in (1, 3, 10):
+        out = tmp_path / str(batch_size)
+        label(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
+        outputs.append(results(out))
+    assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 25
+
+
+def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures: list[Picture]) -> None:
+    def fail(images: list[Tensor]) -> None:
+        if any(int(image[0, 0, 0]) == 60 for image in images):
+            raise RuntimeError("out of memory")
+
+    segmenter = FakeSegmenter(fail)
+    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=4)
+    assert segmenter.batches == [4, 2, 4, 2, 2, 1, 1]
+    assert_complete(tmp_path / "out", [str(number) for number in range(10) if number != 3])
+    [error] = lines(tmp_path / "out" / "errors.jsonl")
+    assert error["path"] == str(pictures[3].path) and error["stage"] == "segment"
+    assert "RuntimeError: out of memory" in error["reason"]
+    assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == str(pictures[3].path)
+
+
+def test_a_run_out_of_memory_goes_on_with_less_at_a_time(tmp_path: Path, pictures: list[Picture]) -> None:
+    def fill(images: list[Tensor]) -> None:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("no memory")
+
+    said: list[str] = []
+    segmenter = FakeSegmenter(fill)
+    label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=5, say=said.append)
+    assert_complete(tmp_path / "out", [str(number) for number in range(10)])
+    assert max(segmenter.batches[3:]) <= 3 and segmenter.halved == len(said) <= 3
+    assert said[0].startswith("Out of memory: going on with 2 pictures at a time")
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+
+
+def test_an_error_of_the_models_ends_the_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    def fail(images: list[Tensor]) -> None:
+        raise ModelError("the weights are gone")
+
+    with pytest.raises(ModelError, match="weights"):
+        label(FakeSegmenter(fail), pictures, VOCABULARY, tmp_path / "out")
+    assert_complete(tmp_path / "out", [])
+
+
+def test_an_interruption_keeps_what_is_finished(tmp_path: Path, pictures: list[Picture]) -> None:
+    out = tmp_path / "out"
+    calls = iter(range(100))
+
+    def interrupt(images: list[Tensor]) -> None:
+        if next(calls) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label(FakeSegmenter(interrupt), pictures, VOCABULARY, out, batch_size=1)
+    assert_complete(out, ["0", "1"])  # four batches were in flight
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["interrupted"] is True and summary["labelled"] == 2
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_written(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = OverlayWriter.write
+
+    def run_out_of_space(self: OverlayWriter, record: Any) -> None:
+        if record.picture.name >= "4":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, record)
+
+    monkeypatch.setattr(OverlayWriter, "write", run_out_of_space)
+    with pytest.raises(OvsrError, match=r"cannot be written.*No space left on device"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2)
+    assert_complete(tmp_path / "out", ["0", "1", "2", "3"])
+
+
+def test_earlier_results_are_not_lost_silently(tmp_path: Path, pictures: list[Picture]) -> None:
+    out = tmp_path / "out"
+    label(FakeSegmenter(), pictures[:3], VOCABULARY, out)
+    before = (out / "coco.json").read_bytes()
+    with pytest.raises(ValueError, match=r"already holds .*coco\.json.*--overwrite"):
+        label(FakeSegmenter(), pictures, VOCABULARY, out)
+    assert (out / "coco.json").read_bytes() == before
+    label(FakeSegmenter(), pictures[2:], VOCABULARY, out, overwrite=True)
+    assert_complete(out, [str(number) for number in range(2, 10)])
+
+
+def test_an_output_that_is_no_folder_or_cannot_be_written(tmp_path: Path, pictures: list[Picture]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="is a file"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file")
+    with pytest.raises(OvsrError, match="cannot be written"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file" / "below")
+
+
+def test_a_folder_with_other_files_is_no_obstacle(tmp_path: Path, pictures: list[Picture]) -> None:
+    (tmp_path / "out" / "labels").mkdir(parents=True)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out")
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def interrupt_at(number: int, error: BaseException) -> Callable[[list[Tensor]], None]:
+    calls = iter(range(100))
+
+    def interrupt(images: list[Tensor]) -> None:
+        if next(calls) == number:
+            raise error
+
+    return interrupt
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: list[Picture], batch_size, number) -> None:
+    pictures[1].path.write_text("no picture")
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole", batch_size=2)
+    out, arguments = tmp_path / "out", (pictures, VOCABULARY, tmp_path / "out")
+    for attempt in (number, 2):
+        with pytest.raises(KeyboardInterrupt):
+            segmenter = FakeSegmenter(interrupt_at(attempt, KeyboardInterrupt()))
+            label(segmenter, *arguments, batch_size=batch_size, resume=True)
+        assert json.loads((out / "summary.json").read_text())["interrupted"] is True
+    segmenter = FakeSegmenter()
+    summary = label(segmenter, *arguments, batch_size=batch_size, resume=True)
+    assert sum(segmenter.batches) == 9 - summary.resumed + (1 if summary.failed and summary.resumed >= 2 else 0)
+    assert (summary.labelled, summary.failed, summary.interrupted) == (9, 1, False)
+    assert results(out) == results(tmp_path / "whole")
+    again = FakeSegmenter()
+    assert label(again, *arguments, batch_size=batch_size, resume=True).resumed == 10 and again.batches == []
+    assert results(out) == results(tmp_path / "whole")
+
+
+def test_new_pictures_are_added_to_a_finished_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    label(FakeSegmenter(), pictures[:4], VOCABULARY, tmp_path / "out")
+    segmenter = FakeSegmenter()
+    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", resume=True)
+    assert (summary.labelled, summary.resumed, sum(segmenter.batches)) == (10, 4, 6)
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
+
+
+def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, pictures: list[Picture]) -> None:
+    label(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
+    other = FakeSegmenter()
+    other.config = Config(preset="paper")
+    with pytest.raises(ValueError, match=r"config\.clustering\.count_rule was 'merge_cost' and is 'effective_rank'"):
+        label(other, pictures, VOCABULARY, tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match="batch_size was 8 and is 4"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
+    with pytest.raises(ValueError, match=r"vocabulary\.synonyms was .*'dog'.* and is .*'cat'"):
+        label(FakeSegmenter(), pictures, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
+    (tmp_path / "out" / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json cannot be read"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+    (tmp_path / "out" / "run.json").unlink()
+    with pytest.raises(ValueError, match="no run to go on with"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+    with pytest.raises(ValueError, match="either resumed or overwritten"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
+
+
+def test_two_runs_cannot_share_a_folder(tmp_path: Path, pictures: list[Picture]) -> None:
+    def second(images: list[Tensor]) -> None:
+        with pytest.raises(OvsrError, match="another run is writing"):
+            label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+        seen.append(len(images))
+
+    seen: list[int] = []
+    label(FakeSegmenter(second), pictures, VOCABULARY, tmp_path / "out", batch_size=5)
+    assert seen == [5, 5]
+    assert_complete(tmp_path / "out", [str(number) for number in range(10)])
+
+
+def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, pictures: list[Picture]) -> None:
+    answers = iter([False, False, True, True, True])
+    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers))
+    assert summary.interrupted and summary.labelled == 6
+    assert_complete(tmp_path / "out", [str(number) for number in range(6)])
+    late = iter([False, False])  # asked for when nothing is left
+    again = label(
+        FakeSegmenter(),
+        pictures,
+        VOCABULARY,
+        tmp_path / "out",
+        batch_size=3,
+        resume=True,
+        stop=lambda: next(late, True),
+    )
+    assert (again.resumed, again.labelled, again.interrupted) == (6, 10, False)
+
+
+def test_too_many_failures_end_a_run(tmp_path: Path, pictures: list[Picture]) -> None:
+    for picture in pictures[2:6]:
+        picture.path.write_text("no picture")
+    with pytest.raises(OvsrError, match=r"pictures failed, more than the 1 allowed.*not an image"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
+    assert_complete(tmp_path / "out", ["0", "1"])
+    segmenter = FakeSegmenter()
+    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
+    assert (summary.labelled, summary.failed) == (6, 4)
+
+
+def test_a_run_that_goes_on_under_other_versions_says_so(tmp_path: Path, pictures: list[Picture]) -> None:
+    label(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "run.json").read_text())
+    manifest["versions"]["torch"] = "0.1"
+    (tmp_path / "out" / "run.json").write_text(json.dumps(manifest))
+    said: list[str] = []
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, say=said.append)
+    assert len(said) == 1 and "torch was 0.1 and is " in said[0]
+    with pytest.raises(ValueError, match=r"outputs was \['labels', .*\] and is \['labels'\]"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, outputs=["labels"])
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(tmp_path: Path, pictures: list[Picture]) -> None:
+    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", outputs=["labels", "coco-panoptic", "coco"])
+    label(FakeSegmenter(), pictures[:1], VOCABULARY, tmp_path / "out", outputs=["labels"], overwrite=True)
+    kept = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    expected = {".lock", "classes.json", "errors.jsonl", "labels/0.png", "run.json", "store/part-000000.parquet"}
+    assert kept == expected | {"summary.json"}
+    (tmp_path / "mine" / "labels").mkdir(parents=True)
+    (tmp_path / "mine" / "labels" / "a.png").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds labels but no run\.json"):
+        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine" / "labels" / "a.png").read_text() == "mine"
