@@ -19,9 +19,9 @@ import pipeline.cases
 import pipeline.measure
 from host_reads import NoHostReads
 from ovsr_gpu import Segmenter
-from ovsr_gpu.datasets import VOID, open_data_set
+from ovsr_gpu.datasets import VOID, open_dataset
 from ovsr_gpu.evaluation import PixelConfusion
-from ovsr_gpu.runtime.async_copy import LateTensors
+from ovsr_gpu.runtime.async_copy import PendingTensors
 from ovsr_gpu.runtime.device import choose_device
 from pipeline.measure import class_names, config_of, made_images, rounds_for, timed
 
@@ -93,7 +93,7 @@ def test_one_image_as_a_cuda_graph(device, backbone, random_clips, add_row):
     graph = segmenter.capture(images.shape, class_names(case))
 
     def call() -> None:
-        LateTensors(*graph(images).class_map).wait()
+        PendingTensors(*graph(images).class_map).wait()
 
     seconds = timed(call, device, rounds=3)
     seconds = timed(call, device, rounds_for(min(seconds)))
@@ -113,8 +113,8 @@ def test_labels_beside_those_of_the_cpu(device, request, add_row):
     if not (folder := os.environ.get("OVSR_TEST_ASSETS")):
         pytest.skip("OVSR_TEST_ASSETS names no folder with real weights and photographs")
     assets = Path(folder)
-    data_set = open_data_set("msrc-23", assets / "msrc_v2", assets / "msrc_v2" / "heldout_100.txt")
-    examples = data_set.examples[: 2 if request.config.getoption("--tiny") else LABELLED_IMAGES]
+    dataset = open_dataset("msrc-23", assets / "msrc_v2", assets / "msrc_v2" / "heldout_100.txt")
+    examples = dataset.examples[: 2 if request.config.getoption("--tiny") else LABELLED_IMAGES]
     there, here = (
         Segmenter.from_pretrained(
             backbone_weights=assets / "effnet" / "efficientnet_b0_finetuned.pth",
@@ -123,12 +123,12 @@ def test_labels_beside_those_of_the_cpu(device, request, add_row):
         )
         for where in (device, "cpu")
     )
-    scores = {segmenter: PixelConfusion(len(data_set.vocabulary)) for segmenter in (there, here)}
+    scores = {segmenter: PixelConfusion(len(dataset.vocabulary)) for segmenter in (there, here)}
     pixels = same_class = 0
     for start in range(0, len(examples), LABELLED_BATCH):
         batch = examples[start : start + LABELLED_BATCH]
-        paths = [example.picture.path for example in batch]
-        found, expected = (segmenter(paths, data_set.vocabulary).class_map for segmenter in (there, here))
+        paths = [example.source.path for example in batch]
+        found, expected = (segmenter(paths, dataset.vocabulary).class_map for segmenter in (there, here))
         for example, one, other in zip(batch, found, expected, strict=True):
             target = torch.from_numpy(example.truth()).long()
             pixels += target.numel()

@@ -1,4 +1,4 @@
-"""Each output of a run alone: how many pictures a second it takes, `pytest benchmarks/bench_outputs.py`."""
+"""Each output of a run alone: how many images a second it takes, `pytest benchmarks/bench_outputs.py`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ovsr_gpu.export.formats import FORMATS
 from ovsr_gpu.export.outputs import OUTPUTS
 from ovsr_gpu.results import Regions
 from ovsr_gpu.run_lengths import Masks
-from ovsr_gpu.sources.image_source import Picture
-from ovsr_gpu.store.record import LabelledPicture, Writer
+from ovsr_gpu.sources.image_source import ImageSource
+from ovsr_gpu.store.record import LabelledImage, Writer
 from ovsr_gpu.store.store import LabelledBatch, Store, StoreWriter, table_of
 from ovsr_gpu.vocabulary import Vocabulary
 from patchwork import patchwork
 
-PICTURES, HEIGHT, WIDTH, TILES = 64, 480, 640, 10
+IMAGES, HEIGHT, WIDTH, TILES = 64, 480, 640, 10
 VOCABULARY = Vocabulary.parse("; ".join(f"class {number}" for number in range(20)))
 EMBEDDING = 512
 SECONDS = 2.0
@@ -37,10 +37,10 @@ AT_END = [name for name, output in OUTPUTS.items() if output.at_end]
 
 @dataclass(frozen=True)
 class Run:
-    """Pictures on the disk, all that is known of them on the host, their maps on the device, and their store."""
+    """Images on the disk, all that is known of them on the host, their maps on the device, and their store."""
 
     folder: Path
-    records: list[LabelledPicture]
+    records: list[LabelledImage]
     region_maps: list[Tensor]
     regions: Regions
     store: Store
@@ -53,19 +53,19 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory, device: torch.device) -> Run:
     folder = tmp_path_factory.mktemp("outputs")
     random = np.random.default_rng(0)
-    # Outlines as crooked as those of real regions.
+    # Boundaries as crooked as those of real regions.
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     wave = (rows + 20 * np.sin(columns / 15)).clip(0, HEIGHT - 1)
     tiles = (wave * 2 // HEIGHT * (TILES // 2) + columns * (TILES // 2) // WIDTH).astype(np.int32)
-    region_maps = [torch.from_numpy(tiles).to(device)] * PICTURES
+    region_maps = [torch.from_numpy(tiles).to(device)] * IMAGES
     areas = np.bincount(tiles.ravel())
-    owner = torch.arange(PICTURES, device=device).repeat_interleave(TILES)
+    owner = torch.arange(IMAGES, device=device).repeat_interleave(TILES)
     boxes = np.array([_box(tiles == tile) for tile in range(TILES)])
-    flat_areas = torch.from_numpy(np.tile(areas, PICTURES)).to(device)
-    regions = Regions(owner, torch.from_numpy(np.tile(boxes, (PICTURES, 1))).to(device), flat_areas)
+    flat_areas = torch.from_numpy(np.tile(areas, IMAGES)).to(device)
+    regions = Regions(owner, torch.from_numpy(np.tile(boxes, (IMAGES, 1))).to(device), flat_areas)
     run_lengths = Masks(region_maps, regions).encode().read()
     records = []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         path = folder / "in" / f"{number}.jpg"
         path.parent.mkdir(exist_ok=True)
         rgb = patchwork(HEIGHT, WIDTH, TILES, random)
@@ -75,13 +75,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, device: torch.device) -> Run:
         embeddings = random.normal(size=(TILES, EMBEDDING)).astype(np.float32)
         own = run_lengths[number * TILES : (number + 1) * TILES]
         records.append(
-            LabelledPicture(
-                *(Picture(path, f"{number}"), rgb, classes[tiles].astype(np.int32), tiles, boxes, areas, classes),
+            LabelledImage(
+                *(ImageSource(path, f"{number}"), rgb, classes[tiles].astype(np.int32), tiles, boxes, areas, classes),
                 *(probabilities.max(1), probabilities, embeddings, own),
             )
         )
     writer = StoreWriter(folder)
-    writer.add(LabelledBatch(table_of(records), [], PICTURES, {}, 0))
+    writer.add(LabelledBatch(table_of(records), [], IMAGES, {}, 0))
     writer.close()
     return Run(folder, records, region_maps, regions, Store(folder))
 
@@ -92,18 +92,18 @@ def _box(inside: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def measure(call: Callable[[], Any], row: dict[str, Any], results: Results) -> None:
-    """The fastest of several calls for all pictures."""
+    """The fastest of several calls for all images."""
     call()
     seconds, start = [], time.perf_counter()
     while not seconds or time.perf_counter() - start < SECONDS:
         before = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - before)
-    results.add(row | {"pictures_per_second": round(PICTURES / min(seconds), 1), "rounds": len(seconds)})
+    results.add(row | {"images_per_second": round(IMAGES / min(seconds), 1), "rounds": len(seconds)})
 
 
 @pytest.mark.parametrize("output", FILES)
-def test_file_a_picture(output: str, run: Run, output_results: Results) -> None:
+def test_file_a_image(output: str, run: Run, output_results: Results) -> None:
     maker = OUTPUTS[output].writer
     assert maker is not None
     writer: Writer = maker(run.folder / "files", VOCABULARY)
@@ -129,7 +129,7 @@ def test_at_the_end(output: str, run: Run, output_results: Results) -> None:
     assert write is not None
     places = iter(range(1000))
     measure(
-        lambda: write(run.store.pictures, VOCABULARY.names, run.folder / "end" / str(next(places))),
+        lambda: write(run.store.images, VOCABULARY.names, run.folder / "end" / str(next(places))),
         {"output": output, "when": "at the end, from the store"},
         output_results,
     )
@@ -139,7 +139,7 @@ def test_at_the_end(output: str, run: Run, output_results: Results) -> None:
 def test_export(format: str, run: Run, output_results: Results) -> None:
     places = iter(range(1000))
     measure(
-        lambda: FORMATS[format](run.store.pictures, VOCABULARY.names, run.folder / "export" / str(next(places))),
+        lambda: FORMATS[format](run.store.images, VOCABULARY.names, run.folder / "export" / str(next(places))),
         {"output": format, "when": "ovsr export"},
         output_results,
     )

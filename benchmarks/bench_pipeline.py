@@ -39,10 +39,10 @@ OURS_ALONE = ("dense embeddings", "networks alone")
 VOCABULARY = Vocabulary.parse("person; dog; cat; car; bicycle; building; road; tree; grass; sky; water; mountain")
 BATCHES = (1, 16)
 GRIDS = {1: 40, 2: 56}
-"""By how much pictures are enlarged, and the grid of their features."""
+"""By how much images are enlarged, and the grid of their features."""
 RANDOM = "random"  # how the name of random weights ends
 SECONDS = 1.0  # to spend on each measurement, and at least so many rounds
-LEAST_ROUNDS = 2
+MIN_ROUNDS = 2
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -71,7 +71,7 @@ def providers(on_cuda: bool) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def workload(request, device, backbone, clip, pictures) -> tuple[dict[str, Calls], dict[str, Any]]:
+def workload(request, device, backbone, clip, images) -> tuple[dict[str, Calls], dict[str, Any]]:
     """The calls of all providers on one batch, checked to agree, and what the batch is."""
     count, enlargement = request.param
     (blocks, backbone_weights), (clip_model, clip_weights) = backbone, clip
@@ -79,11 +79,11 @@ def workload(request, device, backbone, clip, pictures) -> tuple[dict[str, Calls
         features=FeatureConfig(grid_size=GRIDS[enlargement]),
         recognition=RecognitionConfig(templates=("a photo of a {}.",)),  # texts are not timed, so one will do
     )
-    batch = [one.repeat(enlargement, axis=0).repeat(enlargement, axis=1) for one in islice(cycle(pictures), count)]
+    batch = [one.repeat(enlargement, axis=0).repeat(enlargement, axis=1) for one in islice(cycle(images), count)]
     segmenter = Segmenter(blocks, clip_model, config, device)
     pipeline = ReferencePipeline(blocks, clip_model, config, device)
     texts = pipeline.embed_texts(VOCABULARY.synonyms)
-    ours, theirs = segmenter(batch, VOCABULARY), [pipeline(picture, texts) for picture in batch]
+    ours, theirs = segmenter(batch, VOCABULARY), [pipeline(image, texts) for image in batch]
     check_agreement("region", ours.region_map, [result.regions.region_map for result in theirs])
     if not clip_weights.endswith(RANDOM):  # to random weights the best two classes are all but equal
         check_agreement("class", ours.class_map, [result.class_map for result in theirs])
@@ -92,7 +92,7 @@ def workload(request, device, backbone, clip, pictures) -> tuple[dict[str, Calls
         calls = {"ours": own, "twin": own, "reference": reference_calls(pipeline, batch, VOCABULARY)}
     return calls, {
         "batch": len(batch),
-        "pictures": ", ".join(sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in batch})),
+        "images": ", ".join(sorted({f"{image.shape[1]}x{image.shape[0]}" for image in batch})),
         "grid": config.features.grid_size,
         "regions": len(ours.regions),
         "backbone": backbone_weights,
@@ -103,8 +103,8 @@ def workload(request, device, backbone, clip, pictures) -> tuple[dict[str, Calls
 
 def check_agreement(kind: str, ours: list[torch.Tensor], theirs: list[np.ndarray]) -> None:
     equal = sum(int((one.cpu().numpy() == other).sum()) for one, other in zip(ours, theirs, strict=True))
-    share = equal / sum(one.size for one in theirs)
-    assert share >= 0.99, f"ours and the reference give the same {kind} to {share:.1%} of the pixels only"
+    fraction = equal / sum(one.size for one in theirs)
+    assert fraction >= 0.99, f"ours and the reference give the same {kind} to {fraction:.1%} of the pixels only"
 
 
 def test_stage(benchmark, ratios, stage_results, workload, device, stage, provider, record_property):
@@ -117,12 +117,12 @@ def test_stage(benchmark, ratios, stage_results, workload, device, stage, provid
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    workload_name = "batch {batch}, {pictures}, grid {grid}".format(**description)
+    workload_name = "batch {batch}, {images}, grid {grid}".format(**description)
     benchmark.group = f"{stage}, {workload_name}"
     with torch_twins() if provider == "twin" else nullcontext():
         start = time.perf_counter()
         run()  # warm-up, and how long about it takes
-        rounds = int(np.clip(SECONDS / (time.perf_counter() - start), LEAST_ROUNDS, 50))
+        rounds = int(np.clip(SECONDS / (time.perf_counter() - start), MIN_ROUNDS, 50))
         benchmark.pedantic(run, rounds=rounds)
     if benchmark.stats is None:  # under --benchmark-disable
         return

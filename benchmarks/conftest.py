@@ -1,6 +1,6 @@
-"""Options of the benchmarks, what they share, and the tables at the end.
+"""Options of the benchmarks, what they fraction, and the tables at the end.
 
-The clustering benchmark runs without the packages of the networks and pictures, so their fixtures import these.
+The clustering benchmark runs without the packages of the networks and images, so their fixtures import these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ovsr_gpu.models.clip import ClipModel
 
 RANDOM_CLIP = "ViT-B-32"
-PICTURE_SIZE = (480, 640)
+IMAGE_SIZE = (480, 640)
 RATIOS = pytest.StashKey[Ratios]()
 RESULTS = pytest.StashKey[dict[str, tuple[Results, Callable[[Results], str]]]]()
 """The rows of each benchmark that keeps them, and what makes its tables."""
@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--backbone-weights", help="torchvision tag or checkpoint of EfficientNet-B0; else see the README")
     group.addoption("--clip", help="open_clip model or local-dir:DIR; else see the README")
     group.addoption("--clip-weights", help="pretrained tag or checkpoint of that model; random weights if left out")
-    group.addoption("--pictures", type=Path, help="folder of .jpg and .png pictures; else 640x480 ones are made")
+    group.addoption("--images", type=Path, help="folder of .jpg and .png images; else 640x480 ones are made")
     group.addoption("--full", action="store_true", help="larger batches, shapes and combinations; see the README")
     group.addoption("--tiny", action="store_true", help="the smallest cases only: tries the benchmarks themselves")
     group.addoption("--results", type=Path, help="JSON file for the rows of one benchmark")
@@ -129,12 +129,12 @@ def headline_report(results: Results) -> str:
 def output_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
     """Takes the rows of the benchmark of outputs."""
     machine = describe_machine(device, ("torch", "numpy", "pillow", "pyarrow", "pycocotools", "contourpy"))
-    return start_results(request.config, "pictures a second of each output alone", machine, output_report)
+    return start_results(request.config, "images a second of each output alone", machine, output_report)
 
 
 def output_report(results: Results) -> str:
-    lines = [describe(results.machine), "", "| output | when | pictures/s |", "|---|---|---|"]
-    lines += [f"| {row['output']} | {row['when']} | {row['pictures_per_second']:,.0f} |" for row in results.rows]
+    lines = [describe(results.machine), "", "| output | when | images/s |", "|---|---|---|"]
+    lines += [f"| {row['output']} | {row['when']} | {row['images_per_second']:,.0f} |" for row in results.rows]
     return "\n".join(lines)
 
 
@@ -211,14 +211,14 @@ def clip(request: pytest.FixtureRequest, device: torch.device) -> tuple[ClipMode
 
 
 @pytest.fixture(scope="session")
-def pictures(request: pytest.FixtureRequest) -> list[np.ndarray]:
-    """Decoded pictures `[H, W, 3]` uint8: those of the folder, or sixteen that are made."""
+def images(request: pytest.FixtureRequest) -> list[np.ndarray]:
+    """Decoded images `[H, W, 3]` uint8: those of the folder, or sixteen that are made."""
     from PIL import Image
 
-    folder = request.config.getoption("--pictures")
+    folder = request.config.getoption("--images")
     if folder is None:
-        return [patchwork(*PICTURE_SIZE, 4, np.random.default_rng(seed)) for seed in range(16)]
+        return [patchwork(*IMAGE_SIZE, 4, np.random.default_rng(seed)) for seed in range(16)]
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not paths:
-        raise pytest.UsageError(f"--pictures {folder} holds no .jpg or .png file")
+        raise pytest.UsageError(f"--images {folder} holds no .jpg or .png file")
     return [np.array(Image.open(path).convert("RGB")) for path in paths]

@@ -20,7 +20,7 @@ from clustering.results import TITLES, Results, Row, describe, read_results, rep
 
 BASE = Case(operation="", provider="", dtype="")._asdict()
 AXES = {"side": "points P", "rank": "channels R", "batch": "images in the batch B", "data": "data"}
-STYLES = {  # colours that the colour-blind tell apart too (Okabe and Ito, 2008, "Color universal design")
+STYLES = {  # colors that the color-blind tell apart too (Okabe and Ito, 2008, "Color universal design")
     "Triton float32": ("#d55e00", "-"),
     "Triton float64": ("#d55e00", ":"),
     "heap float32": ("#e69f00", "-"),
@@ -38,7 +38,7 @@ STYLES = {  # colours that the colour-blind tell apart too (Okabe and Ito, 2008,
 
 
 def main(description: str, draw: Callable[[Results], Figure], report: Callable[[Results], str]) -> None:
-    """Read the files that the command line names, draw a picture beside each and print its tables."""
+    """Read the files that the command line names, draw an image beside each and print its tables."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="+", help="JSON files")
     for path in parser.parse_args().results:
@@ -79,11 +79,11 @@ def draw_panel(panel: Axes, axis: str, rows: list[Row]) -> None:
     places = list(range(len(values))) if kinds else [value**2 if axis == "side" else value for value in values]
     for label in dict.fromkeys(map(series_label, rows)):
         cost = {row[axis]: row["p50_ms"] / row["batch"] for row in rows if series_label(row) == label}
-        colour, line = STYLES[label]
-        face = colour if line == "-" else "white"
+        color, line = STYLES[label]
+        face = color if line == "-" else "white"
         x = [place for place, value in zip(places, values, strict=True) if value in cost]
         y = [cost[value] for value in values if value in cost]
-        panel.plot(x, y, "o", ls="" if kinds else line, color=colour, mfc=face, ms=4, label=label)
+        panel.plot(x, y, "o", ls="" if kinds else line, color=color, mfc=face, ms=4, label=label)
     panel.set_xscale("linear" if kinds else "log")
     panel.set_yscale("log")
     panel.set_xticks(places, list(map(str, values if kinds else places)), rotation=60 if axis == "side" else 0)

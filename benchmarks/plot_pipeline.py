@@ -20,7 +20,7 @@ from pipeline.cases import ENCODERS, MODELS, Case
 from pipeline.results import AXES, base_of, networks_line, report, rows_along
 from plot_clustering import main, set_style
 
-MODEL_COLOURS = dict(zip(MODELS, ("#0072b2", "#d55e00"), strict=True))  # of those in plot_clustering.py
+MODEL_COLORS = dict(zip(MODELS, ("#0072b2", "#d55e00"), strict=True))  # of those in plot_clustering.py
 MARKERS = dict(zip(ENCODERS, "os", strict=True))
 CALL = {"color": "#222222", "marker": "o"}
 STREAM = {"color": "#009e73", "marker": "o"}
@@ -35,31 +35,31 @@ class Line(NamedTuple):
 
 
 def draw(results: Results) -> Figure:
-    """Time a picture along regions, size and classes, throughput along the batch, and peak memory."""
+    """Time an image along regions, size and classes, throughput along the batch, and peak memory."""
     base = base_of(results)
     along = {axis: rows_along(results, axis) for axis in AXES}
     figure = Figure(figsize=(16, 9.5), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     figure.suptitle(
         f"{describe(results.machine)}\n{networks_line(results.rows)}\n"
-        f"Where not varied: {base.model}, encoder {base.encoder}, {base.regions} regions a picture, pictures of "
+        f"Where not varied: {base.model}, encoder {base.encoder}, {base.regions} regions an image, images of "
         f"{base.size}, {base.classes} classes, batch {base.batch}",
         fontsize=10,
     )
     ((regions, *times), (throughput, *memories)) = figure.subplots(2, 3)
     use_logarithms(regions)
-    draw_panel(regions, "Models and encoders", "regions", "milliseconds a picture, median", series(along["regions"]))
-    for panel, axis, title in zip(times, ("size", "classes"), ("Picture size", "Classes"), strict=True):
+    draw_panel(regions, "Models and encoders", "regions", "milliseconds an image, median", series(along["regions"]))
+    for panel, axis, title in zip(times, ("size", "classes"), ("Image size", "Classes"), strict=True):
         lines = [
             Line("one call", along[axis], milliseconds, CALL),
             Line("both networks alone", along[axis], networks_milliseconds, BOUND),
         ]
-        draw_panel(panel, title, axis, "milliseconds a picture, median", lines)
+        draw_panel(panel, title, axis, "milliseconds an image, median", lines)
     lines = [
-        Line("stream of batches", along["batch"], lambda row: row["stream_pictures_per_second"], STREAM),
-        Line("one call after another", along["batch"], lambda row: row["pictures_per_second"], CALL),
+        Line("stream of batches", along["batch"], lambda row: row["stream_images_per_second"], STREAM),
+        Line("one call after another", along["batch"], lambda row: row["images_per_second"], CALL),
         Line("both networks alone", along["batch"], lambda row: 1e3 / networks_milliseconds(row), BOUND),
     ]
-    draw_panel(throughput, "Throughput", "batch", "pictures a second", lines)
+    draw_panel(throughput, "Throughput", "batch", "images a second", lines)
     for panel, axis in zip(memories, ("batch", "size"), strict=True):
         lines = [Line("one call", along[axis], megabytes, CALL)]
         draw_panel(panel, "Peak memory", axis, "MB that a call takes beyond those before it", lines)
@@ -73,9 +73,9 @@ def series(rows: list[Row]) -> list[Line]:
             f"{model}, {encoder}",
             [row for row in rows if (row["model"], row["encoder"]) == (model, encoder)],
             milliseconds,
-            {"color": colour, "marker": MARKERS[encoder], "mfc": colour if encoder == "crop" else "white"},
+            {"color": color, "marker": MARKERS[encoder], "mfc": color if encoder == "crop" else "white"},
         )
-        for model, colour in MODEL_COLOURS.items()
+        for model, color in MODEL_COLORS.items()
         for encoder in ENCODERS
     ]
 

@@ -1,9 +1,9 @@
-"""What lower precision in the networks does to the labels of pictures.
+"""What lower precision in the networks does to the labels of images.
 
-    python benchmarks/precision.py "PICTURES/*.png" --classes "dog; grass" --backbone-weights FILE --clip local-dir:DIR
+    python benchmarks/precision.py "IMAGES/*.png" --classes "dog; grass" --backbone-weights FILE --clip local-dir:DIR
 
-Each network in turn computes in another precision, the rest stays as it is. Regions: share of pixels in the same region
-as with float32, regions matched one to one so that it is the largest. Classes: share of pixels of the same class. Runs
+Each network in turn computes in another precision, the rest stays as it is. Regions: fraction of pixels in the same region
+as with float32, regions matched one to one so that it is the largest. Classes: fraction of pixels of the same class. Runs
 on a CPU, where TF32 is imitated: the factors of convolutions and products are rounded to its 10 bits.
 """
 
@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from ovsr_gpu import Config, Prediction, Segmenter
-from ovsr_gpu.sources.files import find_pictures
+from ovsr_gpu.sources.files import find_images
 
 Change = Callable[[Segmenter], object]
 HALVES = (torch.float16, torch.bfloat16)
@@ -26,7 +26,7 @@ HALVES = (torch.float16, torch.bfloat16)
 
 def main() -> None:
     options = parse_options()
-    paths = [picture.path for picture in find_pictures(options.pictures)]
+    paths = [image.path for image in find_images(options.images)]
 
     def label(change: Change) -> list[Prediction]:
         segmenter = Segmenter.from_pretrained(
@@ -42,7 +42,7 @@ def main() -> None:
         return list(segmenter.stream(batches, options.classes))
 
     expected = label(lambda segmenter: None)
-    print(f"{len(paths)} pictures, preset {options.preset}: share of pixels as with float32")
+    print(f"{len(paths)} images, preset {options.preset}: fraction of pixels as with float32")
     print(f"{'':28}{'regions':>10}{'classes':>10}")
     for name, change in CHANGES.items():
         regions, classes = agreement(expected, label(change))
@@ -103,7 +103,7 @@ CHANGES: dict[str, Change] = {
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="+", help="files, folders or globs")
+    parser.add_argument("images", nargs="+", help="files, folders or globs")
     parser.add_argument("--classes", required=True)
     parser.add_argument("--preset", default="default")
     parser.add_argument("--backbone-weights")

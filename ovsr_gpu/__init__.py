@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         RecognitionConfig,
         RegionConfig,
     )
-    from ovsr_gpu.errors import DataSetError, ModelError, OvsrError, PictureError, VocabularyError
+    from ovsr_gpu.errors import DatasetError, ImageError, ModelError, OvsrError, VocabularyError
     from ovsr_gpu.pipeline import Segmenter
     from ovsr_gpu.results import LabelledRegions, Prediction, Regions, Segmentation
     from ovsr_gpu.vocabulary import Vocabulary
@@ -43,9 +43,9 @@ _HOME = {
     "Regions": "results",
     "LabelledRegions": "results",
     "OvsrError": "errors",
-    "PictureError": "errors",
+    "ImageError": "errors",
     "VocabularyError": "errors",
-    "DataSetError": "errors",
+    "DatasetError": "errors",
     "ModelError": "errors",
 }
 __all__ = [*_HOME, "__version__"]

@@ -23,7 +23,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 def main() -> None:
     """Run the command line.
 
-    Exit status: 0 all done, 1 some pictures could not be labelled, 2 could not run, 130 interrupted, 143 stopped by
+    Exit status: 0 all done, 1 some images could not be labelled, 2 could not run, 130 interrupted, 143 stopped by
     SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -44,7 +44,7 @@ def ovsr(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Cut pictures into regions and name them out of a vocabulary given in plain words."""
+    """Cut images into regions and name them out of a vocabulary given in plain words."""
 
 
 for command in (label, gallery, search, export, ablate, demo, info):

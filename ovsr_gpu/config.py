@@ -16,7 +16,7 @@ CountRule = Literal[
 ]
 BoxMode = Literal["squash", "square", "open_clip"]
 Background = Literal["keep", "blur", "mean"]
-Outlines = Literal["grid", "picture"]
+Boundaries = Literal["grid", "image"]
 RegionEncoder = Literal["crop", "dense"]
 Synonyms = Literal["mean", "max"]
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -50,7 +50,7 @@ def _check_range(name: str, value: float, low: float, high: float = float("inf")
 class FeatureConfig:
     """Pixel features: EfficientNet-B0 levels brought to one grid.
 
-    `levels` are indices into torchvision's `efficientnet_b0().features`; each picture is squashed to `input_size`
+    `levels` are indices into torchvision's `efficientnet_b0().features`; each image is squashed to `input_size`
     pixels a side, and the levels are resized to a `grid_size` x `grid_size` grid.
     """
 
@@ -119,29 +119,29 @@ class ClusteringConfig:
 class RegionConfig:
     """Regions and how CLIP sees them.
 
-    Components smaller than the share `min_area` of the picture are absorbed by the neighbour with the longest common
-    border. `outlines` "picture" moves the borders of what is left to edges in the picture, a cell of the grid or so;
+    Components smaller than the share `min_area` of the image are absorbed by the neighbor with the longest common
+    border. `boundaries` "image" moves the borders of what is left to edges in the image, a cell of the grid or so;
     "grid" only rounds them.
 
     Each box is grown by the share `context` of its sides on every side, then handled as `box` says; what lies outside
     the region's mask is treated as `background` says. Of several backgrounds each has a crop of its own, and the region
-    the mean of their embeddings. `encoder` "crop" puts each such crop through CLIP; "dense" puts the whole picture
+    the mean of their embeddings. `encoder` "crop" puts each such crop through CLIP; "dense" puts the whole image
     through it once and pools what it says of the positions under each mask: there are no crops then, and their settings
-    play no part. `nested` crops also the unions of regions up the dendrogram, and gives each region the mean of all
+    play no part. `ancestors` crops also the unions of regions up the dendrogram, and gives each region the mean of all
     that it lies in: for a finer cut, whose regions say too little alone.
     """
 
     min_area: float = 0.005
-    outlines: Outlines = "picture"
+    boundaries: Boundaries = "image"
     context: float = 0.15
     box: BoxMode = "squash"
     background: Background | tuple[Background, ...] = "mean"
     encoder: RegionEncoder = "crop"
-    nested: bool = False
+    ancestors: bool = False
 
     def __post_init__(self) -> None:
         _check_range("regions.min_area", self.min_area, 0, 1)
-        _check_choice("regions.outlines", self.outlines, Outlines)
+        _check_choice("regions.boundaries", self.boundaries, Boundaries)
         _check_range("regions.context", self.context, 0, 10)
         _check_choice("regions.box", self.box, BoxMode)
         if not self.backgrounds:
@@ -149,8 +149,8 @@ class RegionConfig:
         for background in self.backgrounds:
             _check_choice("regions.background", background, Background)
         _check_choice("regions.encoder", self.encoder, RegionEncoder)
-        if self.nested and self.encoder != "crop":
-            raise ValueError(f"regions.nested needs regions.encoder 'crop'; got {self.encoder!r}")
+        if self.ancestors and self.encoder != "crop":
+            raise ValueError(f"regions.ancestors needs regions.encoder 'crop'; got {self.encoder!r}")
 
     @property
     def backgrounds(self) -> tuple[Background, ...]:
@@ -164,9 +164,9 @@ class RecognitionConfig:
 
     `templates` "imagenet" is the 80-template ensemble that open_clip ships; otherwise a tuple of strings with one
     `{}` each. `shared_rank` None leaves CLIP's space as it is; a number projects the regions and texts of each
-    picture on that many singular directions, after centring them if `shared_centred`. `something_else` are the prompts
+    image on that many singular directions, after centering them if `shared_centered`. `something_else` are the prompts
     for what is in no class; with none, () , every region goes to the class that fits it best. A region whose best class
-    has a probability below `threshold` becomes "something else" in either case. With `unite` regions of one class that
+    has a probability below `threshold` becomes "something else" in either case. With `merge_regions` regions of one class that
     touch become one.
 
     `synonyms` "mean" makes one text of all synonyms of a class. With "max" each is a text of its own in the softmax,
@@ -174,17 +174,17 @@ class RecognitionConfig:
     the factor of the cosines, None for the model's own.
 
     `background` says that the first class stands for all that is in none of the others: a region below `threshold`
-    becomes it instead of "something else", for which there may be no prompts then. With `area_threshold` a picture has
-    none of the other classes whose regions come to no more than this share of the regions of all of them: these regions
+    becomes it instead of "something else", for which there may be no prompts then. With `area_threshold` an image has
+    none of the other classes whose regions come to no more than this fraction of the regions of all of them: these regions
     go to what is the most probable then.
     """
 
     templates: Literal["imagenet"] | tuple[str, ...] = "imagenet"
     something_else: tuple[str, ...] = ("something else",)
     shared_rank: int | None = None
-    shared_centred: bool = False
+    shared_centered: bool = False
     threshold: float | None = None
-    unite: bool = False
+    merge_regions: bool = False
     synonyms: Synonyms = "mean"
     logit_scale: float | None = None
     background: bool = False
@@ -227,7 +227,7 @@ class ModelConfig:
     """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip, whose weights
     are None where it brings them along.
 
-    At most `batch` pictures or crops go through a network at a time; None chooses by the device. With `full_batches`
+    At most `batch` images or crops go through a network at a time; None chooses by the device. With `full_batches`
     always so many, the last ones filled up with blanks, so that a network never sees another shape. `clip_precision` is
     that of CLIP's image tower; None is "float16" on a CUDA GPU and "float32" elsewhere. Everything else, EfficientNet
     above all, is float32: with less, the regions of photographs change (benchmarks/precision.py). `compile` has torch
@@ -263,12 +263,12 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "quality": {
         "clustering": ClusteringConfig(),
         "regions": RegionConfig(background=("mean", "blur", "keep")),
-        "recognition": RecognitionConfig(unite=True),
+        "recognition": RecognitionConfig(merge_regions=True),
     },
     "fine": {
         "clustering": ClusteringConfig(count_parameter=0.01),
-        "regions": RegionConfig(nested=True, context=0.05),
-        "recognition": RecognitionConfig(unite=True),
+        "regions": RegionConfig(ancestors=True, context=0.05),
+        "recognition": RecognitionConfig(merge_regions=True),
     },
 }
 _BY_PRESET: Any = None
@@ -282,7 +282,7 @@ class Config:
     everything that the paper's abstract fixes (the number of clusters read off the singular values alone, the shared
     space by SVD). "quality" puts each region through CLIP three times, its background set to the mean, blurred and
     kept. "fine" cuts finer and names the unions up the dendrogram along with the regions, six times as many crops, for
-    pictures of many things. Both unite regions of one name that touch.
+    images of many things. Both unite regions of one name that touch.
 
     Raises ValueError, naming the field, where a value is out of range.
     """
@@ -300,5 +300,5 @@ class Config:
         for group, settings in _PRESETS[self.preset].items():
             if getattr(self, group) is _BY_PRESET:
                 object.__setattr__(self, group, settings)
-        if self.regions.nested:
-            _check_range("clustering.max_clusters with regions.nested", self.clustering.max_clusters, 1, 63)
+        if self.regions.ancestors:
+            _check_range("clustering.max_clusters with regions.ancestors", self.clustering.max_clusters, 1, 63)

@@ -17,7 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ovsr_gpu.runs.run_stats import RunSummary
 
-MOST_SHARES, MOST_MISSING = 20, 10
+MAX_SHARES, MAX_MISSING = 20, 10
 
 
 def console(stderr: bool = False) -> Console:
@@ -47,38 +47,40 @@ def print_summary(summary: RunSummary, out: Path) -> None:
 
     page = console()
     page.print(
-        f"{summary.labelled} of {summary.labelled + summary.failed} pictures labelled, {summary.regions} regions, "
-        f"{summary.pictures_per_second:.2f} pictures/s; results in {out}"
+        f"{summary.labelled} of {summary.labelled + summary.failed} images labelled, {summary.regions} regions, "
+        f"{summary.images_per_second:.2f} images/s; results in {out}"
     )
     if summary.resumed:
         page.print(f"{summary.resumed} of them were done in earlier sessions")
     if summary.decoded_on_device:
-        page.print(f"{summary.decoded_on_device} pictures were decoded on the GPU, the others by Pillow")
-    slowest, *others = sorted(summary.time_shares.items(), key=lambda row: -row[1])
+        page.print(f"{summary.decoded_on_device} images were decoded on the GPU, the others by Pillow")
+    slowest, *others = sorted(summary.time_fractions.items(), key=lambda row: -row[1])
     page.print(
         f"Bottleneck: {slowest[0]}, waited for during {slowest[1]:.0%} of the time ("
-        + ", ".join(f"{what} {share:.0%}" for what, share in others)
+        + ", ".join(f"{what} {fraction:.0%}" for what, fraction in others)
         + ")"
     )
     if summary.failed:
         page.print(f"{summary.failed} failed, all listed in {out / 'errors.jsonl'}:")
         for failure in summary.failures:
             page.print(f"  {failure.reason}")
-    shares = sorted(((share, name) for name, share in summary.area_shares.items() if share), key=lambda row: -row[0])
-    shown = [(name, f"{share:.1%}") for share, name in shares[:MOST_SHARES]]
-    if left := shares[MOST_SHARES:]:
-        shown.append((f"{len(left)} more", f"{sum(share for share, _ in left):.1%}"))
+    shares = sorted(
+        ((fraction, name) for name, fraction in summary.area_fractions.items() if fraction), key=lambda row: -row[0]
+    )
+    shown = [(name, f"{fraction:.1%}") for fraction, name in shares[:MAX_SHARES]]
+    if left := shares[MAX_SHARES:]:
+        shown.append((f"{len(left)} more", f"{sum(fraction for fraction, _ in left):.1%}"))
     if shown:
-        print_section(page, "Share of area", shown)
+        print_section(page, "Fraction of area", shown)
         page.print(f"{summary.uncertainty:.0%} of the area is likely to be named wrongly, if the scores are right")
         if missing := summary.never_found:
-            more = f" and {len(missing) - MOST_MISSING} more" if len(missing) > MOST_MISSING else ""
-            page.print(f"Never found: {', '.join(missing[:MOST_MISSING])}{more}")
-        other = summary.area_shares[SOMETHING_ELSE]
+            more = f" and {len(missing) - MAX_MISSING} more" if len(missing) > MAX_MISSING else ""
+            page.print(f"Never found: {', '.join(missing[:MAX_MISSING])}{more}")
+        other = summary.area_fractions[SOMETHING_ELSE]
         if other > 0.5 or summary.uncertainty > 0.5:
             found = f"is {SOMETHING_ELSE!r}" if other > 0.5 else "is likely to be named wrongly"
             page.print(
-                f"More than half of the area {found}: either the pictures show other things than these classes, or "
+                f"More than half of the area {found}: either the images show other things than these classes, or "
                 'this CLIP does not know their names; try other prompts, or --something-else "" for none'
             )
 

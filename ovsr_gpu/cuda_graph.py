@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from ovsr_gpu.errors import PictureError
+from ovsr_gpu.errors import ImageError
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.results import ClassTexts, Cut, LabelledRegions, Prediction
-from ovsr_gpu.runtime.async_copy import LateInteger
+from ovsr_gpu.runtime.async_copy import PendingInteger
 from ovsr_gpu.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ class CapturedSegmenter:
     def __init__(self, segmenter: Segmenter, shape: Sequence[int], vocabulary: Vocabulary, capacity: int) -> None:
         if segmenter.device.type != "cuda":
             raise ValueError(f"a CUDA graph needs a CUDA device; this Segmenter runs on {str(segmenter.device)!r}")
-        if segmenter.config.regions.nested or segmenter.config.recognition.unite:
-            raise ValueError("a CUDA graph has no room for regions.nested and recognition.unite; switch them off")
+        if segmenter.config.regions.ancestors or segmenter.config.recognition.merge_regions:
+            raise ValueError(
+                "a CUDA graph has no room for regions.ancestors and recognition.merge_regions; switch them off"
+            )
         self._segmenter, self._vocabulary, self._capacity = segmenter, vocabulary, capacity
         self._texts = segmenter.embed_classes(vocabulary)
         self._images = ImageBatch.of(torch.zeros(*shape, dtype=torch.uint8, device=segmenter.device), segmenter.device)
@@ -48,20 +50,20 @@ class CapturedSegmenter:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Prediction:
-        """What the Segmenter gives of `[B, 3, H, W]` uint8 pictures of the captured shape, on any device.
+        """What the Segmenter gives of `[B, 3, H, W]` uint8 images of the captured shape, on any device.
 
         Where there are more than `capacity` regions, the second stage is done again with all of them.
 
-        Raises PictureError for another shape or dtype.
+        Raises ImageError for another shape or dtype.
         """
         pixels = self._images.pixels
         if images.shape != pixels.shape or images.dtype != torch.uint8:
-            raise PictureError(
+            raise ImageError(
                 f"this graph was captured for {list(pixels.shape)} torch.uint8; got {list(images.shape)} {images.dtype}"
             )
         pixels.copy_(images, non_blocking=True)
         self._graph.replay()
-        found, total = self._found, LateInteger(self._found.cut.table.total).read()
+        found, total = self._found, PendingInteger(self._found.cut.table.total).read()
         regions, class_map = all_regions(self._segmenter, self._images, self._texts, found, total)
         # The next call writes over what the graph has left.
         return Prediction(

@@ -5,16 +5,16 @@ class OvsrError(Exception):
     """Base of this package's own errors."""
 
 
-class PictureError(OvsrError, ValueError):
-    """A picture that cannot be read or used."""
+class ImageError(OvsrError, ValueError):
+    """An image that cannot be read or used."""
 
 
 class VocabularyError(OvsrError, ValueError):
     """Class names that cannot be used."""
 
 
-class DataSetError(OvsrError, ValueError):
-    """A labelled data set that is incomplete or has labels that cannot be used."""
+class DatasetError(OvsrError, ValueError):
+    """A labelled dataset that is incomplete or has labels that cannot be used."""
 
 
 class ModelError(OvsrError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Pictures of any kind and size as one padded batch on the device."""
+"""Images of any kind and size as one padded batch on the device."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ovsr_gpu.errors import PictureError
+from ovsr_gpu.errors import ImageError
 from ovsr_gpu.results import Maps
 from ovsr_gpu.runtime.async_copy import to_device
-from ovsr_gpu.sources.decode import read_picture, to_rgb
+from ovsr_gpu.sources.decode import read_image, to_rgb
 
-Picture = Tensor | np.ndarray[Any, Any] | Image.Image | str | os.PathLike[str]
+ImageLike = Tensor | np.ndarray[Any, Any] | Image.Image | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """B pictures at the top left of one canvas.
+    """B images at the top left of one canvas.
 
-    pixels: `[B, 3, H, W]` uint8, zero outside the pictures. sizes: `[B, 2]` int64, height and width of each.
-    own_sizes: the same on the host where the pictures came as a list, None where they came as one tensor.
+    pixels: `[B, 3, H, W]` uint8, zero outside the images. sizes: `[B, 2]` int64, height and width of each.
+    own_sizes: the same on the host where the images came as a list, None where they came as one tensor.
     """
 
     pixels: Tensor
@@ -33,68 +33,68 @@ class ImageBatch:
     own_sizes: tuple[tuple[int, int], ...] | None
 
     @classmethod
-    def of(cls, images: Tensor | Sequence[Picture] | ImageBatch, device: torch.device) -> ImageBatch:
+    def of(cls, images: Tensor | Sequence[ImageLike] | ImageBatch, device: torch.device) -> ImageBatch:
         """Bring `[B, 3, H, W]` uint8, a list of tensors, arrays, PIL images or paths, or a batch to the device.
 
-        Raises PictureError for a picture that cannot be read or has another shape or dtype.
+        Raises ImageError for an image that cannot be read or has another shape or dtype.
         """
         if isinstance(images, ImageBatch):
             pixels, sizes = to_device([images.pixels, images.sizes], device)
             return cls(pixels, sizes, images.own_sizes)
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8 or 0 in images.shape:
-                raise PictureError(
+                raise ImageError(
                     f"expected a non-empty [B, 3, H, W] uint8 tensor; got {list(images.shape)} {images.dtype}"
                 )
             sides = [torch.full((len(images),), side, device=device) for side in images.shape[2:]]
             return cls(images.to(device), torch.stack(sides, dim=1), None)
         if isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Sequence):
-            raise PictureError(
-                f"expected a [B, 3, H, W] uint8 tensor or a list of pictures; got {type(images).__name__} "
-                "(put a single picture in a list)"
+            raise ImageError(
+                f"expected a [B, 3, H, W] uint8 tensor or a list of images; got {type(images).__name__} "
+                "(put a single image in a list)"
             )
         if not images:
-            raise PictureError("expected at least one picture; got an empty list")
+            raise ImageError("expected at least one image; got an empty list")
         return cls.of(cls.gather([_as_tensor(image) for image in images], pinned=device.type == "cuda"), device)
 
     @classmethod
-    def gather(cls, pictures: Sequence[Tensor], *, pinned: bool) -> ImageBatch:
-        """Put pictures `[3, H, W]` uint8 on one canvas, on the host, in pinned memory if so said.
+    def gather(cls, images: Sequence[Tensor], *, pinned: bool) -> ImageBatch:
+        """Put images `[3, H, W]` uint8 on one canvas, on the host, in pinned memory if so said.
 
         Where not all of them lie on the host the canvas lies on the device of the others.
         """
-        device = next((picture.device for picture in pictures if not picture.is_cpu), torch.device("cpu"))
+        device = next((image.device for image in images if not image.is_cpu), torch.device("cpu"))
         pinned = pinned and device.type == "cpu"
-        own_sizes = tuple((picture.shape[1], picture.shape[2]) for picture in pictures)
+        own_sizes = tuple((image.shape[1], image.shape[2]) for image in images)
         height, width = (max(sides) for sides in zip(*own_sizes, strict=True))
-        shape = (len(pictures), 3, height, width)
+        shape = (len(images), 3, height, width)
         canvas = torch.zeros(shape, dtype=torch.uint8, device=device, pin_memory=pinned)
-        for slot, picture in zip(canvas, pictures, strict=True):
-            slot[:, : picture.shape[1], : picture.shape[2]] = picture
+        for slot, image in zip(canvas, images, strict=True):
+            slot[:, : image.shape[1], : image.shape[2]] = image
         return cls(canvas, torch.tensor(own_sizes, pin_memory=pinned), own_sizes)
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
 
     def split(self, size: int) -> list[ImageBatch]:
-        """Runs of at most `size` pictures, as tensors on the same canvas."""
+        """Runs of at most `size` images, as tensors on the same canvas."""
         parts = zip(self.pixels.split(size), self.sizes.split(size), strict=True)
         return [ImageBatch(pixels, sizes, None) for pixels, sizes in parts]
 
     def crop_maps(self, maps: Tensor) -> Maps:
-        """Cut a `[B, H, W]` map to the pictures' own sizes, in the form in which the pictures came."""
+        """Cut a `[B, H, W]` map to the images' own sizes, in the form in which the images came."""
         if self.own_sizes is None:
             return maps
         return [one[:height, :width] for one, (height, width) in zip(maps, self.own_sizes, strict=True)]
 
     def pad_maps(self, maps: Maps) -> Tensor:
-        """The inverse of `crop_maps`: `[B, H, W]` on this canvas, zero outside the pictures."""
+        """The inverse of `crop_maps`: `[B, H, W]` on this canvas, zero outside the images."""
         if isinstance(maps, Tensor):
             maps = list(maps)
         expected = self.own_sizes or (tuple(self.pixels.shape[2:]),) * len(self)
         if [tuple(one.shape) for one in maps] != list(expected):
-            raise PictureError(
-                f"the segmentation belongs to other pictures: expected maps of sizes {list(expected)}, "
+            raise ImageError(
+                f"the segmentation belongs to other images: expected maps of sizes {list(expected)}, "
                 f"got {[tuple(one.shape) for one in maps]}"
             )
         canvas = torch.zeros(len(self), *self.pixels.shape[2:], dtype=torch.int32, device=self.pixels.device)
@@ -103,22 +103,20 @@ class ImageBatch:
         return canvas
 
 
-def _as_tensor(picture: Picture) -> Tensor:
-    """One picture as `[3, H, W]` uint8."""
-    if isinstance(picture, (str, os.PathLike)):
-        return read_picture(picture)
-    if isinstance(picture, Image.Image):
-        return to_rgb(picture)
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] != 3 or picture.dtype != torch.uint8 or 0 in picture.shape:
-            raise PictureError(
-                f"expected a non-empty [3, H, W] uint8 tensor; got {list(picture.shape)} {picture.dtype}"
-            )
-        return picture
-    if getattr(picture, "dtype", None) != "uint8" or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        kind = type(picture).__name__
-        raise PictureError(
+def _as_tensor(image: ImageLike) -> Tensor:
+    """One image as `[3, H, W]` uint8."""
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or 0 in image.shape:
+            raise ImageError(f"expected a non-empty [3, H, W] uint8 tensor; got {list(image.shape)} {image.dtype}")
+        return image
+    if getattr(image, "dtype", None) != "uint8" or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        kind = type(image).__name__
+        raise ImageError(
             "expected a [3, H, W] uint8 tensor, a non-empty [H, W, 3] uint8 array, a PIL image or a path; "
-            f"got {kind} {getattr(picture, 'shape', '')} {getattr(picture, 'dtype', '')}".rstrip()
+            f"got {kind} {getattr(image, 'shape', '')} {getattr(image, 'dtype', '')}".rstrip()
         )
-    return torch.tensor(picture).permute(2, 0, 1)
+    return torch.tensor(image).permute(2, 0, 1)

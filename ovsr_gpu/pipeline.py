@@ -15,35 +15,35 @@ from torch import Tensor, nn
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.cuda_graph import CapturedSegmenter
-from ovsr_gpu.image_batch import ImageBatch, Picture
+from ovsr_gpu.image_batch import ImageBatch, ImageLike
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.checkpoints import update_digest
 from ovsr_gpu.models.clip import ClipModel, lasting_name, load_clip
 from ovsr_gpu.models.dense_tower import dense_tower
 from ovsr_gpu.models.network_batch import NetworkBatch, clip_dtype
-from ovsr_gpu.results import ClassTexts, Cut, Named, NestedRegions, Prediction, Regions, Segmentation
-from ovsr_gpu.runtime.async_copy import LateTensors
+from ovsr_gpu.results import AncestorRegions, ClassTexts, Cut, Named, Prediction, Regions, Segmentation
+from ovsr_gpu.runtime.async_copy import PendingTensors
 from ovsr_gpu.runtime.device import choose_device
 from ovsr_gpu.runtime.interleave import Task, in_turns
 from ovsr_gpu.runtime.timing import record_stages
-from ovsr_gpu.stages.ancestors import localise_nested, mean_over_nests, with_unions
+from ovsr_gpu.stages.ancestors import extract_with_ancestors, mean_over_ancestors, with_ancestors
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.confusable import ConfusablePair, confusable_pairs
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
-from ovsr_gpu.stages.merge_regions import unite
+from ovsr_gpu.stages.merge_regions import merge_regions
 from ovsr_gpu.stages.recognition import class_map, name_regions
-from ovsr_gpu.stages.regions import localise
+from ovsr_gpu.stages.regions import extract_regions
 from ovsr_gpu.stages.text_embeddings import embed_vocabulary
 from ovsr_gpu.vocabulary import Vocabulary
 
-Images = Tensor | Sequence[Picture] | ImageBatch
+Images = Tensor | Sequence[ImageLike] | ImageBatch
 Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 
 
 class Segmenter:
-    """Cuts pictures into regions and names them out of a vocabulary given in words.
+    """Cuts images into regions and names them out of a vocabulary given in words.
 
     Calls only read the models, so one Segmenter may be called from several threads.
 
@@ -147,12 +147,12 @@ class Segmenter:
         )
 
     def segment(self, images: Images, *, timings: bool = False) -> Segmentation:
-        """Stage 1: cut pictures into regions without naming them.
+        """Stage 1: cut images into regions without naming them.
 
         images: `[B, 3, H, W]` uint8, or a list of `[3, H, W]` uint8 tensors, `[H, W, 3]` uint8 arrays, PIL images or
         paths of any sizes. With `timings` the result tells the milliseconds of each stage.
 
-        Raises PictureError for a picture that cannot be read or used.
+        Raises ImageError for an image that cannot be read or used.
         """
         batch = ImageBatch.of(images, self.device)
         with torch.no_grad(), record_stages(timings) as clock:
@@ -170,7 +170,7 @@ class Segmenter:
 
         classes: `"dog; grass, lawn; sky"`, or a sequence of names or of tuples (name, synonym, ...), or a Vocabulary.
 
-        Raises VocabularyError for class names that cannot be used, PictureError where images and segmentation differ.
+        Raises VocabularyError for class names that cannot be used, ImageError where images and segmentation differ.
         """
         batch = ImageBatch.of(images, self.device)
         vocabulary = Vocabulary.parse(classes)
@@ -190,10 +190,10 @@ class Segmenter:
         )
 
     def capture(self, shape: Sequence[int], classes: Classes, *, capacity: int | None = None) -> CapturedSegmenter:
-        """Record both stages as one CUDA graph for `[B, 3, H, W]` = `shape` pictures and one vocabulary.
+        """Record both stages as one CUDA graph for `[B, 3, H, W]` = `shape` images and one vocabulary.
 
         A call of what is returned launches everything at once and waits for nothing but the number of regions: for the
-        least latency. The graph encodes `capacity` regions a batch, however many there are (16 a picture unless given);
+        least latency. The graph encodes `capacity` regions a batch, however many there are (16 an image unless given);
         where there are more, the second stage runs once more outside of it, so that none is lost.
 
         Raises ValueError where the device is not a CUDA device, or `config` has nested or united regions, of which the
@@ -202,14 +202,14 @@ class Segmenter:
         return CapturedSegmenter(self, shape, Vocabulary.parse(classes), capacity or 16 * shape[0])
 
     def warm_up(self, classes: Classes) -> None:
-        """Run the whole method on made pictures, so that whatever is compiled at its first use is compiled now.
+        """Run the whole method on made images, so that whatever is compiled at its first use is compiled now.
 
         On a GPU these are the kernels, which takes seconds; with `config.models.compile` the networks too, which takes
         a minute or two.
         """
         for count in (2, 1):  # at the second size torch compiles for all sizes
             noise = torch.randint(0, 256, (count, 3, 64, 64), generator=torch.Generator().manual_seed(0))
-            LateTensors(self(noise.to(torch.uint8), classes).regions.score).wait()
+            PendingTensors(self(noise.to(torch.uint8), classes).regions.score).wait()
 
     def embed_classes(self, classes: Classes) -> ClassTexts:
         """Text embeddings of the classes, see `embed_vocabulary`.
@@ -263,17 +263,22 @@ class Segmenter:
         count = cluster_count(latents, dendrogram, config.clustering)
         labels = cluster_labels(latents, dendrogram, count)
         unions = None
-        if config.regions.nested:
+        if config.regions.ancestors:
             most = config.clustering.max_clusters
-            region_map, table, unions = localise_nested(labels, dendrogram, count, images, most, config.regions)
+            region_map, table, unions = extract_with_ancestors(labels, dendrogram, count, images, most, config.regions)
         else:
-            region_map, table = localise(labels, images, config.regions)
+            region_map, table = extract_regions(labels, images, config.regions)
         return Cut(region_map, table, unions, latents.singular_values, count)
 
     def name(
-        self, images: ImageBatch, region_map: Tensor, regions: Regions, unions: NestedRegions | None, texts: ClassTexts
+        self,
+        images: ImageBatch,
+        region_map: Tensor,
+        regions: Regions,
+        unions: AncestorRegions | None,
+        texts: ClassTexts,
     ) -> Named:
-        """Stage 2 on the device alone, but for the number of regions where `config.recognition.unite` makes it anew.
+        """Stage 2 on the device alone, but for the number of regions where `config.recognition.merge_regions` makes it anew.
 
         region_map: `[B, H, W]` int32. texts: see `embed_classes`.
         """
@@ -281,11 +286,11 @@ class Segmenter:
         if unions is None:
             embeddings = self._embed(images, region_map, regions)
         else:
-            nests = with_unions(regions, unions, len(images))
-            embeddings = mean_over_nests(regions, nests, self._embed(images, region_map, nests), len(images))
+            nests = with_ancestors(regions, unions, len(images))
+            embeddings = mean_over_ancestors(regions, nests, self._embed(images, region_map, nests), len(images))
         labelled = name_regions(regions, embeddings, texts, len(images), self.clip.logit_scale, recognition)
-        if recognition.unite:
-            region_map, labelled = unite(labelled, region_map, images)
+        if recognition.merge_regions:
+            region_map, labelled = merge_regions(labelled, region_map, images)
         return Named(region_map, labelled, class_map(region_map, labelled.firsts(len(images)), labelled.class_index))
 
     def _embed(self, images: ImageBatch, region_map: Tensor, regions: Regions) -> Tensor:

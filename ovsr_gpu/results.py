@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ovsr_gpu.runtime.async_copy import LateInteger
+from ovsr_gpu.runtime.async_copy import PendingInteger
 
 if TYPE_CHECKING:
     import supervision
     from typing_extensions import Self
 
 Maps = Tensor | list[Tensor]
-"""One `[B, H, W]` int32 tensor where the pictures came as a tensor, else a list of `[H, W]` int32 tensors."""
+"""One `[B, H, W]` int32 tensor where the images came as a tensor, else a list of `[H, W]` int32 tensors."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Regions:
 
 
 @dataclass(frozen=True)
-class NestedRegions(Regions):
+class AncestorRegions(Regions):
     """Regions that lie inside one another: unions of others.
 
     span: `[N, 2]` int64, the numbers in its image of the regions that each unites, first and one after the last.
@@ -150,11 +150,11 @@ def wanted_first(regions: Kind, wanted: Tensor, images: int) -> tuple[RegionTabl
     return RegionTable(type(regions)(*(moved(column.name) for column in fields(regions))), total), origin
 
 
-class LateRegions(Generic[Kind]):
+class PendingRegions(Generic[Kind]):
     """The regions of a table alone, without its empty slots; their number is on its way to the host."""
 
     def __init__(self, table: RegionTable[Kind]) -> None:
-        self._regions, self._total = table.regions, LateInteger(table.total)
+        self._regions, self._total = table.regions, PendingInteger(table.total)
 
     def read(self) -> Kind:
         """They, once the host knows how many there are."""
@@ -170,22 +170,22 @@ class Cut(NamedTuple):
 
     region_map: Tensor
     table: RegionTable[Regions]
-    unions: RegionTable[NestedRegions] | None
+    unions: RegionTable[AncestorRegions] | None
     singular_values: Tensor
     cluster_count: Tensor
 
-    def late(self) -> LateCut:
+    def late(self) -> PendingCut:
         """Regions and unions without their empty slots; their numbers are on their way to the host from now on."""
-        return LateCut(LateRegions(self.table), None if self.unions is None else LateRegions(self.unions))
+        return PendingCut(PendingRegions(self.table), None if self.unions is None else PendingRegions(self.unions))
 
 
-class LateCut(NamedTuple):
+class PendingCut(NamedTuple):
     """Regions and unions of a `Cut` whose numbers the host does not know yet."""
 
-    regions: LateRegions[Regions]
-    unions: LateRegions[NestedRegions] | None
+    regions: PendingRegions[Regions]
+    unions: PendingRegions[AncestorRegions] | None
 
-    def read(self) -> tuple[Regions, NestedRegions | None]:
+    def read(self) -> tuple[Regions, AncestorRegions | None]:
         """They, once it does."""
         return self.regions.read(), None if self.unions is None else self.unions.read()
 
@@ -221,7 +221,7 @@ class Named(NamedTuple):
 class Segmentation:
     """Stage 1 of a batch.
 
-    region_map: int32 numbers 0..n-1 of each picture's regions, see `Maps`.
+    region_map: int32 numbers 0..n-1 of each image's regions, see `Maps`.
     singular_values: `[B, M]` float32, the spectrum. cluster_count: `[B]` int64, the clusters the rule chose (the
         regions can be more, where a cluster falls apart, or fewer, where small ones are absorbed).
     unions: those of the regions up the dendrogram, for the naming, where `RegionConfig.nested` asks for it.
@@ -232,7 +232,7 @@ class Segmentation:
     regions: Regions
     singular_values: Tensor
     cluster_count: Tensor
-    unions: NestedRegions | None = field(default=None, kw_only=True)
+    unions: AncestorRegions | None = field(default=None, kw_only=True)
     timings: dict[str, float] = field(default_factory=dict, kw_only=True)
 
 
@@ -250,29 +250,29 @@ class Prediction(Segmentation):
 
     @property
     def uncertainty(self) -> Tensor:
-        """Of each picture the mean of 1 - score over its pixels: `[B]` float32.
+        """Of each image the mean of 1 - score over its pixels: `[B]` float32.
 
-        It is the share of them that is named wrongly, if the scores are as often right as they say.
+        It is the fraction of them that is named wrongly, if the scores are as often right as they say.
         """
-        of_pictures = self.regions.areas.new_zeros(2, len(self.region_map), dtype=torch.float64)
+        of_images = self.regions.areas.new_zeros(2, len(self.region_map), dtype=torch.float64)
         areas = self.regions.areas.double()
-        of_pictures.index_add_(1, self.regions.image_index, torch.stack([(1 - self.regions.score) * areas, areas]))
-        return (of_pictures[0] / of_pictures[1]).float()
+        of_images.index_add_(1, self.regions.image_index, torch.stack([(1 - self.regions.score) * areas, areas]))
+        return (of_images[0] / of_images[1]).float()
 
     def to_supervision(self, index: int) -> supervision.Detections:
-        """Picture `index` as supervision's Detections, see `convert.to_supervision`."""
+        """Image `index` as supervision's Detections, see `convert.to_supervision`."""
         from ovsr_gpu.interop import to_supervision
 
         return to_supervision(self, index)
 
     def to_coco(self, index: int, image_id: int) -> list[dict[str, Any]]:
-        """Picture `index` as COCO annotations, see `convert.to_coco`."""
+        """Image `index` as COCO annotations, see `convert.to_coco`."""
         from ovsr_gpu.interop import to_coco
 
         return to_coco(self, index, image_id)
 
     def to_transformers(self, index: int) -> list[dict[str, Any]]:
-        """Picture `index` as transformers' image segmentation gives it, see `convert.to_transformers`."""
+        """Image `index` as transformers' image segmentation gives it, see `convert.to_transformers`."""
         from ovsr_gpu.interop import to_transformers
 
         return to_transformers(self, index)

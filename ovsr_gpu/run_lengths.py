@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ovsr_gpu.results import Regions
-from ovsr_gpu.runtime.async_copy import LateInteger, LateTensors
+from ovsr_gpu.runtime.async_copy import PendingInteger, PendingTensors
 
 LONGEST_CODE = 7
 """Characters of 5 bits that a difference of two run lengths takes at most, of less than 2^31 pixels each."""
 
 
 class Masks:
-    """The regions of a batch of pictures as runs of pixels down their columns.
+    """The regions of a batch of images as runs of pixels down their columns.
 
     region_maps: the B `[H, W]` int32 maps. regions: all of them, each with a pixel at least. How many runs there are is
     on its way to the host from then on; `encode` waits for it.
@@ -28,25 +28,25 @@ class Masks:
         self._region = torch.cat(columns)  # of every pixel, numbered through the batch
         self._begins = torch.ones_like(self._region, dtype=torch.bool)
         torch.ne(self._region[1:], self._region[:-1], out=self._begins[1:])
-        self._runs = LateInteger(self._begins.sum())
+        self._runs = PendingInteger(self._begins.sum())
 
-    def encode(self) -> LateRunLengths:
+    def encode(self) -> PendingRunLengths:
         """The compressed counts of all N regions, on their way to the host.
 
-        The counts of a region are, in turn, the pixels outside of it and those inside, until its picture ends.
+        The counts of a region are, in turn, the pixels outside of it and those inside, until its image ends.
         """
         region, start, stop = self._sorted_runs()
         regions, runs = len(self._areas), len(region)
         pixels = torch.zeros_like(self._areas).scatter_add_(0, self._image_index, self._areas)  # by image, B <= N
-        picture_stop = pixels.cumsum(0)[self._image_index]  # by region, as all below that is [N]
-        picture_start = picture_stop - pixels[self._image_index]
+        image_stop = pixels.cumsum(0)[self._image_index]  # by region, as all below that is [N]
+        image_start = image_stop - pixels[self._image_index]
         last = torch.zeros_like(self._areas).scatter_add_(0, region, torch.ones_like(region)).cumsum(0) - 1
 
-        before = torch.where(_is_first(region), picture_start[region], stop.roll(1))
+        before = torch.where(_is_first(region), image_start[region], stop.roll(1))
         run_slot = 2 * torch.arange(runs, device=region.device) + region
         end_slot = 2 * (last + 1) + torch.arange(regions, device=region.device)
         slots = torch.cat([run_slot, run_slot + 1, end_slot])
-        counts = _placed(slots, torch.cat([start - before, stop - start, picture_stop - stop[last]]))
+        counts = _placed(slots, torch.cat([start - before, stop - start, image_stop - stop[last]]))
         owner = _placed(slots, torch.cat([region, region, torch.arange(regions, device=region.device)]))
 
         place = torch.arange(len(slots), device=region.device)
@@ -55,7 +55,7 @@ class Masks:
         is_empty_end = torch.zeros_like(counts, dtype=torch.bool).scatter_(0, end_slot, counts[end_slot] == 0)
         codes = _codes(differences) * ~is_empty_end[:, None]
         lengths = torch.zeros_like(self._areas).scatter_add_(0, owner, (codes > 0).sum(1))
-        return LateRunLengths(codes, lengths)
+        return PendingRunLengths(codes, lengths)
 
     def _sorted_runs(self) -> tuple[Tensor, Tensor, Tensor]:
         """The region, first pixel and end of every run, `[runs]` int64 each, region by region."""
@@ -66,7 +66,7 @@ class Masks:
         return region[order], start[order], stop[order]
 
 
-class LateRunLengths(LateTensors):
+class PendingRunLengths(PendingTensors):
     """Compressed run lengths as they leave the device.
 
     codes: `[counts, LONGEST_CODE]` uint8, the characters of each count, zeros behind them. lengths: `[N]` int64, the

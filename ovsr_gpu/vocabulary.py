@@ -1,4 +1,4 @@
-"""The vocabulary: class names with their synonyms; from strings, files, and known data sets."""
+"""The vocabulary: class names with their synonyms; from strings, files, and known datasets."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ Pairs = tuple[tuple[Any, Any], ...]
 
 
 def ready_vocabulary(name: str) -> Vocabulary:
-    """The classes of a data set, in the order of their indices there and spelt as there.
+    """The classes of a dataset, in the order of their indices there and spelt as there.
 
     name: one of `READY_VOCABULARIES`. The number is that of the classes; "voc21", "context-60" and "coco-object-81" are
     "voc20", "context-59" and "coco-80" after "background". With "-sclip" the names are the same, the prompts SCLIP's.

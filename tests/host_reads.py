@@ -23,7 +23,7 @@ KERNELS = str(Path(ovsr_gpu.kernels.__file__).parent)
 class NoHostReads(TorchDispatchMode):
     """Raises AssertionError where an operation would wait for the device or take data from the host.
 
-    A `LateInteger` may be read; `late` counts how often one was.
+    A `PendingInteger` may be read; `late` counts how often one was.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Miniatures of the data sets: their folders, names and encodings, with two small pictures each; and scenes."""
+"""Miniatures of the datasets: their folders, names and encodings, with two small images each; and scenes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ VOC_PALETTE = [channel for index in range(256) for channel in (index * 64 % 256,
 
 @dataclass(frozen=True)
 class Miniature:
-    """pictures and labels: paths with {} for a name. values: what the label maps hold. names: in their true order.
+    """images and labels: paths with {} for a name. values: what the label maps hold. names: in their true order.
 
     truth: the class index of a value, VOID = -1, written down anew.
     """
 
     folder: str
-    pictures: str
+    images: str
     labels: str
     values: list[int]
     truth: Callable[[int], int]
@@ -34,7 +34,7 @@ class Miniature:
 
 VOC = {
     "folder": "VOCdevkit/VOC2012",
-    "pictures": "JPEGImages/{}.jpg",
+    "images": "JPEGImages/{}.jpg",
     "labels": "SegmentationClass/{}.png",
     "values": [*range(21), 255],
     "names": ("2008_000002", "2007_000033"),
@@ -44,7 +44,7 @@ VOC = {
 }
 CONTEXT = {
     "folder": "VOCdevkit/VOC2010",
-    "pictures": "JPEGImages/{}.jpg",
+    "images": "JPEGImages/{}.jpg",
     "labels": "SegmentationClassContext/{}.png",
     "values": list(range(60)),
     "names": ("2008_000002", "2007_000033"),
@@ -53,7 +53,7 @@ CONTEXT = {
 }
 COCO = {
     "folder": "coco_stuff164k",
-    "pictures": "images/val2017/{}.jpg",
+    "images": "images/val2017/{}.jpg",
     "names": ("000000000139", "000000000285"),
     "clutter": ("annotations/val2017/000000000139.png", "images/val2017/._000000000139.jpg"),
 }
@@ -64,7 +64,7 @@ MINIATURES = {
     "context-60": Miniature(**CONTEXT, truth=lambda value: value),
     "ade20k-150": Miniature(
         folder="ADEChallengeData2016",
-        pictures="images/validation/{}.jpg",
+        images="images/validation/{}.jpg",
         labels="annotations/validation/{}.png",
         values=list(range(151)),
         truth=lambda value: value - 1,
@@ -85,7 +85,7 @@ MINIATURES = {
     ),
     "cityscapes-19": Miniature(
         folder="cityscapes",
-        pictures="leftImg8bit/val/{}_leftImg8bit.png",
+        images="leftImg8bit/val/{}_leftImg8bit.png",
         labels="gtFine/val/{}_gtFine_labelTrainIds.png",
         values=[*range(19), 255],
         truth=lambda value: -1 if value == 255 else value,
@@ -97,7 +97,7 @@ MINIATURES = {
     ),
     "camvid-11": Miniature(
         folder="CamVid",
-        pictures="test/{}.png",
+        images="test/{}.png",
         labels="testannot/{}.png",
         values=list(range(12)),
         truth=lambda value: -1 if value == 11 else value,
@@ -107,7 +107,7 @@ MINIATURES = {
 }
 
 
-def write_picture(path: Path, width: int, height: int) -> None:
+def write_image(path: Path, width: int, height: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (width, height), "green").save(path)
 
@@ -121,19 +121,19 @@ def write_label(path: Path, values: np.ndarray, palette: bool = False) -> None:
 
 
 def label_values(mini: Miniature, number: int) -> np.ndarray:
-    """Every value of the data set in 3 rows, in another order for each example."""
+    """Every value of the dataset in 3 rows, in another order for each example."""
     return np.stack([np.roll(mini.values, number + row) for row in range(3)])
 
 
 def write_miniature(name: str, root: Path) -> Path:
-    """Writes the miniature of a data set; gives its innermost folder."""
+    """Writes the miniature of a dataset; gives its innermost folder."""
     mini = MINIATURES[name]
     folder = root / mini.folder
     for number, example in enumerate(mini.names):
-        write_picture(folder / mini.pictures.format(example), len(mini.values), 3)
+        write_image(folder / mini.images.format(example), len(mini.values), 3)
         write_label(folder / mini.labels.format(example), label_values(mini, number), mini.palette)
     for path in mini.clutter:
-        write_picture(folder / path, 5, 5)
+        write_image(folder / path, 5, 5)
     if mini.split:
         split = folder / mini.split
         split.parent.mkdir(parents=True)
@@ -142,7 +142,7 @@ def write_miniature(name: str, root: Path) -> Path:
 
 
 def write_scenes(folder: Path, seeds: Iterable[int]) -> Path:
-    """Synthetic scenes as a data set of the kind "folder"."""
+    """Synthetic scenes as a dataset of the kind "folder"."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     for seed in seeds:

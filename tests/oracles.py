@@ -45,12 +45,12 @@ def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list
     """Greedy Ward on a graph, one merge at a time off a heap keyed (cost, larger id, smaller id), in their dtype."""
     one = points.dtype.type(1)
     total, size = list(points), [one] * len(points)
-    neighbours: dict[int, set[int]] = {node: set() for node in range(len(points))}
+    neighbors: dict[int, set[int]] = {node: set() for node in range(len(points))}
     heap: list[tuple[np.floating, int, int]] = []
 
     def push(a: int, b: int) -> None:
-        neighbours[a].add(b)
-        neighbours[b].add(a)
+        neighbors[a].add(b)
+        neighbors[b].add(a)
         gap = total[a] / size[a] - total[b] / size[b]
         squares = points.dtype.type(0)
         for square in gap * gap:  # one after another, so that the rounding is defined
@@ -62,23 +62,23 @@ def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list
     children, costs = [], []
     while heap:
         cost, b, a = heapq.heappop(heap)
-        if a not in neighbours or b not in neighbours:
+        if a not in neighbors or b not in neighbors:
             continue
         new = len(total)
         children.append((a, b))
         costs.append(cost)
         size.append(size[a] + size[b])
         total.append(total[a] + total[b])
-        around = (neighbours.pop(a) | neighbours.pop(b)) - {a, b}
-        neighbours[new] = set()
+        around = (neighbors.pop(a) | neighbors.pop(b)) - {a, b}
+        neighbors[new] = set()
         for other in around:
-            neighbours[other] -= {a, b}
+            neighbors[other] -= {a, b}
             push(new, other)
     return children, costs
 
 
 def absorb_one_by_one(components: np.ndarray, least: float) -> np.ndarray:
-    """Give the smallest component to the neighbour with the longest border, again and again."""
+    """Give the smallest component to the neighbor with the longest border, again and again."""
     labels = components.copy()
     while True:
         areas = {label: int((labels == label).sum()) for label in np.unique(labels)}
@@ -89,9 +89,9 @@ def absorb_one_by_one(components: np.ndarray, least: float) -> np.ndarray:
         border: dict[int, int] = {}
         for a, b in [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]:
             for one, other in [(a, b), (b, a)]:
-                for neighbour in other[(one == label) & (other != label)].tolist():
-                    border[neighbour] = border.get(neighbour, 0) + 1
-        labels[labels == label] = min(border, key=lambda neighbour: (-border[neighbour], neighbour))
+                for neighbor in other[(one == label) & (other != label)].tolist():
+                    border[neighbor] = border.get(neighbor, 0) + 1
+        labels[labels == label] = min(border, key=lambda neighbor: (-border[neighbor], neighbor))
 
 
 def number_by_first(labels: np.ndarray) -> np.ndarray:

@@ -71,9 +71,9 @@ def test_providers_of_the_cut_agree():
 def test_made_points():
     points = {data: made_points(Case("full", "torch", "float32", data=data)) for data in ("smooth", "noise")}
     steps = {data: (made.view(8, 28, 28, 16).diff(dim=1).std() / made.std()).item() for data, made in points.items()}
-    assert steps["smooth"] < 0.5 < 1.3 < steps["noise"]  # independent neighbours differ by sqrt(2)
-    colours = [len(image.unique(dim=0)) for image in made_points(Case("full", "torch", "float32", data="constant_75"))]
-    assert colours == [1 + 28 * 7] * 8
+    assert steps["smooth"] < 0.5 < 1.3 < steps["noise"]  # independent neighbors differ by sqrt(2)
+    colors = [len(image.unique(dim=0)) for image in made_points(Case("full", "torch", "float32", data="constant_75"))]
+    assert colors == [1 + 28 * 7] * 8
 
 
 def test_cases():
@@ -105,7 +105,7 @@ def test_measured_row():
     row = measured_row(Case("full", "triton", "float32"), [i / 1000 for i in range(1, 102)], 5, 0.0051)
     assert (row["p50_ms"], row["p90_ms"], row["p99_ms"], row["rounds"]) == (51, 91, 100, 101)
     assert row["images_per_second"] == pytest.approx(8 / 0.051, rel=1e-3)
-    assert row["share_of_bound"] == 0.1
+    assert row["fraction_of_bound"] == 0.1
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -38,7 +39,7 @@ def test_a_fault_costs_one_test(tmp_path):
     done = subprocess.run([*command, "--test-seconds", "6", *nodes], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     found = json.loads(results.read_text())
-    rows = {row["test"].rpartition("::")[2]: row for row in found["rows"]}
+    rows = {re.split("::|/", row["test"])[-1]: row for row in found["rows"]}
     assert {name: row["outcome"] for name, row in rows.items()} == {
         "test_before": "passed",
         "test_row": "passed",

@@ -31,11 +31,11 @@ MACHINE = {
 
 
 def made_row(case: Case, **changed):
-    """A row of a call that takes 10 ms a picture and 5 ms a region."""
+    """A row of a call that takes 10 ms an image and 5 ms a region."""
     seconds = case.batch * (0.01 + 0.005 * case.regions)
     measured = {
         "regions": case.batch * case.regions,
-        "stream_pictures_per_second": 2 * case.batch / seconds,
+        "stream_images_per_second": 2 * case.batch / seconds,
         "peak_bytes": 3_000_000 * case.batch,
         "backbone": "random",
         "precision": "float32",
@@ -73,10 +73,10 @@ def test_cases(device):
 
 @pytest.mark.parametrize("count", SWEEPS["regions"])
 def test_tiles(count):
-    picture = tiles(64, 96, count, np.random.default_rng(0))
-    assert picture.shape == (64, 96, 3)
-    colours, pixels = np.unique((picture.reshape(-1, 3).astype(int) + 50) // 100, axis=0, return_counts=True)
-    assert len(colours) == count
+    image = tiles(64, 96, count, np.random.default_rng(0))
+    assert image.shape == (64, 96, 3)
+    colors, pixels = np.unique((image.reshape(-1, 3).astype(int) + 50) // 100, axis=0, return_counts=True)
+    assert len(colors) == count
     assert (pixels == 64 * 96 / count).all()
 
 
@@ -86,16 +86,16 @@ def test_growth_row():
         [i / 100 for i in range(1, 102)],
         [0.1, 0.102, 9.0],
         regions=30,
-        stream_pictures_per_second=12.34567,
+        stream_images_per_second=12.34567,
         peak_bytes=5,
         backbone="random",
         precision="float16",
     )
     assert (row["p50_ms"], row["p95_ms"], row["rounds"]) == (510, 960, 101)
-    assert row["pictures_per_second"] == pytest.approx(4 / 0.51, rel=1e-3)
-    assert row["stream_pictures_per_second"] == 12.35
-    assert row["regions_per_picture"] == 7.5
-    assert (row["networks_ms"], row["networks_share"]) == (102, 0.2)
+    assert row["images_per_second"] == pytest.approx(4 / 0.51, rel=1e-3)
+    assert row["stream_images_per_second"] == 12.35
+    assert row["regions_per_image"] == 7.5
+    assert (row["networks_ms"], row["networks_fraction"]) == (102, 0.2)
     assert Case(*(row[field] for field in Case._fields)) == Case(batch=4)
 
 
@@ -120,7 +120,7 @@ def test_report():
 
 def test_report_of_a_run_cut_short():
     results = Results(None, MACHINE)
-    results.add(made_row(base_case("cpu"), stream_pictures_per_second=None, peak_bytes=None))
+    results.add(made_row(base_case("cpu"), stream_images_per_second=None, peak_bytes=None))
     assert "| 640x480 | 100.0 | 100.0 | 3 | 20 |  | 8 | 50.0 | 50% |  |" in report(results).splitlines()
     assert not any(panel.axison for panel in draw(results).axes)
 
@@ -132,11 +132,11 @@ def test_plot(tmp_path):
     def lines(*panel: str):
         return {line.get_label(): line.get_xydata().tolist() for line in panels[panel].get_lines()}
 
-    by_model = lines("Models and encoders", "regions a picture")
+    by_model = lines("Models and encoders", "regions an image")
     assert by_model["ViT-B-32, crop"] == [[1, 15], [2, 20], [4, 30], [8, 50], [16, 90]]
     assert [place for place, _ in by_model["ViT-B-16, dense"]] == [1, 4, 8, 16]
-    assert lines("Throughput", "pictures a batch")["stream of batches"] == [[1, 40], [2, 40], [4, 40], [8, 40]]
-    assert lines("Peak memory", "pictures a batch")["one call"] == [[1, 3], [2, 6], [4, 12], [8, 24]]
+    assert lines("Throughput", "images a batch")["stream of batches"] == [[1, 40], [2, 40], [4, 40], [8, 40]]
+    assert lines("Peak memory", "images a batch")["one call"] == [[1, 3], [2, 6], [4, 12], [8, 24]]
     command = [sys.executable, "benchmarks/plot_pipeline.py", str(tmp_path / "results.json")]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
     assert output == f"a processor, 2 cores; torch 2.11.0\n\n{report(results)}\n\n"
@@ -173,7 +173,7 @@ def test_stage_row():
         "rounds": 101,
         "p50_ms": 51,
         "p95_ms": 96,
-        "pictures_per_second": 39.22,
+        "images_per_second": 39.22,
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from host_reads import NoHostReads
-from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, PictureError, RecognitionConfig, RegionConfig
+from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, ImageError, RecognitionConfig, RegionConfig
 from ovsr_gpu.cuda_graph import all_regions, both_stages
 from ovsr_gpu.image_batch import ImageBatch
 
@@ -20,7 +20,7 @@ SMALL = {
 WAYS = {
     "crop": Config(**SMALL),
     "shared space": Config(**SMALL, recognition=RecognitionConfig(shared_rank=5)),
-    "centred": Config(**SMALL, recognition=RecognitionConfig(shared_rank=5, shared_centred=True)),
+    "centered": Config(**SMALL, recognition=RecognitionConfig(shared_rank=5, shared_centered=True)),
     "dense": Config(**SMALL, regions=RegionConfig(encoder="dense")),
     "synonyms and background": Config(
         **SMALL,
@@ -31,7 +31,7 @@ WAYS = {
 }
 
 
-def pictures() -> torch.Tensor:
+def sample_images() -> torch.Tensor:
     coarse = np.random.default_rng(0).integers(0, 256, (3, 3, 4, 5))
     return torch.tensor(coarse.repeat(15, axis=2).repeat(14, axis=3)).to(torch.uint8)
 
@@ -40,10 +40,10 @@ def pictures() -> torch.Tensor:
 @pytest.mark.parametrize("spare", [40, 1, 0, -1, -5])
 def test_no_region_is_lost_and_empty_slots_change_nothing(make_segmenter, config, spare):
     segmenter = make_segmenter(config)
-    expected = segmenter(pictures(), CLASSES)
+    expected = segmenter(sample_images(), CLASSES)
     capacity = len(expected.regions) + spare
     assert capacity >= 3
-    images, texts = ImageBatch.of(pictures(), CPU), segmenter.embed_classes(CLASSES)
+    images, texts = ImageBatch.of(sample_images(), CPU), segmenter.embed_classes(CLASSES)
     with NoHostReads() as guard, torch.no_grad():
         found = both_stages(segmenter, images, texts, capacity)
     assert guard.late == 0
@@ -69,11 +69,11 @@ def test_the_graph_gives_what_the_segmenter_gives(tiny_clip, random_backbone, co
 
     segmenter = Segmenter.from_pretrained(config, backbone_weights=random_backbone, clip=tiny_clip, device="cuda")
     graph = segmenter.capture((3, 3, 60, 70), CLASSES, capacity=capacity)
-    images = pictures()
+    images = sample_images()
     for shown in (images, images.flip(3), images.flip(0).cuda(), torch.zeros_like(images)):
         found, expected = graph(shown), segmenter(shown, CLASSES)
         assert torch.equal(found.region_map, expected.region_map)
         assert torch.equal(found.class_map, expected.class_map)
         torch.testing.assert_close(found.regions.probabilities, expected.regions.probabilities, rtol=1e-2, atol=1e-3)
-    with pytest.raises(PictureError, match=r"captured for \[3, 3, 60, 70\]"):
+    with pytest.raises(ImageError, match=r"captured for \[3, 3, 60, 70\]"):
         graph(images[:2])

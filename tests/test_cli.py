@@ -40,7 +40,7 @@ def models(random_backbone: Path, tiny_clip: str) -> list[str]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
     random = np.random.default_rng(0)
@@ -88,15 +88,15 @@ def test_info_says_what_can_run(environment: dict[str, str], tmp_path: Path) -> 
     assert "1.5 MB" in rows["some_network.pth"] and "checkpoints" in rows["some_network.pth"]
 
 
-def test_a_run_with_a_bad_picture(
+def test_a_run_with_a_bad_image(
     environment: dict[str, str],
     models: list[str],
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (pictures / "broken [bold].jpg").write_text("no picture")
+    (images / "broken [bold].jpg").write_text("no image")
     arguments = ["label", "in", "--out", "out", "--classes", "dog; grass, lawn; sky", *models, "--batch-size", 2]
     done = ovsr(arguments, environment, tmp_path)
     assert done.returncode == 1, done.stderr
@@ -106,10 +106,10 @@ def test_a_run_with_a_bad_picture(
         "Encoding 3 class names (those met before come from the cache)",
         "This CLIP can hardly tell apart 'grass' and 'sky'; 'dog' and 'grass'; 'dog' and 'sky'. Make such classes "
         "synonyms of one, or give them other prompts",
-        "Labelling 4 pictures",
+        "Labelling 4 images",
     ]
-    assert "3 of 4 pictures labelled" in done.stdout and "pictures/s" in done.stdout
-    assert "broken [bold].jpg" in done.stdout and "not an image" in done.stdout and "Share of area" in done.stdout
+    assert "3 of 4 images labelled" in done.stdout and "images/s" in done.stdout
+    assert "broken [bold].jpg" in done.stdout and "not an image" in done.stdout and "Fraction of area" in done.stdout
     assert_complete(tmp_path / "out", ["photo 0", "photo 1", "photo 2"])
     [error] = lines(tmp_path / "out" / "errors.jsonl")
     assert Path(error["path"]) == Path("in/broken [bold].jpg")
@@ -122,14 +122,14 @@ def test_a_run_with_a_bad_picture(
     assert "Open out" in said and "stand in voc" in said
     assert len(list((tmp_path / "out/gallery/thumbnails").iterdir())) == 3
     assert len(list((tmp_path / "voc/SegmentationClass").iterdir())) == 3
-    (pictures / "broken [bold].jpg").unlink()
+    (images / "broken [bold].jpg").unlink()
     arguments += ["--overwrite", "--preset", "paper", "--shard", "2/2"]
     assert ovsr(arguments, environment, tmp_path).returncode == 0
     assert_complete(tmp_path / "out", ["photo 1"])
 
 
 def test_compiled_networks_give_the_same_labels(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pictures: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], images: Path, tmp_path: Path
 ) -> None:
     """Traced by torch's compiler but run as traced: its code generator would take half a minute."""
     compiled = []
@@ -204,7 +204,7 @@ BASE = ["label", "in", "--out", "out"]
 def test_a_bad_argument_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    pictures: Path,
+    images: Path,
     tmp_path: Path,
     arguments: list[str],
     message: str,
@@ -226,7 +226,7 @@ def test_bad_usage(environment: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_two_processes_and_other_outputs(
-    environment: dict[str, str], models: list[str], pictures: Path, tmp_path: Path
+    environment: dict[str, str], models: list[str], images: Path, tmp_path: Path
 ) -> None:
     chosen = ["--outputs", "labels, webdataset", "--something-else", "", "--min-area", 0.3]
     arguments = ["label", "in", "--out", "out", "--classes", "dog; sky", *models[:-1], "cpu,cpu", *chosen]
@@ -246,11 +246,11 @@ def test_two_processes_and_other_outputs(
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to a single process on Windows")
 @pytest.mark.parametrize(("sent", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_run_that_is_ended_leaves_valid_results(
-    environment: dict[str, str], models: list[str], pictures: Path, tmp_path: Path, sent: str, status: int
+    environment: dict[str, str], models: list[str], images: Path, tmp_path: Path, sent: str, status: int
 ) -> None:
-    one = pictures / "photo 0.png"
+    one = images / "photo 0.png"
     for number in range(500):
-        (pictures / f"{number:03}.png").write_bytes(one.read_bytes())
+        (images / f"{number:03}.png").write_bytes(one.read_bytes())
     out = tmp_path / "out"
     command = [*COMMAND, "label", "in", "--out", "out", "--classes", "dog; sky", *models, "--batch-size", "2"]
     # A shell may have started these tests with SIGINT ignored, which a child would inherit.
@@ -269,7 +269,7 @@ def test_a_run_that_is_ended_leaves_valid_results(
     process.send_signal(getattr(signal, sent))
     _, said = process.communicate(timeout=60)
     assert process.returncode == status and "Traceback" not in said, said
-    assert "Finishing the pictures that were begun" in said and "--resume goes on" in said.splitlines()[-1]
+    assert "Finishing the images that were begun" in said and "--resume goes on" in said.splitlines()[-1]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["interrupted"] and 0 < summary["labelled"] < 503
     assert_complete(out, [f"{number:03}" for number in range(summary["labelled"])])

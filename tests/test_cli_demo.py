@@ -49,7 +49,7 @@ def test_a_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     assert "not for photographs" in said.err and "Making 3 scenes" in said.err
     scores = json.loads((tmp_path / "scores" / "demo.json").read_text())
     assert scores == json.loads((tmp_path / "ovsr-demo" / "demo.json").read_text())
-    assert scores["scenes"] == 3 and scores["device"] == "cpu" and scores["pictures_per_second"] > 0
+    assert scores["scenes"] == 3 and scores["device"] == "cpu" and scores["images_per_second"] > 0
     assert scores["versions"]["ovsr-gpu"] == ovsr_gpu.__version__
     assert f"{scores['labelled_miou']:.3f}" in said.out and f"{scores['hungarian_miou']:.3f}" in said.out
 
@@ -58,7 +58,7 @@ def test_a_demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     confusion = PixelConfusion(len(CLASSES))
     for seed, name in enumerate(NAMES):
         scene = make_scene(seed)
-        assert (np.asarray(Image.open(out / "pictures" / f"{name}.png")) == scene.pixels).all()
+        assert (np.asarray(Image.open(out / "images" / f"{name}.png")) == scene.pixels).all()
         assert (np.asarray(Image.open(out / "truth" / f"{name}.png")) == scene.labels).all()
         found = np.asarray(Image.open(out / "labelled" / "labels" / f"{name}.png"))
         confusion.update(torch.tensor(found), torch.tensor(scene.labels))
@@ -72,16 +72,16 @@ def test_a_second_demo_replaces_the_first(monkeypatch: pytest.MonkeyPatch, tmp_p
     out = tmp_path / "out"
     for scenes in (2, 1):
         assert ovsr(monkeypatch, "demo", "--scenes", scenes, "--out", out, "--device", "cpu") == 0
-        for folder in ("pictures", "truth", "labelled/labels", "labelled/overlays"):
+        for folder in ("images", "truth", "labelled/labels", "labelled/overlays"):
             assert len(list((out / folder).iterdir())) == scenes
         assert json.loads((out / "demo.json").read_text())["scenes"] == scenes
 
 
 def test_a_demo_keeps_off_other_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "mine.png").write_text("mine")
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "mine.png").write_text("mine")
     assert ovsr(monkeypatch, "demo", "--scenes", 1, "--out", tmp_path) == 2
-    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")] == ["pictures/mine.png"]
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")] == ["images/mine.png"]
 
 
 def test_labelling_with_the_embedded_models(

@@ -14,13 +14,13 @@ def test_presets_differ_where_the_paper_and_the_measurements_do():
 
 def test_quality_sees_each_region_on_three_backgrounds():
     quality = Config(preset="quality")
-    assert quality.regions.backgrounds == ("mean", "blur", "keep") and quality.recognition.unite
-    assert Config().regions.backgrounds == ("mean",) and Config(preset="fine").regions.nested
+    assert quality.regions.backgrounds == ("mean", "blur", "keep") and quality.recognition.merge_regions
+    assert Config().regions.backgrounds == ("mean",) and Config(preset="fine").regions.ancestors
 
 
 def test_nested_regions_have_a_bound():
-    with pytest.raises(ValueError, match=r"max_clusters with regions.nested must lie in \[1, 63\]; got 64"):
-        Config(regions=RegionConfig(nested=True), clustering=ClusteringConfig(max_clusters=64))
+    with pytest.raises(ValueError, match=r"max_clusters with regions.ancestors must lie in \[1, 63\]; got 64"):
+        Config(regions=RegionConfig(ancestors=True), clustering=ClusteringConfig(max_clusters=64))
 
 
 def test_a_given_group_wins_over_the_preset():
@@ -49,8 +49,8 @@ def test_a_given_group_wins_over_the_preset():
         (lambda: RegionConfig(background="green"), "regions.background"),
         (lambda: RegionConfig(background=("mean", "green")), "regions.background"),
         (lambda: RegionConfig(background=()), "regions.background must be one background or more"),
-        (lambda: RegionConfig(outlines="round"), "regions.outlines"),
-        (lambda: RegionConfig(nested=True, encoder="dense"), "regions.nested needs regions.encoder 'crop'"),
+        (lambda: RegionConfig(boundaries="round"), "regions.boundaries"),
+        (lambda: RegionConfig(ancestors=True, encoder="dense"), "regions.ancestors needs regions.encoder 'crop'"),
         (lambda: RecognitionConfig(templates=("a photo",)), "recognition.templates"),
         (lambda: RecognitionConfig(templates="a {}"), "recognition.templates"),
         (lambda: RecognitionConfig(something_else=("a", " ")), "recognition.something_else"),

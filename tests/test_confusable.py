@@ -8,7 +8,7 @@ import torch
 
 from devices import DEVICE
 from ovsr_gpu.results import ClassTexts
-from ovsr_gpu.stages.confusable import LEAST_APART, ConfusablePair, confusable_pairs, describe_confusable
+from ovsr_gpu.stages.confusable import MIN_APART, ConfusablePair, confusable_pairs, describe_confusable
 
 
 def texts(rows: list[list[float]], index: list[int], classes: int) -> ClassTexts:
@@ -30,7 +30,7 @@ def test_pairs_against_loops(something_else: bool) -> None:
                 (i, j) for i, one in enumerate(index) for j, two in enumerate(index) if (one, two) == (first, second)
             ]
             apart = min((scale * (1 - unit[i] @ unit[j]) for i, j in pairs), default=math.inf)
-            if apart < LEAST_APART:
+            if apart < MIN_APART:
                 expected.append(([*names, "something else"][first], [*names, "something else"][second], apart))
     found = confusable_pairs(texts(rows.tolist(), index, 4), names, scale)
     assert 1 < len(expected) < 10

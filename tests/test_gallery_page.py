@@ -18,7 +18,7 @@ from PIL import Image
 
 from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.runtime.threads import WORKERS
-from ovsr_gpu.viewer.gallery import GalleryFailure, GalleryPicture, write_gallery
+from ovsr_gpu.viewer.gallery import GalleryFailure, GalleryImage, write_gallery
 from ovsr_gpu.viewer.gallery_images import UNCOVERED
 
 Array = np.ndarray[Any, Any]
@@ -130,12 +130,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 CLASSES = ["dog", "<b>grass</b>", "sky"]
 
 
-def make_picture(number: int, name: str | None = None, width: int = 60, height: int = 40) -> GalleryPicture:
-    """A grey picture whose left and right halves are the classes number and number + 1 modulo 4."""
+def make_image(number: int, name: str | None = None, width: int = 60, height: int = 40) -> GalleryImage:
+    """A gray image whose left and right halves are the classes number and number + 1 modulo 4."""
     kinds = [number % 4, (number + 1) % 4]
     class_map = np.repeat(np.array(kinds, np.int32), width // 2)[None].repeat(height, 0)
     half = width * height // 2
-    return GalleryPicture(
+    return GalleryImage(
         name=f"folder/{number:04}" if name is None else name,
         pixels=lambda: np.full((height, width, 3), 128, np.uint8),
         class_map=lambda: class_map,
@@ -155,9 +155,9 @@ def files_of(folder: Path) -> list[str]:
 
 def test_the_files(tmp_path: Path) -> None:
     done: list[int] = []
-    large = make_picture(1, width=2000, height=1000)
-    failures = [GalleryFailure(Path("in/bad.jpg"), "decode", "no picture")]
-    page = write_gallery([make_picture(0), large], failures, CLASSES, tmp_path, "A run", done.append)
+    large = make_image(1, width=2000, height=1000)
+    failures = [GalleryFailure(Path("in/bad.jpg"), "decode", "no image")]
+    page = write_gallery([make_image(0), large], failures, CLASSES, tmp_path, "A run", done.append)
     assert page == tmp_path / "gallery" / "index.html" and done == [1, 2]
     images = ["masks/0.png", "masks/1.png", "thumbnails/0.jpg", "thumbnails/1.jpg", "views/1.jpg"]
     assert files_of(page.parent) == sorted([*images, "data.js", "grid.js", "index.html", "page.css", "page.js"])
@@ -176,7 +176,7 @@ def test_the_files(tmp_path: Path) -> None:
     assert [one["color"] for one in data["classes"]] == [
         f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colors
     ]
-    assert data["pictures"][1] == {
+    assert data["images"][1] == {
         "number": 1,
         "name": "folder/0001",
         "width": 2000,
@@ -184,59 +184,59 @@ def test_the_files(tmp_path: Path) -> None:
         "large": True,
         "regions": [[1, 0.3333, 1000000], [2, 0.9, 1000000]],
     }
-    assert data["failures"] == [{"path": str(Path("in/bad.jpg")), "stage": "decode", "reason": "no picture"}]
+    assert data["failures"] == [{"path": str(Path("in/bad.jpg")), "stage": "decode", "reason": "no image"}]
 
 
 def test_more_classes_than_a_palette_holds(tmp_path: Path) -> None:
     classes = [str(number) for number in range(600)]
     class_map = np.array([[0, 255, 599, 600]])
-    picture = GalleryPicture("many", lambda: np.zeros((1, 4, 3), np.uint8), lambda: class_map, [])
-    page = write_gallery([picture], [], classes, tmp_path, "")
-    with Image.open(page.parent / "masks/0.png") as image:
-        assert (np.asarray(image.convert("RGB"))[0] == class_colors(600)[class_map[0]]).all()
+    image = GalleryImage("many", lambda: np.zeros((1, 4, 3), np.uint8), lambda: class_map, [])
+    page = write_gallery([image], [], classes, tmp_path, "")
+    with Image.open(page.parent / "masks/0.png") as mask:
+        assert (np.asarray(mask.convert("RGB"))[0] == class_colors(600)[class_map[0]]).all()
 
 
-def test_a_picture_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
     def gone() -> Array:
         raise FileNotFoundError("it is gone")
 
-    changed = GalleryPicture("changed", lambda: np.zeros((9, 8, 3), np.uint8), lambda: np.zeros((8, 9), int), [])
-    pictures = [GalleryPicture("gone", gone, gone, []), changed, make_picture(2)]
-    data = read_data(write_gallery(pictures, [GalleryFailure(Path("x"), "decode", "bad")], CLASSES, tmp_path, ""))
-    assert [picture["number"] for picture in data["pictures"]] == [2]
+    changed = GalleryImage("changed", lambda: np.zeros((9, 8, 3), np.uint8), lambda: np.zeros((8, 9), int), [])
+    images = [GalleryImage("gone", gone, gone, []), changed, make_image(2)]
+    data = read_data(write_gallery(images, [GalleryFailure(Path("x"), "decode", "bad")], CLASSES, tmp_path, ""))
+    assert [image["number"] for image in data["images"]] == [2]
     assert [(failure["path"], failure["stage"]) for failure in data["failures"]] == [
         ("x", "decode"),
         ("gone", "gallery"),
         ("changed", "gallery"),
     ]
-    assert data["failures"][1]["reason"] == "it is gone" and "is 9x8, the picture 8x9" in data["failures"][2]["reason"]
+    assert data["failures"][1]["reason"] == "it is gone" and "is 9x8, the image 8x9" in data["failures"][2]["reason"]
 
 
-def test_few_pictures_are_held_at_a_time(tmp_path: Path) -> None:
+def test_few_images_are_held_at_a_time(tmp_path: Path) -> None:
     taken: list[int] = []
     done: list[int] = []
 
-    def pictures() -> Iterator[GalleryPicture]:
+    def images() -> Iterator[GalleryImage]:
         for number in range(40):
             taken.append(number)
             assert len(taken) - len(done) <= WORKERS + 1
-            yield make_picture(number)
+            yield make_image(number)
 
-    write_gallery(pictures(), [], CLASSES, tmp_path, "", done.append)
+    write_gallery(images(), [], CLASSES, tmp_path, "", done.append)
     assert done == list(range(1, 41))
 
 
 def test_an_earlier_gallery_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
-    page = write_gallery(map(make_picture, range(3)), [], CLASSES, tmp_path, "first")
+    page = write_gallery(map(make_image, range(3)), [], CLASSES, tmp_path, "first")
 
-    def interrupted() -> Iterator[GalleryPicture]:
-        yield make_picture(0)
+    def interrupted() -> Iterator[GalleryImage]:
+        yield make_image(0)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         write_gallery(interrupted(), [], CLASSES, tmp_path, "second")
     assert read_data(page)["title"] == "first" and [path.name for path in tmp_path.iterdir()] == ["gallery"]
-    write_gallery([make_picture(0)], [], CLASSES, tmp_path, "third")
+    write_gallery([make_image(0)], [], CLASSES, tmp_path, "third")
     assert read_data(page)["title"] == "third" and not (page.parent / "thumbnails/1.jpg").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["gallery"]
 
@@ -249,16 +249,16 @@ def test_what_is_no_gallery_is_left_alone(tmp_path: Path) -> None:
     assert files_of(tmp_path) == ["gallery/mine.txt"]
 
 
-SHOWN = "shown.map((picture) => picture.name)"
-PICTURES_ARE_THERE = "[...document.images].every((one) => !one.getAttribute('src') || one.naturalWidth)"
+SHOWN = "shown.map((image) => image.name)"
+IMAGES_ARE_THERE = "[...document.images].every((one) => !one.getAttribute('src') || one.naturalWidth)"
 
 
 def test_names_are_text_and_nothing_else_runs(tmp_path: Path, browser: Browser) -> None:
-    pictures = [make_picture(number, name) for number, name in enumerate(HOSTILE)]
+    images = [make_image(number, name) for number, name in enumerate(HOSTILE)]
     failures = [GalleryFailure(Path(name), name, name) for name in HOSTILE]
-    page = write_gallery(pictures, failures, HOSTILE, tmp_path, HOSTILE[0])
+    page = write_gallery(images, failures, HOSTILE, tmp_path, HOSTILE[0])
     browser.open(page)
-    browser.wait(PICTURES_ARE_THERE)
+    browser.wait(IMAGES_ARE_THERE)
     names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in HOSTILE]
     assert browser.run("document.title") == browser.run("byId('title').textContent") == HOSTILE[0]
     titles = browser.run("[...document.querySelectorAll('.tile')].map((tile) => tile.title.toWellFormed())")
@@ -306,8 +306,8 @@ def test_sort_search_and_filter(tmp_path: Path, browser: Browser) -> None:
         "nothing": [],
     }
     image = np.zeros((10, 12, 3), np.uint8)
-    pictures = [GalleryPicture(name, lambda: image, lambda: image[..., 0], rows) for name, rows in regions.items()]
-    browser.open(write_gallery(pictures, [], CLASSES, tmp_path, ""))
+    images = [GalleryImage(name, lambda: image, lambda: image[..., 0], rows) for name, rows in regions.items()]
+    browser.open(write_gallery(images, [], CLASSES, tmp_path, ""))
 
     def choose(**values: str) -> list[str]:
         for name, value in values.items():
@@ -320,7 +320,7 @@ def test_sort_search_and_filter(tmp_path: Path, browser: Browser) -> None:
     assert choose(sort="name") == ["\u00c4rger", "b9", "b10", "nothing"]
     assert choose(sort="class") == ["b10", "b9", "\u00c4rger", "nothing"]
     assert choose(search="B 1") == ["b10"] and choose(search="a\u0308RG") == ["\u00c4rger"]
-    assert choose(search="no such") == [] and browser.run("byId('empty').textContent") == "No picture matches."
+    assert choose(search="no such") == [] and browser.run("byId('empty').textContent") == "No image matches."
     assert choose(search="") and browser.run("byId('empty').hidden")
     rows = browser.run("[...document.querySelectorAll('#legend tbody tr')].map((row) => row.innerText.split(/\\s+/))")
     assert [row[-2:] for row in rows] == [["2", "2"], ["2", "2"], ["0", "0"], ["1", "1"]]
@@ -335,22 +335,22 @@ def test_sort_search_and_filter(tmp_path: Path, browser: Browser) -> None:
 
 
 def test_a_search_keeps_its_order_and_shows_the_regions(tmp_path: Path, browser: Browser) -> None:
-    """The left half of each picture was found, the right half is covered."""
+    """The left half of each image was found, the right half is covered."""
     covered = np.repeat([UNCOVERED, len(HOSTILE)], 30)[None].repeat(40, 0)
     image = np.full((40, 60, 3), 255, np.uint8)
     hits = [
-        GalleryPicture(name, lambda: image, lambda: covered, [(index, 0.3 - index / 100, 1200)])
+        GalleryImage(name, lambda: image, lambda: covered, [(index, 0.3 - index / 100, 1200)])
         for index, name in [*enumerate(HOSTILE), (0, HOSTILE[0])]
     ]
-    gone = GalleryPicture("gone", Path("gone").read_bytes, Path("gone").read_bytes, [(0, 0.9, 1)])  # type: ignore[arg-type]
+    gone = GalleryImage("gone", Path("gone").read_bytes, Path("gone").read_bytes, [(0, 0.9, 1)])  # type: ignore[arg-type]
     page = write_gallery([gone, *hits, gone], [], HOSTILE, tmp_path, HOSTILE[1], kind="search")
     assert page == tmp_path / "search" / "index.html" and [one["path"] for one in read_data(page)["failures"]] == [
         "gone"
     ]
     browser.open(page)
-    browser.wait(PICTURES_ARE_THERE)
+    browser.wait(IMAGES_ARE_THERE)
     assert browser.run("shown.map(({ number }) => number)") == list(range(1, 11))
-    assert browser.run("byId('totals').textContent") == "9 pictures, 10 regions, 9 classes"
+    assert browser.run("byId('totals').textContent") == "9 images, 10 regions, 9 classes"
     assert browser.run("byId('shown').textContent") == "10 of 10 regions"
     captions = browser.run(
         "[...document.querySelectorAll('.caption')]"
@@ -372,8 +372,8 @@ def test_a_search_keeps_its_order_and_shows_the_regions(tmp_path: Path, browser:
 
 
 def test_the_overlay_follows_the_slider(tmp_path: Path, browser: Browser) -> None:
-    browser.open(write_gallery([make_picture(0)], [], CLASSES, tmp_path, ""))
-    browser.wait(PICTURES_ARE_THERE)
+    browser.open(write_gallery([make_image(0)], [], CLASSES, tmp_path, ""))
+    browser.wait(IMAGES_ARE_THERE)
     colors = class_colors(3)[:2].astype(float)
     for percent in (0, 50, 100):
         browser.run(
@@ -395,7 +395,7 @@ def test_the_overlay_follows_the_slider(tmp_path: Path, browser: Browser) -> Non
 
 
 def test_keys_and_the_viewer(tmp_path: Path, browser: Browser) -> None:
-    browser.open(write_gallery(map(make_picture, range(300)), [], CLASSES, tmp_path, ""))
+    browser.open(write_gallery(map(make_image, range(300)), [], CLASSES, tmp_path, ""))
     browser.run("byId('sort').value = 'name'; update(); document.querySelector('.tile').focus()")
     focused = "Number(document.activeElement.dataset.index)"
     for key, wanted in [("ArrowRight", 1), ("ArrowLeft", 0), ("ArrowLeft", 0), ("End", 299), ("Home", 0)]:
@@ -421,11 +421,11 @@ def test_keys_and_the_viewer(tmp_path: Path, browser: Browser) -> None:
     assert browser.complaints == []
 
 
-def test_five_thousand_pictures_keep_the_page_small(tmp_path: Path, browser: Browser) -> None:
-    page = write_gallery([make_picture(0)], [], CLASSES, tmp_path, "")
-    one = json.dumps(read_data(page)["pictures"][0])
+def test_five_thousand_images_keep_the_page_small(tmp_path: Path, browser: Browser) -> None:
+    page = write_gallery([make_image(0)], [], CLASSES, tmp_path, "")
+    one = json.dumps(read_data(page)["images"][0])
     data = (page.parent / "data.js").read_text()
-    (page.parent / "data.js").write_text(data.replace('"pictures": [\n', '"pictures": [\n' + (one + ",\n") * 4999))
+    (page.parent / "data.js").write_text(data.replace('"images": [\n', '"images": [\n' + (one + ",\n") * 4999))
     browser.open(page)
     tiles = "document.querySelectorAll('.tile').length"
     assert browser.run("shown.length") == 5000 and 10 < browser.run(tiles) < 200
@@ -439,8 +439,8 @@ def test_five_thousand_pictures_keep_the_page_small(tmp_path: Path, browser: Bro
 @pytest.mark.parametrize("width", [320, 390, 800, 1920])
 def test_no_width_makes_the_page_scroll_sideways(width: int, tmp_path: Path, browser: Browser) -> None:
     shapes = [(60, 40), (2, 400), (400, 2), (1, 1), (30, 60)] * 4
-    pictures = [make_picture(number, HOSTILE[number % 9], *shape) for number, shape in enumerate(shapes)]
-    page = write_gallery(pictures, [GalleryFailure(Path("a" * 300), "decode", "b" * 300)], HOSTILE, tmp_path, "c" * 300)
+    images = [make_image(number, HOSTILE[number % 9], *shape) for number, shape in enumerate(shapes)]
+    page = write_gallery(images, [GalleryFailure(Path("a" * 300), "decode", "b" * 300)], HOSTILE, tmp_path, "c" * 300)
     browser.open(page, width)
     browser.run("byId('failures').open = byId('legend').open = true")
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
@@ -454,12 +454,12 @@ def test_no_width_makes_the_page_scroll_sideways(width: int, tmp_path: Path, bro
 
 def test_nothing_to_show(tmp_path: Path, browser: Browser) -> None:
     browser.open(write_gallery([], [], CLASSES, tmp_path / "none", ""))
-    assert browser.run("byId('empty').textContent") == "This run has no labelled pictures."
+    assert browser.run("byId('empty').textContent") == "This run has no labelled images."
     assert browser.run("byId('failures').hidden")
     browser.open(write_gallery([], [GalleryFailure(Path("x"), "decode", "bad")], CLASSES, tmp_path / "failed", ""))
     assert browser.run("byId('failures').open && byId('failures').innerText").split() == [
         "1",
-        "picture",
+        "image",
         "failed",
         "x",
         "decode",

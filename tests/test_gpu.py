@@ -10,7 +10,7 @@ from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import crop_resize
 from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import cut
-from ovsr_gpu.runtime.async_copy import LateTensors, to_device
+from ovsr_gpu.runtime.async_copy import PendingTensors, to_device
 
 pytestmark = [
     pytest.mark.gpu,
@@ -112,13 +112,13 @@ def test_copies_do_not_make_the_host_wait():
     for _ in range(20):
         there = there @ there / 64
     [sent] = to_device([source.pin_memory()], torch.device("cuda"))
-    late = LateTensors(sent * 2)
+    late = PendingTensors(sent * 2)
     assert not torch.cuda.current_stream().query()  # still at the products
     assert torch.equal(late.wait()[0], source * 2)
 
 
 def test_nothing_waits_for_the_device(segmenter_on):
-    """From pictures on the device to class maps there; the number of regions comes to the host by an event."""
+    """From images on the device to class maps there; the number of regions comes to the host by an event."""
     segmenter, images = segmenter_on("cuda"), blobs().cuda()
     expected = segmenter(images, "a; b; c")  # compiles, and embeds the classes
     torch.cuda.set_sync_debug_mode("error")

@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ovsr_gpu import PictureError
+from ovsr_gpu import ImageError
 from ovsr_gpu.image_batch import ImageBatch
 
 CPU = torch.device("cpu")
 
 
-def test_all_kinds_of_pictures_in_one_list(tmp_path: Path):
+def test_all_kinds_of_images_in_one_list(tmp_path: Path):
     array = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     path = tmp_path / "one.png"
     Image.fromarray(array).save(path)
@@ -27,7 +27,7 @@ def test_all_kinds_of_pictures_in_one_list(tmp_path: Path):
     assert torch.equal(parts[1].pixels, batch.pixels[4:]) and torch.equal(parts[1].sizes, batch.sizes[4:])
 
 
-def test_maps_come_back_as_the_pictures_came():
+def test_maps_come_back_as_the_images_came():
     sizes = [(4, 6), (3, 9)]
     batch = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], CPU)
     maps = torch.arange(2 * 4 * 9, dtype=torch.int32).view(2, 4, 9)
@@ -40,7 +40,7 @@ def test_maps_come_back_as_the_pictures_came():
     tensor = ImageBatch.of(torch.zeros(2, 3, 4, 9, dtype=torch.uint8), CPU)
     assert tensor.crop_maps(maps) is maps
     assert torch.equal(tensor.pad_maps(maps), maps)
-    with pytest.raises(PictureError, match="belongs to other pictures"):
+    with pytest.raises(ImageError, match="belongs to other images"):
         batch.pad_maps(maps)
 
 
@@ -51,16 +51,16 @@ def test_maps_come_back_as_the_pictures_came():
         (torch.zeros(1, 3, 4, 4), "float32"),
         (torch.zeros(0, 3, 4, 4, dtype=torch.uint8), "non-empty"),
         ([], "at least one"),
-        ("picture.jpg", "put a single picture in a list"),
+        ("image.jpg", "put a single image in a list"),
         (np.zeros((4, 4, 3), np.uint8), "ndarray"),
         ([torch.zeros(1, 4, 4, dtype=torch.uint8)], r"\[1, 4, 4\]"),
         ([np.zeros((4, 4, 3))], "float64"),
         ([np.zeros((4, 4), np.uint8)], r"\(4, 4\)"),
         ([np.zeros((0, 4, 3), np.uint8)], "non-empty"),
         ([7], "int"),
-        (["no such picture.jpg"], "no such picture.jpg"),
+        (["no such image.jpg"], "no such image.jpg"),
     ],
 )
 def test_refused(images, message):
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises(ImageError, match=message):
         ImageBatch.of(images, CPU)

@@ -1,4 +1,4 @@
-"""Pictures handed over to other packages, against plain loops over the region map."""
+"""Images handed over to other packages, against plain loops over the region map."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ NAMES = [*CLASSES, "something else"]
 
 
 def make_prediction(sizes: list[tuple[int, int]], empty_slots: int = 0) -> Prediction:
-    """Pictures of random regions, every property counted by plain loops; the last slots are empty."""
+    """Images of random regions, every property counted by plain loops; the last slots are empty."""
     random = np.random.default_rng(3)
     region_maps, rows = [], []
-    for picture, (height, width) in enumerate(sizes):
+    for image, (height, width) in enumerate(sizes):
         numbers = np.unique(random.integers(0, 7, (height, width)), return_inverse=True)[1].reshape(height, width)
         for region in range(numbers.max() + 1):
             pixels = [(x, y) for y in range(height) for x in range(width) if numbers[y, x] == region]
             xs, ys = zip(*pixels, strict=True)
-            rows.append((picture, (min(xs), min(ys), max(xs) + 1, max(ys) + 1), len(pixels)))
+            rows.append((image, (min(xs), min(ys), max(xs) + 1, max(ys) + 1), len(pixels)))
         region_maps.append(torch.from_numpy(numbers.astype(np.int32)))
     rows += [(len(sizes) - 1, (0, 0, 1, 1), 0)] * empty_slots
     image_index, boxes, areas = (torch.tensor(column) for column in zip(*rows, strict=True))
@@ -53,12 +53,12 @@ PREDICTIONS = {
     "a list": make_prediction([(5, 14), (1, 1), (11, 8)]),
     "empty slots": make_prediction([(6, 7), (8, 3)], empty_slots=4),
 }
-PICTURES = [(prediction, index) for prediction in PREDICTIONS.values() for index in range(len(prediction.region_map))]
-every_picture = pytest.mark.parametrize(("prediction", "index"), PICTURES)
+IMAGES = [(prediction, index) for prediction in PREDICTIONS.values() for index in range(len(prediction.region_map))]
+every_image = pytest.mark.parametrize(("prediction", "index"), IMAGES)
 
 
 def regions_of(prediction: Prediction, index: int) -> list[dict[str, Any]]:
-    """What a plain loop finds in the region map of one picture, with what was predicted for each region."""
+    """What a plain loop finds in the region map of one image, with what was predicted for each region."""
     rows = prediction.region_map[index].tolist()
     first = sum(
         len({number for row in earlier.tolist() for number in row}) for earlier in prediction.region_map[:index]
@@ -80,7 +80,7 @@ def regions_of(prediction: Prediction, index: int) -> list[dict[str, Any]]:
     return found
 
 
-@every_picture
+@every_image
 def test_supervision(prediction: Prediction, index: int):
     supervision = pytest.importorskip("supervision", reason="supervision is not installed")
     detections = to_supervision(prediction, index)
@@ -107,7 +107,7 @@ def test_supervision_works_on_them():
     assert len(merged) == len(detections) + len(to_supervision(PREDICTIONS["one tensor"], 2))
     scene = np.zeros((9, 12, 3), np.uint8)
     painted = supervision.MaskAnnotator(opacity=1).annotate(scene, detections)
-    assert (painted.sum(2) > 0).all(), "the regions cover the picture"
+    assert (painted.sum(2) > 0).all(), "the regions cover the image"
 
 
 def test_supervision_is_missing(monkeypatch: pytest.MonkeyPatch):
@@ -116,7 +116,7 @@ def test_supervision_is_missing(monkeypatch: pytest.MonkeyPatch):
         to_supervision(PREDICTIONS["a list"], 0)
 
 
-@every_picture
+@every_image
 def test_coco(prediction: Prediction, index: int):
     annotations = to_coco(prediction, index, image_id=41)
     expected = regions_of(prediction, index)
@@ -149,7 +149,7 @@ def read_coco(content: dict[str, Any]) -> COCO:
     return coco
 
 
-@every_picture
+@every_image
 def test_transformers(prediction: Prediction, index: int):
     found = to_transformers(prediction, index)
     for entry, region in zip(found, regions_of(prediction, index), strict=True):
@@ -163,8 +163,8 @@ def test_transformers(prediction: Prediction, index: int):
 
 
 @pytest.mark.parametrize("index", [-1, 3])
-def test_no_such_picture(index):
-    with pytest.raises(IndexError, match=f"no picture {index} in a batch of 3"):
+def test_no_such_image(index):
+    with pytest.raises(IndexError, match=f"no image {index} in a batch of 3"):
         to_transformers(PREDICTIONS["a list"], index)
     with pytest.raises(IndexError):
         to_coco(PREDICTIONS["one tensor"], index, 1)

@@ -14,53 +14,53 @@ import pytest
 from PIL import Image
 from test_session import assert_complete, lines, results
 
-from ovsr_gpu.sources.files import find_pictures
+from ovsr_gpu.sources.files import find_images
 
 RUN = """
 import sys
 from pathlib import Path
 import numpy as np
-import test_labelling
+import test_session
 from ovsr_gpu.store import store
-from ovsr_gpu.sources.files import find_pictures
+from ovsr_gpu.sources.files import find_images
 import time
-store.PART_PICTURES = int(sys.argv[3])
+store.PART_IMAGES = int(sys.argv[3])
 memory = []
 
 def note_memory(done, total):
     with open("/proc/self/statm") as file:
         memory.append((done, int(file.read().split()[1]) * 4096))
 
-summary = test_labelling.label(
-    test_labelling.FakeSegmenter(lambda images: time.sleep(float(sys.argv[4]))), find_pictures([sys.argv[1]]),
-    test_labelling.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
+summary = test_session.label(
+    test_session.FakeSegmenter(lambda images: time.sleep(float(sys.argv[4]))), find_images([sys.argv[1]]),
+    test_session.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
     progress=note_memory,
 )
 later = memory[len(memory) // 2 :]
 slope = round(np.polyfit(*zip(*later), 1)[0]) if len(later) > 1 else 0
 print(summary.labelled, summary.failed, slope, memory[-1][1])
 """
-LOAD = int(os.environ.get("OVSR_LOAD_PICTURES", "0"))
-"""For a load test: 20000, say."""
+LOAD = int(os.environ.get("OVSR_LOAD_IMAGES", "0"))
+"""For a load test: such as 20000."""
 
-PICTURES, EACH_BROKEN, KILLS = (LOAD, 100, 5) if LOAD else (320, 20, 3)
+IMAGES, EACH_BROKEN, KILLS = (LOAD, 100, 5) if LOAD else (320, 20, 3)
 PARTS = 32
-BATCH = PICTURES // 80
+BATCH = IMAGES // 80
 STEEPEST = 1000
-"""Bytes of memory a picture that a load test allows, in the second half of its undisturbed run."""
+"""Bytes of memory an image that a load test allows, in the second half of its undisturbed run."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Many small pictures, some of them broken in different ways."""
+    """Many small sources, some of them broken in different ways."""
     folder = tmp_path_factory.mktemp("in")
     random = np.random.default_rng(0)
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         path = folder / f"{number:05}.png"
         Image.fromarray(random.integers(0, 256, (6, 9, 3), dtype=np.uint8)).save(path)
         if number % EACH_BROKEN == 7:
             whole = path.read_bytes()
-            kinds = [b"", b"no picture", whole[:60], whole[:8], whole[:30] + bytes(20) + whole[50:]]
+            kinds = [b"", b"no image", whole[:60], whole[:8], whole[:30] + bytes(20) + whole[50:]]
             path.write_bytes(kinds[number // EACH_BROKEN % 5])
     return folder
 
@@ -69,7 +69,7 @@ def start(folder: Path, out: Path) -> subprocess.Popen[str]:
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", RUN, folder, out, str(PICTURES // PARTS), "0.03", str(BATCH)],
+        [sys.executable, "-c", RUN, folder, out, str(IMAGES // PARTS), "0.03", str(BATCH)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -95,14 +95,14 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path, t
         run.communicate()
         progress.append(len(list(out.glob("store/part-*"))))
     assert progress == sorted(set(progress)) and progress[-1] < PARTS + KILLS
-    bad = range(7, PICTURES, EACH_BROKEN)
+    bad = range(7, IMAGES, EACH_BROKEN)
     last = start(folder, out)
     (*counts, _, _), (*expected, slope, memory) = (run.communicate()[0].split() for run in (last, undisturbed))
-    assert counts == expected == [str(PICTURES - len(bad)), str(len(bad))]
-    print(f"{slope} bytes of memory a picture, {int(memory) >> 20} MiB at the end")
+    assert counts == expected == [str(IMAGES - len(bad)), str(len(bad))]
+    print(f"{slope} bytes of memory an image, {int(memory) >> 20} MiB at the end")
     assert not LOAD or int(slope) < STEEPEST
     assert results(out) == results(whole)
-    names = [picture.name for picture in find_pictures([folder])]
+    names = [image.name for image in find_images([folder])]
     failed = [Path(line["path"]).stem for line in lines(out / "errors.jsonl")]
     assert failed == [f"{number:05}" for number in bad]
     assert_complete(out, [name for name in names if name not in failed])

@@ -33,7 +33,7 @@ def run_python(*arguments: str, cwd: Path, executable: str = sys.executable) -> 
         "import ovsr_gpu",
         "from ovsr_gpu import Config; Config()",
         "from ovsr_gpu import Vocabulary; Vocabulary.parse('a; b')",
-        "from ovsr_gpu import Prediction, PictureError",
+        "from ovsr_gpu import Prediction, ImageError",
         "import ovsr_gpu.cli",
     ],
 )

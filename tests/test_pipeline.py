@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovsr_gpu import Config, FeatureConfig, ModelConfig, PictureError, RegionConfig, Segmenter, VocabularyError
+from ovsr_gpu import Config, FeatureConfig, ImageError, ModelConfig, RegionConfig, Segmenter, VocabularyError
 
 CLASSES = "dog; grass, lawn; sky"
 SMALL = FeatureConfig(input_size=96, grid_size=12)
@@ -12,14 +12,14 @@ STAGES = {"features", "latents", "linkage", "cluster count", "cut", "regions"}
 
 
 def scene(height: int, width: int, seed: int) -> np.ndarray:
-    """Rectangles of noisy colour."""
+    """Rectangles of noisy color."""
     generator = np.random.default_rng(seed)
-    picture = np.empty((height, width, 3))
-    picture[:] = generator.integers(0, 256, 3)
+    image = np.empty((height, width, 3))
+    image[:] = generator.integers(0, 256, 3)
     for _ in range(3):
         y, x = generator.integers(0, height), generator.integers(0, width)
-        picture[y : y + height // 2 + 1, x : x + width // 2 + 1] = generator.integers(0, 256, 3)
-    return (picture + generator.normal(0, 6, picture.shape)).clip(0, 255).astype(np.uint8)
+        image[y : y + height // 2 + 1, x : x + width // 2 + 1] = generator.integers(0, 256, 3)
+    return (image + generator.normal(0, 6, image.shape)).clip(0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def segmenter(make_segmenter) -> Segmenter:
 
 
 def check_consistency(prediction, sizes: list[tuple[int, int]], labels: int) -> None:
-    """What holds of every prediction, whatever the networks say."""
+    """What holds of every prediction, whatever the networks log."""
     regions = prediction.regions
     numbers = regions.numbers(len(sizes))
     assert regions.image_index.tolist() == sorted(regions.image_index.tolist())
@@ -74,9 +74,9 @@ def test_tensor(segmenter):
 @pytest.mark.parametrize("preset", ["default", "fine"])
 def test_two_stages_are_the_whole(make_segmenter, preset):
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
-    pictures = [scene(50, 70, 1), scene(90, 30, 2)]
-    whole = segmenter(pictures, CLASSES)
-    steps = segmenter.recognize(pictures, segmenter.segment(pictures), CLASSES)
+    images = [scene(50, 70, 1), scene(90, 30, 2)]
+    whole = segmenter(images, CLASSES)
+    steps = segmenter.recognize(images, segmenter.segment(images), CLASSES)
     for one, other in zip([*whole.class_map, *whole.region_map], [*steps.class_map, *steps.region_map], strict=True):
         assert torch.equal(one, other)
     assert torch.equal(whole.regions.probabilities, steps.regions.probabilities)
@@ -97,31 +97,31 @@ def test_a_stream_is_a_call_for_each_batch_with_one_in_flight(segmenter):
 
 
 def test_full_batches_have_one_shape_and_change_nothing(make_segmenter):
-    pictures = [scene(50, 70, seed) for seed in range(6)]
-    expected = make_segmenter(Config(features=SMALL))(pictures, CLASSES)
+    images = [scene(50, 70, seed) for seed in range(6)]
+    expected = make_segmenter(Config(features=SMALL))(images, CLASSES)
     segmenter = make_segmenter(Config(features=SMALL, models=ModelConfig(batch=4, full_batches=True)))
     seen = set()
     for network in (segmenter.backbone[0], segmenter.clip.image_tower):
         network.register_forward_pre_hook(lambda _, inputs: seen.add(tuple(inputs[0].shape)))
-    found = segmenter(pictures, CLASSES)
+    found = segmenter(images, CLASSES)
     assert seen == {(4, 3, 96, 96), (4, 3, 32, 32)}
     assert all(map(torch.equal, found.class_map, expected.class_map))
     torch.testing.assert_close(found.regions.embeddings, expected.regions.embeddings)
 
 
 @pytest.mark.parametrize("preset", ["default", "quality", "fine"])
-def test_a_picture_gets_the_same_labels_alone_and_anywhere_in_a_batch(make_segmenter, preset):
+def test_a_image_gets_the_same_labels_alone_and_anywhere_in_a_batch(make_segmenter, preset):
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
-    pictures = [scene(50 + 9 * seed, 90 - 7 * seed, seed) for seed in range(4)]
-    alone = [segmenter([picture], CLASSES) for picture in pictures]
+    images = [scene(50 + 9 * seed, 90 - 7 * seed, seed) for seed in range(4)]
+    alone = [segmenter([image], CLASSES) for image in images]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
-        together = segmenter([pictures[i] for i in order], CLASSES)
+        together = segmenter([images[i] for i in order], CLASSES)
         for place, i in enumerate(order):
             assert torch.equal(together.region_map[place], alone[i].region_map[0])
             assert torch.equal(together.class_map[place], alone[i].class_map[0])
 
 
-def test_a_picture_of_one_colour_is_one_region(segmenter):
+def test_a_image_of_one_color_is_one_region(segmenter):
     prediction = segmenter([np.full((40, 60, 3), 200, np.uint8), scene(40, 60, 0)], CLASSES)
     assert prediction.cluster_count[0] == 1
     assert not prediction.region_map[0].any()
@@ -129,21 +129,21 @@ def test_a_picture_of_one_colour_is_one_region(segmenter):
 
 
 def test_timings_on_request(segmenter):
-    pictures = [scene(40, 40, 0)]
-    assert segmenter.segment(pictures).timings == {}
-    timed = segmenter.segment(pictures, timings=True)
+    images = [scene(40, 40, 0)]
+    assert segmenter.segment(images).timings == {}
+    timed = segmenter.segment(images, timings=True)
     assert set(timed.timings) == STAGES and min(timed.timings.values()) > 0
-    prediction = segmenter.recognize(pictures, timed, CLASSES, timings=True)
+    prediction = segmenter.recognize(images, timed, CLASSES, timings=True)
     assert set(prediction.timings) >= STAGES | {"crops", "image embeddings", "recognition", "class map"}
     assert set(timed.timings) == STAGES
 
 
 def test_several_threads(segmenter):
-    pictures = [scene(40 + seed, 50, seed) for seed in range(6)]
+    images = [scene(40 + seed, 50, seed) for seed in range(6)]
     vocabularies = [CLASSES, "cat; road"] * 3
-    expected = [segmenter([picture], words) for picture, words in zip(pictures, vocabularies, strict=True)]
+    expected = [segmenter([image], words) for image, words in zip(images, vocabularies, strict=True)]
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda picture, words: segmenter([picture], words), pictures, vocabularies))
+        found = list(pool.map(lambda image, words: segmenter([image], words), images, vocabularies))
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.class_map[0], other.class_map[0])
 
@@ -153,10 +153,10 @@ def test_many_regions_go_through_clip_in_parts(make_segmenter):
 
     fine = ClusteringConfig(count_rule="fixed", count_parameter=9)
     regions = RegionConfig(min_area=0, background="blur", box="square")
-    pictures = [scene(60, 60, 3), scene(60, 60, 4)]
+    images = [scene(60, 60, 3), scene(60, 60, 4)]
     parts, whole = (
         make_segmenter(Config(features=SMALL, clustering=fine, regions=regions, models=ModelConfig(batch=batch)))(
-            pictures, CLASSES
+            images, CLASSES
         )
         for batch in (4, 64)
     )
@@ -167,9 +167,9 @@ def test_many_regions_go_through_clip_in_parts(make_segmenter):
 def test_bad_input(segmenter):
     with pytest.raises(VocabularyError):
         segmenter([scene(9, 9, 0)], [])
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         segmenter([], CLASSES)
-    with pytest.raises(PictureError, match="belongs to other pictures"):
+    with pytest.raises(ImageError, match="belongs to other images"):
         segmenter.recognize([scene(9, 9, 0)], segmenter.segment([scene(8, 9, 0)]), CLASSES)
 
 

@@ -9,14 +9,14 @@ import torch
 
 from ovsr_gpu import Config, LabelledRegions, ModelConfig, Segmenter
 
-PICTURES, LEAD = 8, 0.05
+IMAGES, LEAD = 8, 0.05
 """LEAD: by how much a class must lead for float16 not to touch it; its probabilities are 0.02 off at most."""
 
 
 @pytest.mark.slow
 def test_float16_in_clip_changes_no_label_but_where_two_classes_are_as_good(assets):
     root = assets / "msrc_v2"
-    names = (root / "heldout_100.txt").read_text().split()[:PICTURES]
+    names = (root / "heldout_100.txt").read_text().split()[:IMAGES]
     files = [root / f"images/{name}.png" for name in names]
     classes = [name for name in json.loads((root / "classes.json").read_text())["classes"] if name != "void"]
 

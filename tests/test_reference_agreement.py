@@ -1,8 +1,8 @@
 """The whole pipeline agrees with the reference of the benchmarks, which NumPy, SciPy, scikit-learn and Pillow make.
 
-Agreement is the share of equal pixels among all pixels of all pictures of a test, in float32: at least 99% of the class
-maps and of the region maps. Single pictures can differ by more: where two merges of the tree, or two classes, are
-equally good, one grey value of the network input decides.
+Agreement is the fraction of equal pixels among all pixels of all images of a test, in float32: at least 99% of the class
+maps and of the region maps. Single images can differ by more: where two merges of the tree, or two classes, are
+equally good, one gray value of the network input decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from patchwork import patchwork
 from reference import ReferencePipeline, ReferenceResult
 
 CPU = torch.device("cpu")
-LEAST_AGREEMENT = 0.99
+MIN_AGREEMENT = 0.99
 SIZES = [(240, 320), (333, 250), (161, 280), (300, 300), (213, 320), (128, 96)]  # height, width
 WORDS = Vocabulary.parse(
     "dog, hound; cat; car; grass, lawn, meadow; sky; water; red; green; stone; wool; sand; fog; house; river; moon; "
@@ -75,7 +75,7 @@ STAGE_1 = {
 }
 COUNT_RULES = ["energy", "ratio_gap", "participation_ratio", "hard_threshold", "elbow"]
 RECOGNITION = {
-    "centred shared space": RecognitionConfig(templates=("{}",), shared_rank=12, shared_centred=True),
+    "centered shared space": RecognitionConfig(templates=("{}",), shared_rank=12, shared_centered=True),
     "threshold": RecognitionConfig(templates=("{}",), threshold=0.2),
 }
 BOXES = [  # box, CLIP's own resize mode, background
@@ -92,19 +92,19 @@ BOXES = [  # box, CLIP's own resize mode, background
 
 @dataclass(frozen=True)
 class Comparison:
-    """What both make of the same pictures with the same networks."""
+    """What both make of the same images with the same networks."""
 
     ours: Prediction
     reference: list[ReferenceResult]
 
     def assert_agree(self) -> None:
-        assert self.agreement("region_map") >= LEAST_AGREEMENT
-        assert self.agreement("class_map") >= LEAST_AGREEMENT
+        assert self.agreement("region_map") >= MIN_AGREEMENT
+        assert self.agreement("class_map") >= MIN_AGREEMENT
         counts = [result.cluster_count for result in self.reference]
         assert self.ours.cluster_count.tolist() == counts
 
     def agreement(self, kind: str) -> float:
-        """Share of equal pixels of all pictures."""
+        """Fraction of equal pixels of all images."""
         theirs = [result.class_map if kind == "class_map" else result.regions.region_map for result in self.reference]
         pairs = list(zip(getattr(self.ours, kind), theirs, strict=True))
         assert all(tuple(ours.shape) == theirs.shape for ours, theirs in pairs)
@@ -126,14 +126,14 @@ def one_blas_thread():
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [patchwork(height, width, 7, rng) for height, width in SIZES]
 
 
 @pytest.fixture(scope="module")
 def random_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small ViT with random weights that tells regions apart: what all pictures have in common there is left out."""
+    """A small ViT with random weights that tells regions apart: what all images have in common there is left out."""
     folder = tmp_path_factory.mktemp("random-clip")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -150,19 +150,19 @@ def networks(random_backbone: Path, random_clip: str):
     return load_backbone(random_backbone, CPU), load_clip(random_clip, None, CPU)
 
 
-def compare(networks, pictures: list[np.ndarray], vocabulary: Vocabulary, config: Config) -> Comparison:
+def compare(networks, images: list[np.ndarray], vocabulary: Vocabulary, config: Config) -> Comparison:
     backbone, clip = networks
-    prediction = Segmenter(backbone, clip, config, CPU)(pictures, vocabulary)
+    prediction = Segmenter(backbone, clip, config, CPU)(images, vocabulary)
     reference = ReferencePipeline(backbone, clip, config, CPU)
     texts = reference.embed_texts(vocabulary.synonyms)
-    return Comparison(prediction, [reference(picture, texts) for picture in pictures])
+    return Comparison(prediction, [reference(image, texts) for image in images])
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_presets_at_their_own_size(networks, pictures, preset):
+def test_presets_at_their_own_size(networks, images, preset):
     settings = Config(preset=preset)
     recognition = RecognitionConfig(templates=("{}",), shared_rank=settings.recognition.shared_rank)
-    compared = compare(networks, pictures, WORDS, Config(preset=preset, recognition=recognition))
+    compared = compare(networks, images, WORDS, Config(preset=preset, recognition=recognition))
     compared.assert_agree()
     assert np.median(compared.embedding_cosines) > 0.9999
     assert len(compared.ours.regions.class_index.unique()) > 1  # else the class maps would agree by themselves
@@ -175,40 +175,40 @@ def test_templates_and_synonyms(networks):
 
 
 @pytest.mark.parametrize("case", STAGE_1)
-def test_stage_1(networks, pictures, case):
-    compared = compare(networks, pictures, WORDS, replace(STAGE_1[case], recognition=PLAIN))
+def test_stage_1(networks, images, case):
+    compared = compare(networks, images, WORDS, replace(STAGE_1[case], recognition=PLAIN))
     compared.assert_agree()
-    assert compared.ours.regions.counts(len(pictures)).min() > 1
+    assert compared.ours.regions.counts(len(images)).min() > 1
 
 
 @pytest.mark.parametrize("rule", COUNT_RULES)
-def test_count_rules(networks, pictures, rule):
+def test_count_rules(networks, images, rule):
     config = Config(features=SMALL, clustering=ClusteringConfig(count_rule=rule), recognition=PLAIN)
-    compare(networks, pictures, WORDS, config).assert_agree()
+    compare(networks, images, WORDS, config).assert_agree()
 
 
 @pytest.mark.parametrize("case", RECOGNITION)
-def test_recognition(networks, pictures, case):
-    compared = compare(networks, pictures, WORDS, Config(features=SMALL, recognition=RECOGNITION[case]))
+def test_recognition(networks, images, case):
+    compared = compare(networks, images, WORDS, Config(features=SMALL, recognition=RECOGNITION[case]))
     compared.assert_agree()
     assert len(compared.ours.regions.class_index.unique()) > 1
 
 
 @pytest.mark.parametrize(("box", "resize_mode", "background"), BOXES)
-def test_boxes_and_backgrounds(networks, random_clip, pictures, box, resize_mode, background):
+def test_boxes_and_backgrounds(networks, random_clip, images, box, resize_mode, background):
     backbone, _ = networks
     clip = load_clip(random_clip, None, CPU)
     clip.resize_mode, clip.fill_color = resize_mode, 90
     regions = RegionConfig(box=box, background=background)
     config = Config(features=SMALL, regions=regions, recognition=PLAIN)
-    compared = compare((backbone, clip), pictures, WORDS, config)
+    compared = compare((backbone, clip), images, WORDS, config)
     compared.assert_agree()
     assert compared.embedding_cosines.min() > 0.999
 
 
-def test_pictures_of_one_colour(networks):
-    pictures = [np.full((40, 70, 3), (200, 30, 90), np.uint8), np.zeros((33, 20, 3), np.uint8)]
-    compared = compare(networks, pictures, WORDS, Config(recognition=PLAIN))
+def test_images_of_one_color(networks):
+    images = [np.full((40, 70, 3), (200, 30, 90), np.uint8), np.zeros((33, 20, 3), np.uint8)]
+    compared = compare(networks, images, WORDS, Config(recognition=PLAIN))
     assert compared.agreement("region_map") == compared.agreement("class_map") == 1
     assert compared.ours.cluster_count.tolist() == [1, 1]
 
@@ -223,7 +223,7 @@ def test_photographs_and_real_networks(assets, preset):
     legend = json.loads((photographs / "classes.json").read_text())
     vocabulary = Vocabulary.parse([name for value, name in enumerate(legend["classes"]) if value != legend["void"]])
     names = (photographs / "heldout_100.txt").read_text().split()[::13]
-    pictures = [np.asarray(Image.open(photographs / "images" / f"{name}.png").convert("RGB")) for name in names]
-    compared = compare(networks, pictures, vocabulary, Config(preset=preset))
+    images = [np.asarray(Image.open(photographs / "images" / f"{name}.png").convert("RGB")) for name in names]
+    compared = compare(networks, images, vocabulary, Config(preset=preset))
     compared.assert_agree()
     assert len(compared.ours.regions.class_index.unique()) > 3

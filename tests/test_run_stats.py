@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ovsr_gpu.console import print_summary
-from ovsr_gpu.runs.run_stats import RunSummary, Tally
+from ovsr_gpu.runs.run_stats import RunStats, RunSummary
 from ovsr_gpu.store.store import LabelledBatch, Store
 from ovsr_gpu.vocabulary import Vocabulary
 
@@ -16,14 +16,14 @@ from ovsr_gpu.vocabulary import Vocabulary
 def summary_of(areas: dict[str, int], score: float) -> RunSummary:
     """Of a run in which each of these classes has one region of so many pixels."""
     table = pa.table({"class_index": range(len(areas)), "score": [score] * len(areas), "area": list(areas.values())})
-    tally = Tally(Store(Path("none")), Vocabulary.parse(list(areas)[:-1]))
-    tally.add(LabelledBatch(table.filter(pa.array([area > 0 for area in areas.values()])), [], 1, {}, 0))
-    return tally.summary(1, interrupted=False)
+    stats = RunStats(Store(Path("none")), Vocabulary.parse(list(areas)[:-1]))
+    stats.add(LabelledBatch(table.filter(pa.array([area > 0 for area in areas.values()])), [], 1, {}, 0))
+    return stats.summary(1, interrupted=False)
 
 
 def test_a_class_with_a_single_pixel_was_found(capsys: pytest.CaptureFixture[str]) -> None:
     summary = summary_of({"dog": 10**9, "cat": 1, "sky": 0, "something else": 0}, 0.9)
-    assert summary.never_found == ("sky",) and summary.area_shares["cat"] == 0
+    assert summary.never_found == ("sky",) and summary.area_fractions["cat"] == 0
     print_summary(summary, Path("out"))
     said = capsys.readouterr().out
     assert "Never found: sky\n" in said and "10% of the area is likely to be named wrongly" in said

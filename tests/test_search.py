@@ -35,9 +35,9 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 def write_part(out: Path, number: int, embeddings: np.ndarray, **columns: Any) -> None:
-    """A part of a store with these embeddings `[n, E]`; row i of it is region i of the picture named by its number."""
+    """A part of a store with these embeddings `[n, E]`; row i of it is region i of the image named by its number."""
     row = {
-        "picture": str(number),
+        "image": str(number),
         "file": f"{number}.png",
         "source": None,
         "height": 4,
@@ -77,10 +77,10 @@ def test_ranks_as_numpy_does(tmp_path: Path, count: int) -> None:
     places = [(str(number), region) for number, size in enumerate(sizes) for region in range(size)]
     expected = np.argsort(np.where(np.isnan(rows), np.inf, -rows), kind="stable")[: min(count, len(rows) - 1)]
     hits = best_regions(Store(tmp_path), torch.from_numpy(text), count)
-    assert [(hit.row["picture"], hit.row["region"]) for hit in hits] == [places[place] for place in expected]
+    assert [(hit.row["image"], hit.row["region"]) for hit in hits] == [places[place] for place in expected]
     assert np.allclose([hit.similarity for hit in hits], rows[expected], atol=1e-6)
     assert set(hits[0].row) == set(ANNOTATION) and hits[0].row["rle"] == encoded(MASK * 1)[1]
-    first = [(hit.row["picture"], hit.row["region"]) for hit in hits[:6]]
+    first = [(hit.row["image"], hit.row["region"]) for hit in hits[:6]]
     assert first == [("0", 3), ("0", 7), ("0", 1400), ("2", 1), ("3", 0), ("3", 1023)][:count]
     assert len({hit.similarity for hit in hits[:6]}) == 1
 
@@ -179,11 +179,11 @@ def test_the_command_from_a_run_to_a_page(
     data = read_data(page)
     assert data["kind"] == "search" and data["title"] == f"“{text}” in run"
     hits = best_regions(Store(tmp_path / "run"), embed_text(load_clip("embedded", None, CPU), text), 100)
-    shown = [(number, hit) for number, hit in enumerate(hits) if hit.row["picture"] != "gone"]
-    assert [(one["number"], one["name"]) for one in data["pictures"]] == [(n, hit.row["picture"]) for n, hit in shown]
-    assert {one["name"] for one in data["pictures"]} == {"a", "b", "shard/c"}
+    shown = [(number, hit) for number, hit in enumerate(hits) if hit.row["image"] != "gone"]
+    assert [(one["number"], one["name"]) for one in data["images"]] == [(n, hit.row["image"]) for n, hit in shown]
+    assert {one["name"] for one in data["images"]} == {"a", "b", "shard/c"}
     assert [failure["path"] for failure in data["failures"]] == ["gone"]
-    for one, (_, hit) in zip(data["pictures"], shown, strict=True):
+    for one, (_, hit) in zip(data["images"], shown, strict=True):
         assert one["regions"] == [[hit.row["class_index"], round(hit.similarity, 4), hit.row["area"]]]
     after = {path: Path("run", path).read_bytes() for path in files_of(Path("run"))}
     assert before.items() <= after.items() and {Path(path).parts[0] for path in after.keys() - before} == {"search"}

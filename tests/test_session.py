@@ -24,12 +24,12 @@ from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.results import LabelledRegions, Prediction
 from ovsr_gpu.runs.run_stats import RunSummary
-from ovsr_gpu.runs.session import label_pictures
+from ovsr_gpu.runs.session import label_images
 from ovsr_gpu.runs.worker import Labeller
 from ovsr_gpu.runtime.interleave import Task
 from ovsr_gpu.sources import decode
 from ovsr_gpu.sources.decode import _TimedFile
-from ovsr_gpu.sources.files import Picture, find_pictures
+from ovsr_gpu.sources.files import ImageSource, find_images
 from ovsr_gpu.sources.loading import Decode
 from ovsr_gpu.vocabulary import Vocabulary
 
@@ -37,7 +37,7 @@ VOCABULARY = Vocabulary.parse("dog; grass, lawn; sky")
 
 
 class FakeSegmenter:
-    """Cuts a picture into its left and right half and names a half by its first pixel's red value modulo L+1."""
+    """Cuts an image into its left and right half and names a half by its first pixel's red value modulo L+1."""
 
     device = torch.device("cpu")
     config = Config()
@@ -82,14 +82,14 @@ class FakeSegmenter:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Picture]:
-    """Ten pictures of different sizes and colours."""
+def sources(tmp_path: Path) -> list[ImageSource]:
+    """Ten images of different sizes and colors."""
     for number in range(10):
         pixels = np.full((5 + number, 9 + 2 * number, 3), 20 * number, np.uint8)
         pixels[:, 5:] += 7
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
-    return find_pictures([tmp_path / "in"])
+    return find_images([tmp_path / "in"])
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -112,8 +112,8 @@ def results(out: Path) -> dict[str, bytes]:
 
 
 def assert_complete(out: Path, names: list[str]) -> None:
-    """Every output is valid and tells the same of exactly these pictures, in this order."""
-    by_line = list(dict.fromkeys(line["picture"] for line in lines(out / "regions.jsonl")))
+    """Every output is valid and tells the same of exactly these sources, in this order."""
+    by_line = list(dict.fromkeys(line["image"] for line in lines(out / "regions.jsonl")))
     coco = read_coco(out)
     assert by_line == names == [image["name"] for image in coco.loadImgs(coco.getImgIds())]
     for image in coco.loadImgs(coco.getImgIds()):
@@ -129,36 +129,36 @@ def assert_complete(out: Path, names: list[str]) -> None:
 
 def label(
     segmenter: FakeSegmenter,
-    pictures: Sequence[Picture],
+    sources: Sequence[ImageSource],
     vocabulary: Vocabulary,
     out: Path,
-    decode: Decode = decode.decode_picture,
+    decode: Decode = decode.decode_image,
     **options: Any,
 ) -> RunSummary:
-    return label_pictures(Labeller(segmenter, vocabulary, decode), pictures, out, **options)
+    return label_images(Labeller(segmenter, vocabulary, decode), sources, out, **options)
 
 
-def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_a_whole_run(tmp_path: Path, sources: list[ImageSource]) -> None:
     seen: list[tuple[int, int]] = []
     out = tmp_path / "out"
     segmenter = FakeSegmenter()
     summary = label(
-        segmenter, pictures, VOCABULARY, out, batch_size=4, progress=lambda done, total: seen.append((done, total))
+        segmenter, sources, VOCABULARY, out, batch_size=4, progress=lambda done, total: seen.append((done, total))
     )
     assert segmenter.batches == [4, 4, 2] and seen == [(4, 10), (8, 10), (10, 10)]
     assert_complete(out, [str(number) for number in range(10)])
-    for picture in pictures:
-        with Image.open(picture.path) as image, Image.open(out / "labels" / f"{picture.name}.png") as labels:
+    for source in sources:
+        with Image.open(source.path) as image, Image.open(out / "labels" / f"{source.name}.png") as labels:
             red, class_map = np.asarray(image)[..., 0], np.asarray(labels)
         middle = (red.shape[1] + 1) // 2
         assert (class_map[:, :middle] == red[0, 0] % 4).all() and (class_map[:, middle:] == red[0, middle] % 4).all()
     assert (summary.labelled, summary.failed, summary.resumed, summary.regions) == (10, 0, 0, 20)
     pixels = np.zeros(4)
-    for picture in pictures:
-        with Image.open(out / "labels" / f"{picture.name}.png") as labels:
+    for source in sources:
+        with Image.open(out / "labels" / f"{source.name}.png") as labels:
             pixels += np.bincount(np.asarray(labels).ravel(), minlength=4)
-    assert list(summary.area_shares) == ["dog", "grass", "sky", "something else"]
-    assert list(summary.area_shares.values()) == pytest.approx(list(pixels / pixels.sum()), abs=1e-6)
+    assert list(summary.area_fractions) == ["dog", "grass", "sky", "something else"]
+    assert list(summary.area_fractions.values()) == pytest.approx(list(pixels / pixels.sum()), abs=1e-6)
     regions = lines(out / "regions.jsonl")
     doubt = sum((1 - region["score"]) * region["area"] for region in regions) / sum(
         region["area"] for region in regions
@@ -168,18 +168,18 @@ def test_a_whole_run(tmp_path: Path, pictures: list[Picture]) -> None:
     written = json.loads((out / "summary.json").read_text())
     assert written["config"] == json.loads(json.dumps(asdict(Config())))
     assert written["device"] == "cpu" and written["versions"]["torch"].startswith(torch.__version__.split("+")[0])
-    assert written["pictures_per_second"] == summary.pictures_per_second > 0
-    assert written["time_shares"] == summary.time_shares
+    assert written["images_per_second"] == summary.images_per_second > 0
+    assert written["time_fractions"] == summary.time_fractions
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [
-            *(".lock", "classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "pictures.csv"),
+            *(".lock", "classes.json", "coco.json", "errors.jsonl", "labels", "overlays", "images.csv"),
             *("regions.jsonl", "run.json", "store", "summary.json"),
         ]
     )
 
 
 @pytest.mark.parametrize("slow", ["disk", "decoding", "models", "writing"])
-def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[Picture], monkeypatch) -> None:
+def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, sources: list[ImageSource], monkeypatch) -> None:
     def slowed(function):
         def run(*args, **kwargs):
             time.sleep(0.1)
@@ -198,74 +198,74 @@ def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, pictures: list[P
         monkeypatch.setattr(place, name, lambda file, read, *arguments: original(file, slowed(read), *arguments))
     else:
         monkeypatch.setattr(place, name, slowed(original))
-    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=1)
-    assert list(summary.time_shares) == ["disk", "decoding", "models", "writing", "other"]
-    assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.003)
-    assert max(summary.time_shares, key=summary.time_shares.__getitem__) == slow
+    summary = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=1)
+    assert list(summary.time_fractions) == ["disk", "decoding", "models", "writing", "other"]
+    assert sum(summary.time_fractions.values()) == pytest.approx(1, abs=0.003)
+    assert max(summary.time_fractions, key=summary.time_fractions.__getitem__) == slow
 
 
-def test_pictures_decoded_elsewhere_are_counted(tmp_path: Path, pictures: list[Picture], monkeypatch) -> None:
+def test_images_decoded_elsewhere_are_counted(tmp_path: Path, sources: list[ImageSource], monkeypatch) -> None:
     def decode_some(file: Any) -> Tensor:
-        pixels = decode.decode_picture(file)
+        pixels = decode.decode_image(file)
         return pixels.as_subclass(Elsewhere) if pixels[0, 0, 0] >= 100 else pixels
 
     class Elsewhere(Tensor):
         is_cpu = False
         device = torch.device("cpu")
 
-    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", decode=decode_some)
+    summary = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", decode=decode_some)
     assert (summary.labelled, summary.decoded_on_device) == (10, 5)
 
 
-def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, sources: list[ImageSource]) -> None:
     outputs = []
     for batch_size in (1, 3, 10):
         out = tmp_path / str(batch_size)
-        label(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=batch_size)
+        label(FakeSegmenter(), sources, VOCABULARY, out, batch_size=batch_size)
         outputs.append(results(out))
     assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 25
 
 
-def test_a_picture_the_model_fails_on_costs_only_itself(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_a_image_the_model_fails_on_costs_only_itself(tmp_path: Path, sources: list[ImageSource]) -> None:
     def fail(images: list[Tensor]) -> None:
         if any(int(image[0, 0, 0]) == 60 for image in images):
             raise RuntimeError("out of memory")
 
     segmenter = FakeSegmenter(fail)
-    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=4)
+    summary = label(segmenter, sources, VOCABULARY, tmp_path / "out", batch_size=4)
     assert segmenter.batches == [4, 2, 4, 2, 2, 1, 1]
     assert_complete(tmp_path / "out", [str(number) for number in range(10) if number != 3])
     [error] = lines(tmp_path / "out" / "errors.jsonl")
-    assert error["path"] == str(pictures[3].path) and error["stage"] == "segment"
+    assert error["path"] == str(sources[3].path) and error["stage"] == "segment"
     assert "RuntimeError: out of memory" in error["reason"]
-    assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == str(pictures[3].path)
+    assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == str(sources[3].path)
 
 
-def test_a_run_out_of_memory_goes_on_with_less_at_a_time(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_a_run_out_of_memory_goes_on_with_less_at_a_time(tmp_path: Path, sources: list[ImageSource]) -> None:
     def fill(images: list[Tensor]) -> None:
         if len(images) > 2:
             raise torch.OutOfMemoryError("no memory")
 
     said: list[str] = []
     segmenter = FakeSegmenter(fill)
-    label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=5, say=said.append)
+    label(segmenter, sources, VOCABULARY, tmp_path / "out", batch_size=5, log=said.append)
     assert_complete(tmp_path / "out", [str(number) for number in range(10)])
     assert max(segmenter.batches[3:]) <= 3 and segmenter.halved == len(said) <= 3
-    assert said[0].startswith("Out of memory: going on with 2 pictures at a time")
-    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    assert said[0].startswith("Out of memory: going on with 2 images at a time")
+    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole")
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
-def test_an_error_of_the_models_ends_the_run(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_an_error_of_the_models_ends_the_run(tmp_path: Path, sources: list[ImageSource]) -> None:
     def fail(images: list[Tensor]) -> None:
         raise ModelError("the weights are gone")
 
     with pytest.raises(ModelError, match="weights"):
-        label(FakeSegmenter(fail), pictures, VOCABULARY, tmp_path / "out")
+        label(FakeSegmenter(fail), sources, VOCABULARY, tmp_path / "out")
     assert_complete(tmp_path / "out", [])
 
 
-def test_an_interruption_keeps_what_is_finished(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_an_interruption_keeps_what_is_finished(tmp_path: Path, sources: list[ImageSource]) -> None:
     out = tmp_path / "out"
     calls = iter(range(100))
 
@@ -274,51 +274,51 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path, pictures: list[P
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        label(FakeSegmenter(interrupt), pictures, VOCABULARY, out, batch_size=1)
+        label(FakeSegmenter(interrupt), sources, VOCABULARY, out, batch_size=1)
     assert_complete(out, ["0", "1"])  # four batches were in flight
     summary = json.loads((out / "summary.json").read_text())
     assert summary["interrupted"] is True and summary["labelled"] == 2
 
 
 def test_a_full_disk_ends_the_run_and_keeps_what_is_written(
-    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sources: list[ImageSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = OverlayWriter.write
 
     def run_out_of_space(self: OverlayWriter, record: Any) -> None:
-        if record.picture.name >= "4":
+        if record.source.name >= "4":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(self, record)
 
     monkeypatch.setattr(OverlayWriter, "write", run_out_of_space)
     with pytest.raises(OvsrError, match=r"cannot be written.*No space left on device"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2)
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=2)
     assert_complete(tmp_path / "out", ["0", "1", "2", "3"])
 
 
-def test_earlier_results_are_not_lost_silently(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_earlier_results_are_not_lost_silently(tmp_path: Path, sources: list[ImageSource]) -> None:
     out = tmp_path / "out"
-    label(FakeSegmenter(), pictures[:3], VOCABULARY, out)
+    label(FakeSegmenter(), sources[:3], VOCABULARY, out)
     before = (out / "coco.json").read_bytes()
     with pytest.raises(ValueError, match=r"already holds .*coco\.json.*--overwrite"):
-        label(FakeSegmenter(), pictures, VOCABULARY, out)
+        label(FakeSegmenter(), sources, VOCABULARY, out)
     assert (out / "coco.json").read_bytes() == before
-    label(FakeSegmenter(), pictures[2:], VOCABULARY, out, overwrite=True)
+    label(FakeSegmenter(), sources[2:], VOCABULARY, out, overwrite=True)
     assert_complete(out, [str(number) for number in range(2, 10)])
 
 
-def test_an_output_that_is_no_folder_or_cannot_be_written(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_an_output_that_is_no_folder_or_cannot_be_written(tmp_path: Path, sources: list[ImageSource]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file")
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "file")
     with pytest.raises(OvsrError, match="cannot be written"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "file" / "below")
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "file" / "below")
 
 
-def test_a_folder_with_other_files_is_no_obstacle(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_a_folder_with_other_files_is_no_obstacle(tmp_path: Path, sources: list[ImageSource]) -> None:
     (tmp_path / "out" / "labels").mkdir(parents=True)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out")
+    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out")
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
@@ -334,10 +334,12 @@ def interrupt_at(number: int, error: BaseException) -> Callable[[list[Tensor]], 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: list[Picture], batch_size, number) -> None:
-    pictures[1].path.write_text("no picture")
-    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole", batch_size=2)
-    out, arguments = tmp_path / "out", (pictures, VOCABULARY, tmp_path / "out")
+def test_a_resumed_run_ends_as_an_undisturbed_one(
+    tmp_path: Path, sources: list[ImageSource], batch_size, number
+) -> None:
+    sources[1].path.write_text("no image")
+    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole", batch_size=2)
+    out, arguments = tmp_path / "out", (sources, VOCABULARY, tmp_path / "out")
     for attempt in (number, 2):
         with pytest.raises(KeyboardInterrupt):
             segmenter = FakeSegmenter(interrupt_at(attempt, KeyboardInterrupt()))
@@ -353,56 +355,56 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(tmp_path: Path, pictures: list
     assert results(out) == results(tmp_path / "whole")
 
 
-def test_new_pictures_are_added_to_a_finished_run(tmp_path: Path, pictures: list[Picture]) -> None:
-    label(FakeSegmenter(), pictures[:4], VOCABULARY, tmp_path / "out")
+def test_new_images_are_added_to_a_finished_run(tmp_path: Path, sources: list[ImageSource]) -> None:
+    label(FakeSegmenter(), sources[:4], VOCABULARY, tmp_path / "out")
     segmenter = FakeSegmenter()
-    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", resume=True)
+    summary = label(segmenter, sources, VOCABULARY, tmp_path / "out", resume=True)
     assert (summary.labelled, summary.resumed, sum(segmenter.batches)) == (10, 4, 6)
-    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole")
+    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole")
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
-def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, pictures: list[Picture]) -> None:
-    label(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
+def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, sources: list[ImageSource]) -> None:
+    label(FakeSegmenter(), sources[:2], VOCABULARY, tmp_path / "out")
     other = FakeSegmenter()
     other.config = Config(preset="paper")
     with pytest.raises(ValueError, match=r"config\.clustering\.count_rule was 'merge_cost' and is 'effective_rank'"):
-        label(other, pictures, VOCABULARY, tmp_path / "out", resume=True)
+        label(other, sources, VOCABULARY, tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="batch_size was 8 and is 4"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
     with pytest.raises(ValueError, match=r"vocabulary\.synonyms was .*'dog'.* and is .*'cat'"):
-        label(FakeSegmenter(), pictures, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
+        label(FakeSegmenter(), sources, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json cannot be read"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").unlink()
     with pytest.raises(ValueError, match="no run to go on with"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="either resumed or overwritten"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
 
 
-def test_two_runs_cannot_share_a_folder(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_two_runs_cannot_share_a_folder(tmp_path: Path, sources: list[ImageSource]) -> None:
     def second(images: list[Tensor]) -> None:
         with pytest.raises(OvsrError, match="another run is writing"):
-            label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True)
+            label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True)
         seen.append(len(images))
 
     seen: list[int] = []
-    label(FakeSegmenter(second), pictures, VOCABULARY, tmp_path / "out", batch_size=5)
+    label(FakeSegmenter(second), sources, VOCABULARY, tmp_path / "out", batch_size=5)
     assert seen == [5, 5]
     assert_complete(tmp_path / "out", [str(number) for number in range(10)])
 
 
-def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, pictures: list[Picture]) -> None:
+def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, sources: list[ImageSource]) -> None:
     answers = iter([False, False, True, True, True])
-    summary = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers))
+    summary = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers))
     assert summary.interrupted and summary.labelled == 6
     assert_complete(tmp_path / "out", [str(number) for number in range(6)])
     late = iter([False, False])  # asked for when nothing is left
     again = label(
         FakeSegmenter(),
-        pictures,
+        sources,
         VOCABULARY,
         tmp_path / "out",
         batch_size=3,
@@ -412,37 +414,37 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, 
     assert (again.resumed, again.labelled, again.interrupted) == (6, 10, False)
 
 
-def test_too_many_failures_end_a_run(tmp_path: Path, pictures: list[Picture]) -> None:
-    for picture in pictures[2:6]:
-        picture.path.write_text("no picture")
-    with pytest.raises(OvsrError, match=r"pictures failed, more than the 1 allowed.*not an image"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
+def test_too_many_failures_end_a_run(tmp_path: Path, sources: list[ImageSource]) -> None:
+    for source in sources[2:6]:
+        source.path.write_text("no image")
+    with pytest.raises(OvsrError, match=r"images failed, more than the 1 allowed.*not an image"):
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
     assert_complete(tmp_path / "out", ["0", "1"])
     segmenter = FakeSegmenter()
-    summary = label(segmenter, pictures, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
+    summary = label(segmenter, sources, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
     assert (summary.labelled, summary.failed) == (6, 4)
 
 
-def test_a_run_that_goes_on_under_other_versions_says_so(tmp_path: Path, pictures: list[Picture]) -> None:
-    label(FakeSegmenter(), pictures[:2], VOCABULARY, tmp_path / "out")
+def test_a_run_that_goes_on_under_other_versions_says_so(tmp_path: Path, sources: list[ImageSource]) -> None:
+    label(FakeSegmenter(), sources[:2], VOCABULARY, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "run.json").read_text())
     manifest["versions"]["torch"] = "0.1"
     (tmp_path / "out" / "run.json").write_text(json.dumps(manifest))
     said: list[str] = []
-    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, say=said.append)
+    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True, log=said.append)
     assert len(said) == 1 and "torch was 0.1 and is " in said[0]
     with pytest.raises(ValueError, match=r"outputs was \['labels', .*\] and is \['labels'\]"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", resume=True, outputs=["labels"])
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True, outputs=["labels"])
 
 
-def test_overwriting_leaves_nothing_of_the_run_before(tmp_path: Path, pictures: list[Picture]) -> None:
-    label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "out", outputs=["labels", "coco-panoptic", "coco"])
-    label(FakeSegmenter(), pictures[:1], VOCABULARY, tmp_path / "out", outputs=["labels"], overwrite=True)
+def test_overwriting_leaves_nothing_of_the_run_before(tmp_path: Path, sources: list[ImageSource]) -> None:
+    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", outputs=["labels", "coco-panoptic", "coco"])
+    label(FakeSegmenter(), sources[:1], VOCABULARY, tmp_path / "out", outputs=["labels"], overwrite=True)
     kept = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     expected = {".lock", "classes.json", "errors.jsonl", "labels/0.png", "run.json", "store/part-000000.parquet"}
     assert kept == expected | {"summary.json"}
     (tmp_path / "mine" / "labels").mkdir(parents=True)
     (tmp_path / "mine" / "labels" / "a.png").write_text("mine")
     with pytest.raises(ValueError, match=r"holds labels but no run\.json"):
-        label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "mine", overwrite=True)
+        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "labels" / "a.png").read_text() == "mine"

@@ -1,4 +1,4 @@
-"""From decoded pictures on the device to class maps there, the host reads one number: how many regions there are.
+"""From decoded images on the device to class maps there, the host reads one number: how many regions there are.
 
 Of nested regions it reads how many unions there are as well.
 """
@@ -13,7 +13,7 @@ import torch
 from host_reads import NoHostReads
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, RecognitionConfig, RegionConfig, Vocabulary
 from ovsr_gpu.config import COUNT_PARAMETERS
-from ovsr_gpu.runtime.async_copy import LateInteger
+from ovsr_gpu.runtime.async_copy import PendingInteger
 
 X = torch.tensor([0.0, 2.0, 1.0])
 READING = {
@@ -42,7 +42,7 @@ def test_the_guard_sees(call):
 def test_the_guard_counts_late_integers_and_lets_the_rest_pass():
     with NoHostReads() as guard:
         torch.where(X > 0, X, 0).sort().values[X.long()].sum()
-        assert LateInteger(X.long().sum()).read() == 3
+        assert PendingInteger(X.long().sum()).read() == 3
     assert guard.late == 1
 
 
@@ -55,8 +55,8 @@ WAYS = {
     **{box: Config(regions=RegionConfig(box=box)) for box in ("square", "open_clip")},
     **{background: Config(regions=RegionConfig(background=background)) for background in ("keep", "blur")},
     "dense": Config(regions=RegionConfig(encoder="dense")),
-    "nested": Config(clustering=ClusteringConfig(count_parameter=0.01), regions=RegionConfig(nested=True)),
-    "outlines of the grid": Config(regions=RegionConfig(outlines="grid")),
+    "nested": Config(clustering=ClusteringConfig(count_parameter=0.01), regions=RegionConfig(ancestors=True)),
+    "outlines of the grid": Config(regions=RegionConfig(boundaries="grid")),
     "synonyms and background": Config(
         recognition=RecognitionConfig(
             something_else=(), synonyms="max", background=True, threshold=0.4, area_threshold=0.2
@@ -75,5 +75,5 @@ def test_the_host_reads_one_number(make_segmenter, config):
     expected = segmenter(images, vocabulary)
     with NoHostReads() as guard:
         prediction = segmenter(images, vocabulary)
-    assert guard.late == 1 + config.regions.nested
+    assert guard.late == 1 + config.regions.ancestors
     assert torch.equal(prediction.class_map, expected.class_map)

@@ -45,7 +45,7 @@ def test_every_way_of_writing_it(classes):
 
 
 def test_other_languages_and_punctuation():
-    names = "Straße; 犬; كلب; сад; l'herbe; traffic-light (red); 50% grey {}; می‌خواهم"
+    names = "Straße; 犬; كلب; сад; l'herbe; traffic-light (red); 50% gray {}; می‌خواهم"
     assert Vocabulary.parse(names).names == tuple(names.split("; "))
 
 

@@ -111,8 +111,8 @@ def test_other_languages(tmp_path: Path):
             "'dog' stands twice, in the class 'animal' of .* and in the class 'pet'",
         ),
         ("a.json", '{"dog": "animal", "dog": "animal"}', "'dog' stands twice, in the class 'animal' of "),
-        ("a.json", '{"sky": ["blue"], "sky": ["grey"]}', "the label 'sky' stands twice in "),
-        ("a.yaml", "sky: [blue]\nSky: [grey]\n", "'Sky' stands twice, in the class 'sky' of .* and in the class 'Sky'"),
+        ("a.json", '{"sky": ["blue"], "sky": ["gray"]}', "the label 'sky' stands twice in "),
+        ("a.yaml", "sky: [blue]\nSky: [gray]\n", "'Sky' stands twice, in the class 'sky' of .* and in the class 'Sky'"),
         ("a.yaml", "dog: Something else\n", "the class 'Something else' of .* is reserved"),
     ],
 )

@@ -15,8 +15,8 @@ from test_session import VOCABULARY, FakeSegmenter
 
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.runs.worker import Labeller
-from ovsr_gpu.sources.image_source import Picture, held
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.sources.image_source import ImageSource, prefetch
+from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
 
 
@@ -30,81 +30,81 @@ class Recorder:
     def open(self, vocabulary: Vocabulary) -> list[Recorder]:
         return [self]
 
-    def write(self, record: LabelledPicture) -> None:
-        time.sleep(0.02 / (1 + int(record.picture.name)))
-        if record.picture.name == self._fail_at:
+    def write(self, record: LabelledImage) -> None:
+        time.sleep(0.02 / (1 + int(record.source.name)))
+        if record.source.name == self._fail_at:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self.written.append(record.picture.name)
+        self.written.append(record.source.name)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Picture]:
+def sources(tmp_path: Path) -> list[ImageSource]:
     for number in range(12):
         Image.new("RGB", (5, 4), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    return [Picture(tmp_path / f"{number}.png", str(number)) for number in range(12)]
+    return [ImageSource(tmp_path / f"{number}.png", str(number)) for number in range(12)]
 
 
-def in_batches(pictures: Sequence[Picture], size: int) -> list[Sequence[Picture]]:
-    return [pictures[start : start + size] for start in range(0, len(pictures), size)]
+def in_batches(sources: Sequence[ImageSource], size: int) -> list[Sequence[ImageSource]]:
+    return [sources[start : start + size] for start in range(0, len(sources), size)]
 
 
 def no_threads_left() -> bool:
     return not any(thread.name.startswith("ovsr-") for thread in threading.enumerate())
 
 
-def test_batches_come_in_order_once_their_files_are_complete(pictures: list[Picture]) -> None:
-    pictures[5].path.write_text("broken")
+def test_batches_come_in_order_once_their_files_are_complete(sources: list[ImageSource]) -> None:
+    sources[5].path.write_text("broken")
     recorder, place = Recorder(), 0
     for batch, own in zip(
-        Labeller(FakeSegmenter(), VOCABULARY).label(in_batches(pictures, 3), recorder),
-        in_batches(pictures, 3),
+        Labeller(FakeSegmenter(), VOCABULARY).label(in_batches(sources, 3), recorder),
+        in_batches(sources, 3),
         strict=True,
     ):
-        names = [picture.name for picture in own if picture.name != "5"]
-        assert batch.regions["picture"].unique().to_pylist() == names and batch.labelled == len(names)
-        assert [failure.picture for failure in batch.failures] == ["5"] * (place == 1)
-        assert set(names) <= set(recorder.written) and batch.pictures == 3
+        names = [image.name for image in own if image.name != "5"]
+        assert batch.regions["image"].unique().to_pylist() == names and batch.labelled == len(names)
+        assert [failure.image for failure in batch.failures] == ["5"] * (place == 1)
+        assert set(names) <= set(recorder.written) and batch.images == 3
         assert list(batch.waited) == ["disk", "decoding", "models", "writing", "other"]
         place += 1
     assert place == 4 and len(recorder.written) == 11 and no_threads_left()
 
 
-def test_empty_batches_push_the_others_on(pictures: list[Picture]) -> None:
+def test_empty_batches_push_the_others_on(sources: list[ImageSource]) -> None:
     given: list[int] = []
 
-    def as_they_come() -> Iterator[Sequence[Picture]]:
-        yield pictures[:2]
+    def as_they_come() -> Iterator[Sequence[ImageSource]]:
+        yield sources[:2]
         while True:  # nothing more is found for a while
             given.append(0)
             yield []
 
     labelled = Labeller(FakeSegmenter(), VOCABULARY).label(as_they_come(), Recorder())
     assert next(labelled).labelled == 2 and len(given) <= 8
-    assert next(labelled).pictures == 0
+    assert next(labelled).images == 0
     labelled.close()
     assert no_threads_left()
 
 
-def test_a_failed_write_is_raised_after_the_batches_before(pictures: list[Picture]) -> None:
-    labelled = Labeller(FakeSegmenter(), VOCABULARY).label(in_batches(pictures, 2), Recorder("5"))
+def test_a_failed_write_is_raised_after_the_batches_before(sources: list[ImageSource]) -> None:
+    labelled = Labeller(FakeSegmenter(), VOCABULARY).label(in_batches(sources, 2), Recorder("5"))
     assert [next(labelled).labelled, next(labelled).labelled] == [2, 2]
     with pytest.raises(OSError, match="No space"):
         next(labelled)
     assert no_threads_left()
 
 
-def test_a_device_that_fails_for_good_ends_it(pictures: list[Picture]) -> None:
+def test_a_device_that_fails_for_good_ends_it(sources: list[ImageSource]) -> None:
     def fail(images: Sequence[torch.Tensor]) -> None:
         if int(images[0][0, 0, 0]) == 4:
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    labelled = Labeller(FakeSegmenter(fail), VOCABULARY).label(in_batches(pictures, 1), Recorder())
+    labelled = Labeller(FakeSegmenter(fail), VOCABULARY).label(in_batches(sources, 1), Recorder())
     with pytest.raises(OvsrError, match=r"device 'cpu' has failed.*illegal memory access.*resumed"):
         list(labelled)
     assert no_threads_left()
 
 
-def test_one_picture_that_needs_too_much_memory_is_tried_once_more(pictures: list[Picture]) -> None:
+def test_one_image_that_needs_too_much_memory_is_tried_once_more(sources: list[ImageSource]) -> None:
     calls: list[int] = []
 
     def fill(fails: int) -> Callable[[Sequence[torch.Tensor]], None]:
@@ -119,17 +119,17 @@ def test_one_picture_that_needs_too_much_memory_is_tried_once_more(pictures: lis
         calls.clear()
         said: list[str] = []
         segmenter = FakeSegmenter(fill(fails))
-        [batch] = Labeller(segmenter, VOCABULARY).label([pictures[:1]], Recorder(), said.append)
+        [batch] = Labeller(segmenter, VOCABULARY).label([sources[:1]], Recorder(), said.append)
         assert (batch.labelled, len(calls), segmenter.halved, len(said)) == (labelled, 2, 1, 1)
 
 
-def test_pictures_read_elsewhere_are_as_those_read_here(pictures: list[Picture]) -> None:
-    pictures[1].path.write_text("broken")
-    pictures[2].path.unlink()
-    away = [held(picture) for picture in pictures]
-    assert [one.identity for one in away] == [one.identity for one in pictures]
-    [here] = Labeller(FakeSegmenter(), VOCABULARY).label([pictures], Recorder())
-    for picture in pictures[3:]:
-        picture.path.unlink()
+def test_images_read_elsewhere_are_as_those_read_here(sources: list[ImageSource]) -> None:
+    sources[1].path.write_text("broken")
+    sources[2].path.unlink()
+    away = [prefetch(source) for source in sources]
+    assert [one.identity for one in away] == [one.identity for one in sources]
+    [here] = Labeller(FakeSegmenter(), VOCABULARY).label([sources], Recorder())
+    for source in sources[3:]:
+        source.path.unlink()
     [there] = Labeller(FakeSegmenter(), VOCABULARY).label([away], Recorder())
     assert there.regions.equals(here.regions) and there.failures == here.failures and len(here.failures) == 2

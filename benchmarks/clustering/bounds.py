@@ -59,7 +59,7 @@ def least_seconds(case: Case, rates: Rates) -> float:
 
     With P points of R channels, s bytes a number and 3R operations a distance (subtract, multiply, add), an image has
 
-    - full graph: rounds that join pairs at best halve the clusters, so that nearest neighbours are searched among
+    - full graph: rounds that join pairs at best halve the clusters, so that nearest neighbors are searched among
       P^2 (1 + 1/4 + 1/16 + ...) = 4/3 P^2 distances (2.1 to 4.7 P^2 on smooth data and noise, as counted). The cheaper
       of two ways counts: to keep them, each pair's computed once, a matrix of s P^2 bytes written and searched; or to
       compute them anew in every round, with the points alone read.

@@ -39,7 +39,7 @@ def sklearn_pixel(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.cluster import ward_tree
 
     children, _, _, _, distances = ward_tree(
-        points, connectivity=four_neighbours(isqrt(len(points))), return_distance=True
+        points, connectivity=four_neighbors(isqrt(len(points))), return_distance=True
     )
     return children, distances
 
@@ -57,7 +57,7 @@ LIBRARY_CALLS: dict[tuple[str, str], Callable[[np.ndarray], Any]] = {
 
 
 @cache
-def four_neighbours(side: int) -> sparse.csr_matrix:
+def four_neighbors(side: int) -> sparse.csr_matrix:
     """Adjacency `[P, P]` of the pixels of a square grid that touch by a side."""
     line = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(side, side))
     return sparse.csr_matrix(sparse.kron(line, sparse.eye_array(side)) + sparse.kron(sparse.eye_array(side), line))

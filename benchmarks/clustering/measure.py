@@ -16,7 +16,7 @@ from clustering.providers import OURS, prepare
 from clustering.results import Row, measured_row
 
 SECONDS = 0.5  # to spend on each entry, and at least so many rounds
-LEAST_ROUNDS, MOST_ROUNDS = 2, 200
+MIN_ROUNDS, MAX_ROUNDS = 2, 200
 
 
 def measure(case: Case, device: torch.device, rates: Rates | None, pool: Pool | None, benchmark: Any) -> Row:
@@ -44,7 +44,7 @@ def measure(case: Case, device: torch.device, rates: Rates | None, pool: Pool | 
             torch.cuda.reset_peak_memory_stats(device)
             input_bytes = torch.cuda.memory_allocated(device)
         run()
-        rounds = int(np.clip(SECONDS / seconds[0], LEAST_ROUNDS, MOST_ROUNDS))
+        rounds = int(np.clip(SECONDS / seconds[0], MIN_ROUNDS, MAX_ROUNDS))
         if benchmark is None:
             for _ in range(1, rounds):
                 run()

@@ -17,8 +17,8 @@ def made_points(case: Case) -> Tensor:
     """The points `[B, P, R]` float32 of a case, on the CPU.
 
     "smooth" resembles the features of a photograph: a coarse random grid enlarged bicubically, plus a little noise.
-    "noise" has no structure at all. "constant" is one colour, where everything ties: the worst case of a pixel graph,
-    since every merge borders on the next. "constant_75" is smooth with its left three quarters in that one colour.
+    "noise" has no structure at all. "constant" is one color, where everything ties: the worst case of a pixel graph,
+    since every merge borders on the next. "constant_75" is smooth with its left three quarters in that one color.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (case.batch, case.rank, case.side, case.side)

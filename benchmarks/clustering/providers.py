@@ -60,8 +60,8 @@ def library_call(case: Case, pool: Pool | None) -> Callable[[], Any]:
         images = list(made_points(case).double().numpy())
     if pool is None:
         return lambda: [call(image) for image in images]
-    share = max(1, len(images) // (4 * cores()))  # images that a process takes at a time
-    return lambda: pool.map(call, images, share)
+    fraction = max(1, len(images) // (4 * cores()))  # images that a process takes at a time
+    return lambda: pool.map(call, images, fraction)
 
 
 def one_tree(case: Case) -> MergeTree:

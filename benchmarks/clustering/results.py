@@ -126,7 +126,7 @@ def measured_row(case: Case, seconds: list[float], peak_bytes: int | None, floor
         "p99_ms": round(1e3 * ninety_ninth, 4),
         "images_per_second": float(f"{case.batch / median:.4g}"),
         "peak_bytes": peak_bytes,
-        "share_of_bound": floor and float(f"{floor / median:.3g}"),
+        "fraction_of_bound": floor and float(f"{floor / median:.3g}"),
     }
 
 
@@ -167,7 +167,7 @@ def comparison_table(rows: list[Row]) -> str:
 
 def device_table(rows: list[Row]) -> str:
     return markdown_table(
-        ["entry", "p50 ms", "p90 ms", "p99 ms", "rounds", "images/s", "peak MB", "share of bound"],
+        ["entry", "p50 ms", "p90 ms", "p99 ms", "rounds", "images/s", "peak MB", "fraction of bound"],
         [
             [
                 Case(*(row[field] for field in Case._fields)),
@@ -175,7 +175,7 @@ def device_table(rows: list[Row]) -> str:
                 row["rounds"],
                 f"{row['images_per_second']:.4g}",
                 f"{row['peak_bytes'] / 1e6:.1f}",
-                f"{row['share_of_bound']:.2%}",
+                f"{row['fraction_of_bound']:.2%}",
             ]
             for row in rows
         ],

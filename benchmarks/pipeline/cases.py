@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """One call: `batch` pictures of `size` (width x height) with `regions` areas each, and `classes` names for them."""
+    """One call: `batch` images of `size` (width x height) with `regions` areas each, and `classes` names for them."""
 
     model: str = "ViT-B-32"
     encoder: str = "crop"
@@ -20,7 +20,7 @@ class Case(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Height and width of the pictures in pixels."""
+        """Height and width of the images in pixels."""
         width, height = map(int, self.size.split("x"))
         return height, width
 
@@ -28,7 +28,7 @@ class Case(NamedTuple):
 MODELS, LARGE_MODEL = ("ViT-B-32", "ViT-B-16"), "ViT-L-14"
 ENCODERS = ("crop", "dense")
 CPU_BATCH, CUDA_BATCH = 2, 16  # where it is not varied
-MOST_CPU_BATCH = 8
+MAX_CPU_BATCH = 8
 LARGE_BATCHES = (64, 128)
 SWEEPS: dict[str, tuple] = {
     "regions": (1, 2, 4, 8, 16),
@@ -50,7 +50,7 @@ def cases(device: str, full: bool) -> list[Case]:
     device: a type of torch's.
     """
     base = base_case(device)
-    batches = [batch for batch in SWEEPS["batch"] if device != "cpu" or batch <= MOST_CPU_BATCH]
+    batches = [batch for batch in SWEEPS["batch"] if device != "cpu" or batch <= MAX_CPU_BATCH]
     if full and device == "cuda":
         batches += LARGE_BATCHES
     chosen = [

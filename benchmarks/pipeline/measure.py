@@ -16,7 +16,7 @@ from clustering.results import Row
 from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import ClusteringConfig, RecognitionConfig, RegionConfig
 from ovsr_gpu.results import Prediction
-from ovsr_gpu.runtime.async_copy import LateTensors
+from ovsr_gpu.runtime.async_copy import PendingTensors
 from ovsr_gpu.vocabulary import Vocabulary
 from patchwork import tiles
 from pipeline.cases import Case
@@ -25,7 +25,7 @@ from pipeline.networks import networks_alone
 from pipeline.results import growth_row
 
 SECONDS = 0.5  # to spend on each case, and at least so many rounds
-LEAST_ROUNDS, MOST_ROUNDS = 3, 100
+MIN_ROUNDS, MAX_ROUNDS = 3, 100
 STREAMED_BATCHES = 8
 SLOW_SECONDS = 2.0  # a call that takes longer is not streamed
 DIFFERENT_IMAGES = 4
@@ -60,7 +60,7 @@ def measure(case: Case, segmenter: Segmenter, backbone_weights: str, benchmark: 
     def call() -> Prediction:
         start = time.perf_counter()
         prediction = segmenter(images, vocabulary)
-        LateTensors(*prediction.class_map).wait()
+        PendingTensors(*prediction.class_map).wait()
         seconds.append(time.perf_counter() - start)
         return prediction
 
@@ -85,7 +85,7 @@ def measure(case: Case, segmenter: Segmenter, backbone_weights: str, benchmark: 
         seconds,
         networks_seconds,
         regions=regions,
-        stream_pictures_per_second=streamed,
+        stream_images_per_second=streamed,
         peak_bytes=peak,
         backbone=backbone_weights,
         precision=str(segmenter.clip.dtype).removeprefix("torch."),
@@ -97,7 +97,7 @@ def measure(case: Case, segmenter: Segmenter, backbone_weights: str, benchmark: 
 
 def rounds_for(seconds: float) -> int:
     """How often a call that takes so long is measured."""
-    return int(np.clip(SECONDS / seconds, LEAST_ROUNDS, MOST_ROUNDS))
+    return int(np.clip(SECONDS / seconds, MIN_ROUNDS, MAX_ROUNDS))
 
 
 def timed(call: Callable[[], object], device: torch.device, rounds: int) -> list[float]:
@@ -122,9 +122,9 @@ def stream_speed(segmenter: Segmenter, images: list[Tensor], vocabulary: Vocabul
     for _ in segmenter.stream([images] * 2, vocabulary):  # warm-up: memory for two batches at a time
         pass
     start = time.perf_counter()
-    on_the_way = LateTensors()
+    on_the_way = PendingTensors()
     for prediction in segmenter.stream([images] * STREAMED_BATCHES, vocabulary):
-        leaving = LateTensors(*prediction.class_map)
+        leaving = PendingTensors(*prediction.class_map)
         on_the_way.wait()
         on_the_way = leaving
     on_the_way.wait()

@@ -22,8 +22,8 @@ def random_clip(name: str, device: torch.device) -> ClipModel:
     return ClipModel(name, module, tokenizer, device, {}).use_precision(clip_dtype(device, ModelConfig()))
 
 
-def networks_alone(segmenter: Segmenter, pictures: int, regions: int) -> Callable[[], object]:
-    """A call of both networks for so many pictures and regions, in the batches and precisions of `segmenter`.
+def networks_alone(segmenter: Segmenter, images: int, regions: int) -> Callable[[], object]:
+    """A call of both networks for so many images and regions, in the batches and precisions of `segmenter`.
 
     What they are given is noise that lies ready on the device.
     """
@@ -36,8 +36,8 @@ def networks_alone(segmenter: Segmenter, pictures: int, regions: int) -> Callabl
 
     dense = config.regions.encoder == "dense"
     tower = dense_tower(clip).features if dense else clip.encode_image
-    squashed = noise(pictures, config.features.input_size, torch.float32)
-    seen_by_clip = noise(pictures if dense else regions, clip.image_size, clip.dtype)
+    squashed = noise(images, config.features.input_size, torch.float32)
+    seen_by_clip = noise(images if dense else regions, clip.image_size, clip.dtype)
     blocks = segmenter.backbone[: max(config.features.levels) + 1]
 
     def call() -> object:

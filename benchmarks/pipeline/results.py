@@ -10,12 +10,12 @@ from clustering.results import Results, Row, markdown_table
 from pipeline.cases import ENCODERS, LARGE_MODEL, MODELS, SWEEPS, Case, base_case
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "triton", "numpy", "scipy", "scikit-learn", "pillow")
-DESCRIPTION = "calls of a Segmenter from decoded pictures on the host to class maps there; CLIP with random weights"
+DESCRIPTION = "calls of a Segmenter from decoded images on the host to class maps there; CLIP with random weights"
 AXES = {
-    "regions": "regions a picture",
-    "size": "picture size",
+    "regions": "regions an image",
+    "size": "image size",
     "classes": "classes",
-    "batch": "pictures a batch",
+    "batch": "images a batch",
 }
 
 
@@ -25,7 +25,7 @@ def growth_row(
     networks_seconds: list[float],
     *,
     regions: int,
-    stream_pictures_per_second: float | None,
+    stream_images_per_second: float | None,
     peak_bytes: int | None,
     backbone: str,
     precision: str,
@@ -44,12 +44,12 @@ def growth_row(
         "rounds": len(seconds),
         "p50_ms": round(1e3 * median, 3),
         "p95_ms": round(1e3 * ninety_fifth, 3),
-        "pictures_per_second": four_digits(case.batch / median),
-        "stream_pictures_per_second": stream_pictures_per_second and four_digits(stream_pictures_per_second),
-        "regions_per_picture": regions / case.batch,
+        "images_per_second": four_digits(case.batch / median),
+        "stream_images_per_second": stream_images_per_second and four_digits(stream_images_per_second),
+        "regions_per_image": regions / case.batch,
         "peak_bytes": peak_bytes,
         "networks_ms": round(1e3 * networks, 3),
-        "networks_share": round(networks / median, 4),
+        "networks_fraction": round(networks / median, 4),
     }
 
 
@@ -63,7 +63,7 @@ def stage_row(stage: str, provider: str, description: dict[str, Any], seconds: l
         "rounds": len(seconds),
         "p50_ms": round(1e3 * median, 4),
         "p95_ms": round(1e3 * ninety_fifth, 4),
-        "pictures_per_second": four_digits(description["batch"] / median),
+        "images_per_second": four_digits(description["batch"] / median),
     }
 
 
@@ -74,7 +74,7 @@ def four_digits(number: float) -> float:
 def report(results: Results) -> str:
     """Markdown: what the networks are, the models at a glance, then how the cost grows along each axis."""
     base = base_of(results)
-    glance = f"**At a glance**, pictures of {base.size}, {base.classes} classes\n\n{glance_table(results)}"
+    glance = f"**At a glance**, images of {base.size}, {base.classes} classes\n\n{glance_table(results)}"
     parts = [networks_line(results.rows), glance]
     for axis, title in AXES.items():
         if rows := rows_along(results, axis):
@@ -96,10 +96,10 @@ def networks_line(rows: list[Row]) -> str:
 def constants(base: Case, varied: str) -> str:
     """What all cases share that differ along an axis; along "regions" they differ in model and encoder too."""
     texts = {
-        "size": f"pictures of {base.size}",
+        "size": f"images of {base.size}",
         "classes": f"{base.classes} classes",
         "batch": f"batch {base.batch}",
-        "regions": f"{base.regions} regions a picture",
+        "regions": f"{base.regions} regions an image",
     }
     own_model = [] if varied == "regions" else [f"{base.model}, encoder {base.encoder}"]
     return ", ".join([*own_model, *(text for axis, text in texts.items() if axis != varied)])
@@ -128,9 +128,9 @@ def place(row: Row) -> tuple:
 
 
 def glance_table(results: Results) -> str:
-    """A line for each model, encoder and number of regions; the latency is that of one picture, where it was measured.
+    """A line for each model, encoder and number of regions; the latency is that of one image, where it was measured.
 
-    The other columns are of the base batch, or of one picture where there is no other.
+    The other columns are of the base batch, or of one image where there is no other.
     """
     base = base_of(results)
     lines: dict[tuple, dict[int, Row]] = {}
@@ -138,13 +138,13 @@ def glance_table(results: Results) -> str:
         if (row["size"], row["classes"]) == (base.size, base.classes) and row["batch"] in (1, base.batch):
             lines.setdefault((row["model"], row["encoder"], row["regions"]), {})[row["batch"]] = row
     return markdown_table(
-        ["CLIP", "encoder", "regions", "batch", "pictures/s", "share of the networks", "p50 ms of one picture"],
+        ["CLIP", "encoder", "regions", "batch", "images/s", "fraction of the networks", "p50 ms of one image"],
         [
             [
                 *line,
                 row["batch"],
-                f"{row['pictures_per_second']:.3g}",
-                f"{row['networks_share']:.0%}",
+                f"{row['images_per_second']:.3g}",
+                f"{row['networks_fraction']:.0%}",
                 f"{by_batch[1]['p50_ms']:.4g}" if 1 in by_batch else "",
             ]
             for line, by_batch in lines.items()
@@ -155,7 +155,7 @@ def glance_table(results: Results) -> str:
 
 def growth_table(rows: list[Row], axis: str) -> str:
     columns = ["model", "encoder", axis] if axis == "regions" else [axis]
-    heads = ["p50 ms", "p95 ms", "rounds", "pictures/s", "streamed", "regions found", "networks ms", "share", "peak MB"]
+    heads = ["p50 ms", "p95 ms", "rounds", "images/s", "streamed", "regions found", "networks ms", "share", "peak MB"]
     return markdown_table(
         [*columns, *heads],
         [
@@ -164,11 +164,11 @@ def growth_table(rows: list[Row], axis: str) -> str:
                 f"{row['p50_ms']:.1f}",
                 f"{row['p95_ms']:.1f}",
                 row["rounds"],
-                f"{row['pictures_per_second']:.3g}",
-                "" if row["stream_pictures_per_second"] is None else f"{row['stream_pictures_per_second']:.3g}",
-                f"{row['regions_per_picture']:.3g}",
+                f"{row['images_per_second']:.3g}",
+                "" if row["stream_images_per_second"] is None else f"{row['stream_images_per_second']:.3g}",
+                f"{row['regions_per_image']:.3g}",
                 f"{row['networks_ms']:.1f}",
-                f"{row['networks_share']:.0%}",
+                f"{row['networks_fraction']:.0%}",
                 "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.0f}",
             ]
             for row in rows

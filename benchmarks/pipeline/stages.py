@@ -16,15 +16,15 @@ import reference.regions
 from ovsr_gpu import Segmenter
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.models.network_batch import NetworkBatch
-from ovsr_gpu.results import LabelledRegions, LateRegions
-from ovsr_gpu.runtime.async_copy import LateTensors
+from ovsr_gpu.results import LabelledRegions, PendingRegions
+from ovsr_gpu.runtime.async_copy import PendingTensors
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.crops import region_crops
 from ovsr_gpu.stages.dense_embeddings import pooled_embeddings
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
 from ovsr_gpu.stages.recognition import class_map, name_regions
-from ovsr_gpu.stages.regions import localise
+from ovsr_gpu.stages.regions import extract_regions
 from ovsr_gpu.vocabulary import Vocabulary
 from pipeline.networks import networks_alone
 from reference import ReferencePipeline
@@ -32,15 +32,15 @@ from reference import ReferencePipeline
 Calls = dict[str, Callable[[], Any]]
 
 
-def our_calls(segmenter: Segmenter, pictures: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
+def our_calls(segmenter: Segmenter, images: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
     """A call for each stage of a Segmenter with the encoder "crop", and for the whole."""
     device, clip, config = segmenter.device, segmenter.clip, segmenter.config
     backbone_batch = NetworkBatch.of(config.features.input_size, device, config.models)
     batch = NetworkBatch.of(clip.image_size, device, config.models)  # of crops
-    tensors = [torch.from_numpy(picture).permute(2, 0, 1).contiguous() for picture in pictures]
-    images = ImageBatch.of(tensors, device)
+    tensors = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
+    batch_of_images = ImageBatch.of(tensors, device)
     texts = segmenter.embed_classes(vocabulary)
-    features = pixel_features(segmenter.backbone, images, config.features, backbone_batch)
+    features = pixel_features(segmenter.backbone, batch_of_images, config.features, backbone_batch)
     latents = svd_latents(features, config.latents)
     tree = merge_tree(latents, config.clustering)
 
@@ -48,12 +48,12 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray], vocabulary: Voca
         return cluster_labels(latents, tree, cluster_count(latents, tree, config.clustering))
 
     labels = count_and_cut()
-    region_map, table = localise(labels, images, config.regions)
-    regions = LateRegions(table).read()
-    parts = list(zip(regions.split(batch.most), regions.spans(len(images)).split(batch.most), strict=True))
+    region_map, table = extract_regions(labels, batch_of_images, config.regions)
+    regions = PendingRegions(table).read()
+    parts = list(zip(regions.split(batch.most), regions.spans(len(batch_of_images)).split(batch.most), strict=True))
 
     def crop() -> list[torch.Tensor]:
-        return [region_crops(images, region_map, part, spans, clip, config.regions) for part, spans in parts]
+        return [region_crops(batch_of_images, region_map, part, spans, clip, config.regions) for part, spans in parts]
 
     crops = crop()
 
@@ -63,36 +63,36 @@ def our_calls(segmenter: Segmenter, pictures: list[np.ndarray], vocabulary: Voca
     embeddings = embed()
 
     def name() -> LabelledRegions:
-        return name_regions(regions, embeddings, texts, len(images), clip.logit_scale, config.recognition)
+        return name_regions(regions, embeddings, texts, len(batch_of_images), clip.logit_scale, config.recognition)
 
     labelled = name()
-    firsts = regions.firsts(len(images))
+    firsts = regions.firsts(len(batch_of_images))
     return {
-        "features": lambda: pixel_features(segmenter.backbone, images, config.features, backbone_batch),
+        "features": lambda: pixel_features(segmenter.backbone, batch_of_images, config.features, backbone_batch),
         "latents": lambda: svd_latents(features, config.latents),
         "linkage": lambda: merge_tree(latents, config.clustering),
         "count + cut": count_and_cut,
-        "regions": lambda: localise(labels, images, config.regions),
+        "regions": lambda: extract_regions(labels, batch_of_images, config.regions),
         "crops": crop,
         "image embeddings": embed,
         "recognition": name,
         "class map": lambda: class_map(region_map, firsts, labelled.class_index),
-        "dense embeddings": lambda: pooled_embeddings(clip, images, region_map, regions, batch),
-        "end to end": lambda: LateTensors(*segmenter(tensors, vocabulary).class_map).wait(),
-        "networks alone": networks_alone(segmenter, len(images), len(regions)),
+        "dense embeddings": lambda: pooled_embeddings(clip, batch_of_images, region_map, regions, batch),
+        "end to end": lambda: PendingTensors(*segmenter(tensors, vocabulary).class_map).wait(),
+        "networks alone": networks_alone(segmenter, len(batch_of_images), len(regions)),
     }
 
 
-def reference_calls(pipeline: ReferencePipeline, pictures: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
-    """The same calls on the reference, each a loop over the pictures."""
+def reference_calls(pipeline: ReferencePipeline, images: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
+    """The same calls on the reference, each a loop over the images."""
     clip, config = pipeline.clip, pipeline.config
     texts = pipeline.embed_texts(vocabulary.synonyms)
     grid = (config.features.grid_size, config.features.grid_size)
 
     def extract() -> list[Any]:
         return [
-            reference.features.pixel_features(pipeline.backbone, picture, config.features, pipeline.device)
-            for picture in pictures
+            reference.features.pixel_features(pipeline.backbone, image, config.features, pipeline.device)
+            for image in images
         ]
 
     features = extract()
@@ -120,16 +120,16 @@ def reference_calls(pipeline: ReferencePipeline, pictures: list[np.ndarray], voc
 
     def localise_all() -> list[Any]:
         return [
-            reference.regions.localise(one, picture, config.regions)
-            for one, picture in zip(labels, pictures, strict=True)
+            reference.regions.extract_regions(one, image, config.regions)
+            for one, image in zip(labels, images, strict=True)
         ]
 
     regions = localise_all()
 
     def crop() -> list[Any]:
         return [
-            reference.crops.region_crops(picture, one, clip, config.regions)
-            for picture, one in zip(pictures, regions, strict=True)
+            reference.crops.region_crops(image, one, clip, config.regions)
+            for image, one in zip(images, regions, strict=True)
         ]
 
     crops = crop()
@@ -155,5 +155,5 @@ def reference_calls(pipeline: ReferencePipeline, pictures: list[np.ndarray], voc
         "image embeddings": embed,
         "recognition": name,
         "class map": lambda: [index[one.region_map] for (index, _), one in zip(named, regions, strict=True)],
-        "end to end": lambda: [pipeline(picture, texts).class_map for picture in pictures],
+        "end to end": lambda: [pipeline(image, texts).class_map for image in images],
     }

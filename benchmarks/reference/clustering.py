@@ -11,7 +11,7 @@ from sklearn.cluster import ward_tree
 from ovsr_gpu.config import ClusteringConfig
 from reference.arrays import Array
 
-SMALLEST_FIRST_SINGULAR_VALUE = 1e-4  # root mean square a pixel; below it a picture has no variance but rounding
+SMALLEST_FIRST_SINGULAR_VALUE = 1e-4  # root mean square a pixel; below it an image has no variance but rounding
 
 
 def merge_tree(components: Array, grid: tuple[int, int], config: ClusteringConfig) -> tuple[Array, Array]:
@@ -51,8 +51,8 @@ def wanted_count(sigma: Array, heights: Array, shape: tuple[int, int], config: C
         case "merge_cost":
             return 1 + np.count_nonzero(np.square(heights) / 2 > value * variance.sum())
         case "effective_rank":
-            share = sigma[sigma > 0] / sigma.sum()
-            return value * np.exp(-np.sum(share * np.log(share)))
+            fraction = sigma[sigma > 0] / sigma.sum()
+            return value * np.exp(-np.sum(fraction * np.log(fraction)))
         case "participation_ratio":
             return value * variance.sum() ** 2 / np.square(variance).sum()
         case "energy":

@@ -13,21 +13,21 @@ from scipy.ndimage import gaussian_filter
 from ovsr_gpu.config import BoxMode, RegionConfig
 from ovsr_gpu.models.clip import ClipModel
 from reference.arrays import Array
-from reference.regions import PictureRegions
+from reference.regions import ImageRegions
 
 BLUR_SIGMA = 1 / 16  # of the crop's side
 
 
-def region_crops(picture: Array, regions: PictureRegions, clip: ClipModel, config: RegionConfig) -> Array:
-    """CLIP's input `[n, 3, S, S]` float32 for the regions of a picture `[H, W, 3]` uint8."""
-    image = Image.fromarray(picture)
+def region_crops(image: Array, regions: ImageRegions, clip: ClipModel, config: RegionConfig) -> Array:
+    """CLIP's input `[n, 3, S, S]` float32 for the regions of an image `[H, W, 3]` uint8."""
+    pil_image = Image.fromarray(image)
     window = CenterCropOrPad(clip.image_size, fill=clip.fill_color)
     mask_window = CenterCropOrPad(clip.image_size, fill=0)
     crops = []
     for number, box in enumerate(regions.boxes):
-        x0, y0, x1, y1 = context_box(box, image.size, config)
+        x0, y0, x1, y1 = context_box(box, pil_image.size, config)
         size = resized_size(x1 - x0, y1 - y0, clip, config.box)
-        crop = image.crop((x0, y0, x1, y1)).resize(size, Image.Resampling.BICUBIC)
+        crop = pil_image.crop((x0, y0, x1, y1)).resize(size, Image.Resampling.BICUBIC)
         pixels = np.asarray(window(crop), np.float32)
         if config.background != "keep":
             own = resize_nearest(regions.region_map[y0:y1, x0:x1] == number, size)
@@ -39,7 +39,7 @@ def region_crops(picture: Array, regions: PictureRegions, clip: ClipModel, confi
 
 
 def resized_size(width: int, height: int, clip: ClipModel, mode: BoxMode) -> tuple[int, int]:
-    """Width and height to resize to before the centre window, by the model's own preprocessing for "open_clip"."""
+    """Width and height to resize to before the center window, by the model's own preprocessing for "open_clip"."""
     side = clip.image_size
     if mode != "open_clip" or clip.resize_mode == "squash":
         return side, side
@@ -51,7 +51,7 @@ def resized_size(width: int, height: int, clip: ClipModel, mode: BoxMode) -> tup
 
 
 def resize_nearest(mask: Array, size: tuple[int, int]) -> Array:
-    """The pixel under each new pixel's centre, as uint8; in whole numbers, since centres often fall on a border."""
+    """The pixel under each new pixel's center, as uint8; in whole numbers, since centers often fall on a border."""
     rows, columns = ((2 * np.arange(n) + 1) * old // (2 * n) for n, old in zip(size[::-1], mask.shape, strict=True))
     return mask[np.ix_(rows, columns)].astype(np.uint8)
 
@@ -64,7 +64,7 @@ def background(pixels: Array, clip: ClipModel, config: RegionConfig) -> Array:
 
 
 def context_box(box: Array, size: tuple[int, int], config: RegionConfig) -> tuple[int, int, int, int]:
-    """The box with its context, as a square where asked for, inside the picture of `size` (width, height)."""
+    """The box with its context, as a square where asked for, inside the image of `size` (width, height)."""
     spans = []
     for start, stop, limit in zip(box[:2].tolist(), box[2:].tolist(), size, strict=True):
         grow = math.floor(Fraction(str(config.context)) * int(stop - start) + Fraction(1, 2))

@@ -15,12 +15,12 @@ IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def pixel_features(backbone: nn.Sequential, picture: Array, config: FeatureConfig, device: torch.device) -> Array:
-    """Features `[h, w, C]` of a picture `[H, W, 3]` uint8: levels of unit root mean square on one grid.
+def pixel_features(backbone: nn.Sequential, image: Array, config: FeatureConfig, device: torch.device) -> Array:
+    """Features `[h, w, C]` of an image `[H, W, 3]` uint8: levels of unit root mean square on one grid.
 
-    They are zero for a picture of one colour, in which the network would only see its own zero padding.
+    They are zero for an image of one color, in which the network would only see its own zero padding.
     """
-    squashed = Image.fromarray(picture).resize((config.input_size, config.input_size), Image.Resampling.BICUBIC)
+    squashed = Image.fromarray(image).resize((config.input_size, config.input_size), Image.Resampling.BICUBIC)
     normalised = (np.asarray(squashed, np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
     activations = torch.from_numpy(normalised.transpose(2, 0, 1)[None].copy()).to(device)
     levels = {}
@@ -48,8 +48,8 @@ def resize_bilinear(level: Array, side: int) -> Array:
 def bilinear_weights(length: int, side: int) -> Array:
     """`[side, length]`: how much each input line counts for each output line; a triangle that widens when shrinking."""
     scale = length / side
-    centre = (np.arange(side)[:, None] + 0.5) * scale
-    distance = np.abs(np.arange(length) + 0.5 - centre) / max(scale, 1)
+    center = (np.arange(side)[:, None] + 0.5) * scale
+    distance = np.abs(np.arange(length) + 0.5 - center) / max(scale, 1)
     weights = np.maximum(1 - distance, 0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 

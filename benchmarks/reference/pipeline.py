@@ -1,4 +1,4 @@
-"""The whole method, picture by picture."""
+"""The whole method, image by image."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from reference.clustering import cluster_count, cut, merge_tree
 from reference.crops import region_crops
 from reference.features import pixel_features, svd_latents
 from reference.recognition import embed_images, embed_texts, name_regions
-from reference.regions import PictureRegions, localise
+from reference.regions import ImageRegions, extract_regions
 
 
 class ReferenceResult(NamedTuple):
-    """What comes out for one picture: maps `[H, W]`, probabilities `[n, L+1]`, embeddings `[n, E]`."""
+    """What comes out for one image: maps `[H, W]`, probabilities `[n, L+1]`, embeddings `[n, E]`."""
 
-    regions: PictureRegions
+    regions: ImageRegions
     cluster_count: int
     class_map: Array
     class_index: Array
@@ -30,7 +30,7 @@ class ReferenceResult(NamedTuple):
 
 
 class ReferencePipeline:
-    """Segments and names pictures with networks that are handed in; see `ovsr_gpu.Segmenter` for both."""
+    """Segments and names images with networks that are handed in; see `ovsr_gpu.Segmenter` for both."""
 
     def __init__(self, backbone: nn.Sequential, clip: ClipModel, config: Config, device: torch.device) -> None:
         self.backbone = backbone
@@ -39,26 +39,26 @@ class ReferencePipeline:
         self.device = device
 
     def embed_texts(self, classes: Sequence[Sequence[str]]) -> Array:
-        """Unit embeddings `[L+1, E]`, to be made once for all pictures."""
+        """Unit embeddings `[L+1, E]`, to be made once for all images."""
         return embed_texts(self.clip, classes, self.config.recognition)
 
     @torch.no_grad()
-    def __call__(self, picture: Array, texts: Array) -> ReferenceResult:
-        """Both stages for one picture `[H, W, 3]` uint8."""
-        count, regions = self.segment(picture)
-        embeddings = embed_images(self.clip, region_crops(picture, regions, self.clip, self.config.regions))
+    def __call__(self, image: Array, texts: Array) -> ReferenceResult:
+        """Both stages for one image `[H, W, 3]` uint8."""
+        count, regions = self.segment(image)
+        embeddings = embed_images(self.clip, region_crops(image, regions, self.clip, self.config.regions))
         class_index, probabilities = name_regions(embeddings, texts, self.clip.logit_scale, self.config.recognition)
         class_map = class_index[regions.region_map]
         return ReferenceResult(regions, count, class_map, class_index, probabilities, embeddings)
 
     @torch.no_grad()
-    def segment(self, picture: Array) -> tuple[int, PictureRegions]:
-        """Stage 1 for one picture: the number of clusters and the regions."""
+    def segment(self, image: Array) -> tuple[int, ImageRegions]:
+        """Stage 1 for one image: the number of clusters and the regions."""
         config = self.config
-        features = pixel_features(self.backbone, picture, config.features, self.device)
+        features = pixel_features(self.backbone, image, config.features, self.device)
         height, width, channels = features.shape
         components, singular_values = svd_latents(features, config.latents)
         children, heights = merge_tree(components, (height, width), config.clustering)
         count = cluster_count(singular_values, heights, (height * width, channels), config.clustering)
         labels = cut(children, count).reshape(height, width)
-        return count, localise(labels, picture, config.regions)
+        return count, extract_regions(labels, image, config.regions)

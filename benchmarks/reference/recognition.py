@@ -34,7 +34,7 @@ def embed_images(clip: ClipModel, crops: Array) -> Array:
 
 
 def name_regions(embeddings: Array, texts: Array, logit_scale: float, config: RecognitionConfig) -> tuple[Array, Array]:
-    """Class `[n]` and probabilities `[n, L+1]` of the regions of one picture."""
+    """Class `[n]` and probabilities `[n, L+1]` of the regions of one image."""
     if config.shared_rank is not None:
         embeddings, texts = shared_space(embeddings, texts, config)
     logits = logit_scale * embeddings @ texts.T
@@ -47,9 +47,9 @@ def name_regions(embeddings: Array, texts: Array, logit_scale: float, config: Re
 
 
 def shared_space(embeddings: Array, texts: Array, config: RecognitionConfig) -> tuple[Array, Array]:
-    """Regions and texts of one picture projected on the leading right singular vectors of all of them."""
+    """Regions and texts of one image projected on the leading right singular vectors of all of them."""
     rows = np.concatenate([embeddings, texts])
-    if config.shared_centred:
+    if config.shared_centered:
         rows = rows - rows.mean(axis=0)
     directions = np.linalg.svd(rows, full_matrices=False).Vh[: config.shared_rank]
     projected = unit(rows @ directions.T)

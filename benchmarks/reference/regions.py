@@ -12,25 +12,25 @@ from ovsr_gpu.config import RegionConfig
 from reference.arrays import Array
 
 FINENESS = 4  # how many times finer than the grid the outlines are
-REACH, SIGMA_PLACE, SIGMA_COLOR = 2, 1.5, 0.1  # of the votes on outlines: cells, cells, colour from 0 to 1
+REACH, SIGMA_PLACE, SIGMA_COLOR = 2, 1.5, 0.1  # of the votes on boundaries: cells, cells, color from 0 to 1
 
 
-class PictureRegions(NamedTuple):
-    """The regions of a picture: region_map `[H, W]`, boxes `[n, 4]` (x0, y0, x1, y1), areas `[n]` in pixels."""
+class ImageRegions(NamedTuple):
+    """The regions of an image: region_map `[H, W]`, boxes `[n, 4]` (x0, y0, x1, y1), areas `[n]` in pixels."""
 
     region_map: Array
     boxes: Array
     areas: Array
 
 
-def localise(labels: Array, picture: Array, config: RegionConfig) -> PictureRegions:
-    """Regions of clusters `[h, w]` in a picture `[H, W, 3]` uint8."""
+def extract_regions(labels: Array, image: Array, config: RegionConfig) -> ImageRegions:
+    """Regions of clusters `[h, w]` in an image `[H, W, 3]` uint8."""
     pieces = absorb_small(connected_pieces(labels), config.min_area * labels.size)
-    if config.outlines == "picture":
-        fine = refine(majority(joint_bilateral(pieces, picture)), FINENESS // 2)
+    if config.boundaries == "image":
+        fine = refine(majority(joint_bilateral(pieces, image)), FINENESS // 2)
     else:
         fine = refine(pieces, FINENESS)
-    return measure(enlarge(fine, picture.shape[:2]))
+    return measure(enlarge(fine, image.shape[:2]))
 
 
 def connected_pieces(labels: Array) -> Array:
@@ -50,7 +50,7 @@ def number_by_first(labels: Array) -> Array:
 
 
 def absorb_small(pieces: Array, least: float) -> Array:
-    """Give the smallest piece to the neighbour with the longest common border until all have `least` cells."""
+    """Give the smallest piece to the neighbor with the longest common border until all have `least` cells."""
     count = pieces.max() + 1
     area = np.bincount(pieces.ravel())
     border = np.zeros((count, count), np.int64)
@@ -64,28 +64,28 @@ def absorb_small(pieces: Array, least: float) -> Array:
         smallest = np.argmin(np.where(area > 0, area, pieces.size + 1))
         if area[smallest] >= least:
             break
-        neighbour = np.argmax(border[smallest])
-        owner[owner == smallest] = neighbour
-        area[neighbour] += area[smallest]
-        border[neighbour] += border[smallest]
-        border[:, neighbour] += border[:, smallest]
-        border[neighbour, neighbour] = area[smallest] = 0
+        neighbor = np.argmax(border[smallest])
+        owner[owner == smallest] = neighbor
+        area[neighbor] += area[smallest]
+        border[neighbor] += border[smallest]
+        border[:, neighbor] += border[:, smallest]
+        border[neighbor, neighbor] = area[smallest] = 0
         border[smallest] = border[:, smallest] = 0
         left -= 1
     return number_by_first(owner[pieces])
 
 
 def enlarge(fine: Array, size: tuple[int, int]) -> Array:
-    """The finer outlines at full size: each pixel takes the fine cell under its centre."""
+    """The finer outlines at full size: each pixel takes the fine cell under its center."""
     rows, columns = ((2 * np.arange(n) + 1) * cells // (2 * n) for n, cells in zip(size, fine.shape, strict=True))
     return fine[np.ix_(rows, columns)]
 
 
-def joint_bilateral(labels: Array, picture: Array) -> Array:
+def joint_bilateral(labels: Array, image: Array) -> Array:
     """Twice as fine: of the labels in the 3 x 3 cells around, that with the most votes of the cells near in place and
-    colour."""
+    color."""
     height, width = labels.shape
-    fine = Image.fromarray(picture).resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+    fine = Image.fromarray(image).resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
     colors = np.asarray(fine, np.float32) / 255
     cells = colors.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
     steps = np.arange(-REACH, REACH + 1)
@@ -132,15 +132,15 @@ def refine(labels: Array, times: int) -> Array:
 
 
 def between(cells: int, times: int) -> tuple[Array, Array, Array]:
-    """The two cells around the centre of each fine cell, and the weight of the second."""
-    centre = np.clip((np.arange(times * cells) + 0.5) / times - 0.5, 0, cells - 1)
-    low = np.floor(centre).astype(np.int64)
-    return low, np.minimum(low + 1, cells - 1), centre - low
+    """The two cells around the center of each fine cell, and the weight of the second."""
+    center = np.clip((np.arange(times * cells) + 0.5) / times - 0.5, 0, cells - 1)
+    low = np.floor(center).astype(np.int64)
+    return low, np.minimum(low + 1, cells - 1), center - low
 
 
-def measure(labels: Array) -> PictureRegions:
+def measure(labels: Array) -> ImageRegions:
     """Number the labels that occur 0..n-1 and take their boxes and areas."""
     areas = np.bincount(labels.ravel())
     region_map = (np.cumsum(areas > 0) - 1)[labels]
     boxes = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(region_map + 1)]
-    return PictureRegions(region_map, np.array(boxes), areas[areas > 0])
+    return ImageRegions(region_map, np.array(boxes), areas[areas > 0])

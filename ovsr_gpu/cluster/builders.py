@@ -75,7 +75,7 @@ def linkage_tree(
     if connectivity is None:
         distances = all_distances(points, affinity)
         tree = distance_linkage(distances[None], linkage)
-        # scikit-learn grows single linkage itself for the metrics of its neighbour trees; others it leaves to SciPy.
+        # scikit-learn grows single linkage itself for the metrics of its neighbor trees; others it leaves to SciPy.
         own = linkage == "single" and affinity in BallTree.valid_metrics
         return _outputs(tree, 1, None, return_distance, prim_tails(distances) if own else None)
     edges, components = connected_edges(data, connectivity, affinity)

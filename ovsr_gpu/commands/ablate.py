@@ -13,14 +13,14 @@ from ovsr_gpu.console import console, print_table, progress_bar
 
 
 def ablate(
-    config: Annotated[Path, typer.Argument(help="YAML file: a data set, the models, grids of settings.")],
+    config: Annotated[Path, typer.Argument(help="YAML file: a dataset, the models, grids of settings.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for ablation.json and ablation.md; what it has is not done again.")
     ] = None,
     device: Device = "auto",
     batch_size: BatchSize = 8,
 ) -> None:
-    """Score a data set under many settings of the method, a table row each."""
+    """Score a dataset under many settings of the method, a table row each."""
     with plain_errors():
         from ovsr_gpu.evaluation.ablation import Plan, table
         from ovsr_gpu.evaluation.ablation import ablate as run
@@ -32,10 +32,10 @@ def ablate(
         plan = Plan.read(config)
         settings = len(plan.configs())
         where = choose_device(device)
-        say = console(stderr=True)
-        say.print(f"Running on {where} ({describe_device(where)})")
-        say.print(f"Scoring {plan.data_set} with {settings} settings")
-        with progress_bar(say, None, "pictures") as show:
+        log = console(stderr=True)
+        log.print(f"Running on {where} ({describe_device(where)})")
+        log.print(f"Scoring {plan.dataset} with {settings} settings")
+        with progress_bar(log, None, "images") as show:
             rows = run(
                 plan,
                 lambda settings: Segmenter.from_pretrained(settings, device=where),

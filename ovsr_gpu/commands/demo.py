@@ -1,4 +1,4 @@
-"""`ovsr demo`: made pictures labelled and scored, offline."""
+"""`ovsr demo`: made images labelled and scored, offline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def demo(
     json: Annotated[Path | None, typer.Option(help="Write the scores into this file as well.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
-    """Label made pictures and score the result, offline.
+    """Label made images and score the result, offline.
 
     The models that come with this package know a small synthetic world of shapes and grounds; they are for demos, tests
     and offline trials, not for photographs.
@@ -30,7 +30,7 @@ def demo(
         from ovsr_gpu.runtime.atomic import write_json
         from ovsr_gpu.runtime.device import choose_device
         from ovsr_gpu.runtime.environment import describe_device
-        from ovsr_gpu.synthetic.demo_scenes import label_scenes, make_pictures, prepare_output
+        from ovsr_gpu.synthetic.demo_scenes import label_scenes, make_images, prepare_output
         from ovsr_gpu.synthetic.networks import EMBEDDED, NOTICE
         from ovsr_gpu.synthetic.scenes import TEST_SEEDS
         from ovsr_gpu.synthetic.summary_image import write_summary
@@ -39,15 +39,15 @@ def demo(
             raise ValueError(f"--scenes must lie in 1..{len(TEST_SEEDS)}; got {scenes}")
         where = choose_device(device)
         prepare_output(out, json)
-        say = console(stderr=True)
-        say.print(f"Running on {where} ({describe_device(where)})")
-        say.print(NOTICE)
+        log = console(stderr=True)
+        log.print(f"Running on {where} ({describe_device(where)})")
+        log.print(NOTICE)
         segmenter = Segmenter.from_pretrained(backbone_weights=EMBEDDED, clip=EMBEDDED, device=where)
-        say.print(f"Making {scenes} scenes")
-        with progress_bar(say, scenes, "scenes") as show:
-            made = make_pictures(out, scenes, show)
-        say.print(f"Labelling {scenes} pictures")
-        with progress_bar(say, scenes, "pictures") as show:
+        log.print(f"Making {scenes} scenes")
+        with progress_bar(log, scenes, "scenes") as show:
+            made = make_images(out, scenes, show)
+        log.print(f"Labelling {scenes} images")
+        with progress_bar(log, scenes, "images") as show:
             labelled, scores = label_scenes(segmenter, out, made, show)
         summary = write_summary(out, labelled, scores)
         if json is not None:
@@ -56,7 +56,7 @@ def demo(
         rows = [
             ("labelled mIoU", f"{scores.labelled_miou:.3f}"),
             ("Hungarian mIoU", f"{scores.hungarian_miou:.3f}"),
-            ("pictures/s", f"{scores.pictures_per_second:.1f}"),
+            ("images/s", f"{scores.images_per_second:.1f}"),
         ]
         print_section(page, f"{scenes} scenes", rows)
-        page.print(f"Look at {summary}; the pictures, their true label maps and all that was found stand beside it")
+        page.print(f"Look at {summary}; the images, their true label maps and all that was found stand beside it")

@@ -1,4 +1,4 @@
-"""`ovsr eval`: how good the labels of a data set are."""
+"""`ovsr eval`: how good the labels of a dataset are."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from ovsr_gpu.console import console, print_section, progress_bar
 
 
 def evaluate(
-    data_set: Annotated[str, typer.Argument(metavar="DATASET", help="voc20, ade20k-150, cityscapes-19, folder...")],
-    root: Annotated[Path, typer.Option(help="Folder of the data set, as its makers lay it out.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="voc20, ade20k-150, cityscapes-19, folder...")],
+    root: Annotated[Path, typer.Option(help="Folder of the dataset, as its makers lay it out.")],
     names: Annotated[
         Path | None, typer.Option("--list", help="Text file with the examples to keep, one a line.")
     ] = None,
@@ -50,9 +50,9 @@ def evaluate(
     device: Device = "auto",
     batch_size: BatchSize = 8,
 ) -> None:
-    """Label a data set and score the labels: IoU, Hungarian mIoU, segments, boundaries, calibration, open set."""
+    """Label a dataset and score the labels: IoU, Hungarian mIoU, segments, boundaries, calibration, open set."""
     with plain_errors():
-        from ovsr_gpu.datasets import open_data_set
+        from ovsr_gpu.datasets import open_dataset
         from ovsr_gpu.evaluation.protocols import under_protocol
         from ovsr_gpu.evaluation.report import headline, write_report
         from ovsr_gpu.evaluation.report_page import write_page
@@ -68,30 +68,30 @@ def evaluate(
         config = make_config(preset, threshold, something_else, min_area, encoder=encoder)
         withheld = [name.strip() for name in withhold.split(";") if name.strip()]
         where = choose_device(device)
-        data = open_data_set(data_set, root, names)
+        data = open_dataset(dataset, root, names)
         if protocol is not None:
             if withheld or threshold is not None or something_else is not None:
                 raise ValueError(
                     "--protocol fixes the open set; leave out --withhold, --threshold and --something-else"
                 )
             config, data = under_protocol(protocol, config, data)
-        say = console(stderr=True)
-        say.print(f"Running on {where} ({describe_device(where)})")
-        say.print("Loading the models")
+        log = console(stderr=True)
+        log.print(f"Running on {where} ({describe_device(where)})")
+        log.print("Loading the models")
         segmenter = Segmenter.from_pretrained(config, **models, device=where)
         if pairs := segmenter.confusable(without(data.vocabulary, withheld)[0]):
-            say.print(describe_confusable(pairs))
+            log.print(describe_confusable(pairs))
         total = len(data.examples)
         part = f" of {data.full_size}" if data.full_size not in (None, total) else ""
-        say.print(f"Evaluating on {total}{part} pictures of {data.name}")
-        with progress_bar(say, total, "pictures") as show:
+        log.print(f"Evaluating on {total}{part} images of {data.name}")
+        with progress_bar(log, total, "images") as show:
             found = run(
                 segmenter, data, withheld=withheld, batch_size=batch_size, progress=lambda done: show(done, total)
             )
         page = console()
-        speed = ("pictures/s, the method alone", f"{found.pictures / found.seconds:.1f}")
+        speed = ("images/s, the method alone", f"{found.images / found.seconds:.1f}")
         by = f", protocol {protocol}" if protocol is not None else ""
-        print_section(page, f"{data.name}, {total}{part} pictures{by}, in percent", [*headline(found), speed])
+        print_section(page, f"{data.name}, {total}{part} images{by}, in percent", [*headline(found), speed])
         if out is not None:
             write_report(found, data, segmenter, withheld, out, protocol)
             shown = write_page(found, data, segmenter, withheld, out)

@@ -22,6 +22,6 @@ def export(
     with plain_errors():
         from ovsr_gpu.export.formats import export_run
 
-        with progress_bar(console(stderr=True), None, "pictures") as show:
+        with progress_bar(console(stderr=True), None, "images") as show:
             export_run(run, form, out, show)
         console().print(f"The results of {run} stand in {out}")

@@ -12,7 +12,7 @@ from ovsr_gpu.console import console, progress_bar
 
 
 def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run, finished or not.")]) -> None:
-    """Make a page to look at a run: pictures under their class colours, filters, the least certain first, the errors.
+    """Make a page to look at a run: images under their class colors, filters, the least certain first, the errors.
 
     It opens from disk, without a server and without anything from elsewhere.
     """
@@ -20,13 +20,13 @@ def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run,
         from ovsr_gpu.store.manifest import class_names
         from ovsr_gpu.store.store import Store
         from ovsr_gpu.viewer.gallery import write_gallery
-        from ovsr_gpu.viewer.run_images import failures_of, pictures_of
+        from ovsr_gpu.viewer.run_images import failures_of, images_of
 
         classes, store = class_names(run), Store(run)
         total = len(store.names())
-        with progress_bar(console(stderr=True), total, "pictures") as show:
+        with progress_bar(console(stderr=True), total, "images") as show:
             page = write_gallery(
-                pictures_of(store),
+                images_of(store),
                 failures_of(store),
                 classes,
                 run,

@@ -1,4 +1,4 @@
-"""`ovsr label`: label pictures and write what was found."""
+"""`ovsr label`: label images and write what was found."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from ovsr_gpu.errors import ModelError
 if TYPE_CHECKING:
     from ovsr_gpu.runs.engines.job import Job
     from ovsr_gpu.runs.session import Engine
-    from ovsr_gpu.runs.worker import Say
-    from ovsr_gpu.sources.image_source import Picture
+    from ovsr_gpu.runs.worker import Log
+    from ovsr_gpu.sources.image_source import ImageSource
     from ovsr_gpu.vocabulary import Vocabulary
 
 COUNTED = 50_000
@@ -46,7 +46,7 @@ def label(
         list[str],
         typer.Argument(
             metavar="SOURCES...",
-            help="Pictures, videos, folders (searched recursively), globs, tars, lists (.txt, .csv, .parquet) or URLs.",
+            help="ImageReader, videos, folders (searched recursively), globs, tars, lists (.txt, .csv, .parquet) or URLs.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
@@ -58,7 +58,7 @@ def label(
         ),
     ] = None,
     vocabulary_name: Annotated[
-        str | None, typer.Option("--vocabulary", help="The classes of a data set: voc20, coco-80, ade20k-150...")
+        str | None, typer.Option("--vocabulary", help="The classes of a dataset: voc20, coco-80, ade20k-150...")
     ] = None,
     something_else: SomethingElse = None,
     threshold: Threshold = None,
@@ -70,8 +70,8 @@ def label(
     clip_weights: ClipWeights = None,
     outputs: Annotated[
         str,
-        typer.Option(help="Beside the store: labels, overlays, regions, pictures, coco, coco-panoptic, webdataset."),
-    ] = "labels,overlays,regions,pictures,coco",
+        typer.Option(help="Beside the store: labels, overlays, regions, images, coco, coco-panoptic, webdataset."),
+    ] = "labels,overlays,regions,images,coco",
     devices: Annotated[
         str,
         typer.Option(
@@ -88,27 +88,27 @@ def label(
     compile_networks: Annotated[
         bool, typer.Option("--compile", help="Compile the networks first, which takes a minute or two.")
     ] = False,
-    every: Annotated[int | None, typer.Option(metavar="N", help="Label each Nth frame of videos.")] = None,
+    frame_stride: Annotated[int | None, typer.Option(metavar="N", help="Label each Nth frame of videos.")] = None,
     shard: Annotated[
-        str | None, typer.Option(help="For job arrays: I/N labels each Nth picture from the Ith on, 1/4 to 4/4.")
+        str | None, typer.Option(help="For job arrays: I/N labels each Nth image from the Ith on, 1/4 to 4/4.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder, however it ended, or with new pictures.")
+        bool, typer.Option("--resume", help="Go on with the run in the folder, however it ended, or with new images.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results of an earlier run.")] = False,
-    max_errors: Annotated[int | None, typer.Option(help="Give up when more pictures than this have failed.")] = None,
+    max_errors: Annotated[int | None, typer.Option(help="Give up when more images than this have failed.")] = None,
 ) -> None:
-    """Label pictures and write label maps, overlays and annotations.
+    """Label images and write label maps, overlays and annotations.
 
-    Pictures that cannot be read are listed in errors.jsonl and make the exit status 1.
+    Images that cannot be read are listed in errors.jsonl and make the exit status 1.
     """
     with plain_errors():
         from PIL import Image
 
         from ovsr_gpu.export.outputs import Outputs
         from ovsr_gpu.runs.engines.job import Job
-        from ovsr_gpu.runs.session import label_pictures, prepare_output
-        from ovsr_gpu.sources.files import iter_pictures
+        from ovsr_gpu.runs.session import label_images, prepare_output
+        from ovsr_gpu.sources.files import iter_images
         from ovsr_gpu.synthetic.networks import EMBEDDED, NOTICE
 
         # All arguments are looked at before the models are loaded.
@@ -118,15 +118,17 @@ def label(
         vocabulary = _vocabulary(classes, classes_file, vocabulary_name)
         job = Job(config, vocabulary, **models, gpu_decode=gpu_decode)
         wanted = Outputs(out, [name.strip() for name in outputs.split(",")]).names
-        say = console(stderr=True)
-        stop = _Stop(say.print)
-        start = _engine(engine, devices, job, say.print, stop)
+        log = console(stderr=True)
+        stop = _Stop(log.print)
+        start = _engine(engine, devices, job, log.print, stop)
         first, step = _shard(shard or "1/1")
-        pictures, total = _counted(islice(iter_pictures(sources, outside=out, every=every), first, None, step))
+        images, total = _counted(
+            islice(iter_images(sources, outside=out, frame_stride=frame_stride), first, None, step)
+        )
         prepare_output(out, overwrite=overwrite, resume=resume)
 
         if EMBEDDED in models.values():
-            say.print(NOTICE)
+            log.print(NOTICE)
         try:
             running = start()
         except ModelError as error:
@@ -134,13 +136,13 @@ def label(
                 f"{error}; to try the program out with the small models that it brings along: ovsr demo, or ovsr "
                 "label --model embedded (a synthetic world of shapes and grounds, not for photographs)"
             ) from error
-        say.print(f"Labelling {total if total is not None else f'more than {COUNTED}'} pictures")
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such pictures are reported as failed
+        log.print(f"Labelling {total if total is not None else f'more than {COUNTED}'} images")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are reported as failed
         try:
-            with stop.on_signals(), running as labelling, progress_bar(say, total, "pictures") as show:
-                summary = label_pictures(
+            with stop.on_signals(), running as labelling, progress_bar(log, total, "images") as show:
+                summary = label_images(
                     labelling,
-                    pictures,
+                    images,
                     out,
                     outputs=wanted,
                     batch_size=batch_size,
@@ -149,14 +151,14 @@ def label(
                     max_errors=max_errors,
                     progress=show,
                     stop=stop,
-                    say=say.print,
+                    log=log.print,
                 )
         except KeyboardInterrupt:
-            say.print(f"Interrupted; the pictures finished before are complete in {out}, and --resume goes on")
+            log.print(f"Interrupted; the images finished before are complete in {out}, and --resume goes on")
             raise typer.Exit(INTERRUPTED) from None
         print_summary(summary, out)
         if summary.interrupted:
-            say.print(f"Stopped on request; the same command with --resume goes on in {out}")
+            log.print(f"Stopped on request; the same command with --resume goes on in {out}")
             raise typer.Exit(INTERRUPTED if stop.asked_by == signal.SIGINT else STOPPED)
         if summary.failed:
             raise typer.Exit(SOME_FAILED)
@@ -173,7 +175,7 @@ def _vocabulary(classes: str | None, classes_file: Path | None, name: str | None
 
 
 def _engine(
-    engine: str, devices: str, job: Job, say: Say, stop: Callable[[], bool]
+    engine: str, devices: str, job: Job, log: Log, stop: Callable[[], bool]
 ) -> Callable[[], AbstractContextManager[Engine]]:
     """What starts the engine, which takes its time."""
     from ovsr_gpu.runs.engines.processes import Processes
@@ -182,25 +184,25 @@ def _engine(
 
     if engine == "ray":
         workers, on_gpus = choose_workers(devices)
-        return lambda: closing(RayData(job, workers, on_gpus=on_gpus, say=say, stop=stop))
+        return lambda: closing(RayData(job, workers, on_gpus=on_gpus, log=log, stop=stop))
     if engine != "local":
         raise ValueError(f"--engine must be local or ray; got {engine!r}")
     chosen = choose_devices(devices)
     if len(chosen) > 1:
-        return lambda: closing(Processes(job, chosen, say))
-    return lambda: nullcontext(job.labeller(chosen[0], say))
+        return lambda: closing(Processes(job, chosen, log))
+    return lambda: nullcontext(job.labeller(chosen[0], log))
 
 
 def _shard(wanted: str) -> tuple[int, int]:
-    """The place of the first picture of a shard, and the distance from one to the next."""
+    """The place of the first image of a shard, and the distance from one to the next."""
     number, _, count = wanted.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"--shard must be I/N with I from 1 to N; got {wanted!r}")
     return int(number) - 1, int(count)
 
 
-def _counted(found: Iterator[Picture]) -> tuple[Iterable[Picture], int | None]:
-    """The pictures, and how many there are; None where counting them all would take long."""
+def _counted(found: Iterator[ImageSource]) -> tuple[Iterable[ImageSource], int | None]:
+    """The images, and how many there are; None where counting them all would take long."""
     first = list(islice(found, COUNTED))
     further = list(islice(found, 1))
     return (chain(first, further, found), None) if further else (first, len(first))
@@ -209,9 +211,9 @@ def _counted(found: Iterator[Picture]) -> tuple[Iterable[Picture], int | None]:
 class _Stop:
     """Whether a signal has asked the run to stop: to finish what it has begun, and no more."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, log: Log) -> None:
         self.asked_by: int | None = None
-        self._say = say
+        self._log = log
 
     def __call__(self) -> bool:
         return self.asked_by is not None
@@ -230,4 +232,4 @@ class _Stop:
         if self.asked_by is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked_by = self.asked_by or number
-        self._say("Finishing the pictures that were begun; Ctrl-C ends at once")
+        self._log("Finishing the images that were begun; Ctrl-C ends at once")

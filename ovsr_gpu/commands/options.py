@@ -16,8 +16,8 @@ SomethingElse = Annotated[
     typer.Option(help='Prompts for what is in no class: "something else; a blank wall"; "" for none.'),
 ]
 Threshold = Annotated[float | None, typer.Option(help="What is less probable than this is something else, 0 to 1.")]
-MinArea = Annotated[float | None, typer.Option(help="Smaller regions go to a neighbour: share of the picture, 0 to 1.")]
-Encoder = Annotated[str, typer.Option(help="What CLIP sees: crop, each region; dense, the picture once.")]
+MinArea = Annotated[float | None, typer.Option(help="Smaller regions go to a neighbor: fraction of the image, 0 to 1.")]
+Encoder = Annotated[str, typer.Option(help="What CLIP sees: crop, each region; dense, the image once.")]
 Model = Annotated[
     str | None,
     typer.Option(help="embedded: both networks of this package's synthetic world, not for photographs."),
@@ -28,7 +28,7 @@ BackboneWeights = Annotated[
 Clip = Annotated[str | None, typer.Option(help="CLIP: an open_clip model name or local-dir:PATH; or embedded.")]
 ClipWeights = Annotated[str | None, typer.Option(help="A pretrained tag of that model or a file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-BatchSize = Annotated[int, typer.Option(help="Pictures that go through the networks together.")]
+BatchSize = Annotated[int, typer.Option(help="Images that go through the networks together.")]
 
 
 def make_config(

@@ -36,7 +36,7 @@ def search(
         from ovsr_gpu.store.store import Store
         from ovsr_gpu.viewer.gallery import write_gallery
         from ovsr_gpu.viewer.region_search import best_regions, embed_text, load_run_clip
-        from ovsr_gpu.viewer.run_images import pictures_of_hits
+        from ovsr_gpu.viewer.run_images import images_of_hits
         from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
         classes = class_names(run)
@@ -44,7 +44,7 @@ def search(
         hits = best_regions(Store(run), embedding, count)
         with progress_bar(console(stderr=True), len(hits), "regions") as show:
             page = write_gallery(
-                pictures_of_hits(hits, len(classes)),
+                images_of_hits(hits, len(classes)),
                 [],
                 classes,
                 out or run,

@@ -1,6 +1,6 @@
-"""ADE20K, scene parsing benchmark, validation: 2000 pictures, 150 classes.
+"""ADE20K, scene parsing benchmark, validation: 2000 images, 150 classes.
 
-Label maps are 8-bit grey: 0 what is none of the classes, which does not count (mmsegmentation's reduce_zero_label, as
+Label maps are 8-bit gray: 0 what is none of the classes, which does not count (mmsegmentation's reduce_zero_label, as
 in the benchmark itself), 1 to 150 the classes. 255 does not occur, and would be void by mmsegmentation's ignore_index.
 """
 
@@ -11,7 +11,7 @@ from ovsr_gpu.datasets.layout import Layout
 ADE20K_150 = Benchmark(
     "ade20k-150",
     Layout(
-        pictures="images/validation/*.jpg",
+        images="images/validation/*.jpg",
         labels="annotations/validation/*.png",
         folders=(".", "ADEChallengeData2016", "ade/ADEChallengeData2016"),
         source="They are in ADEChallengeData2016.zip of MIT's scene parsing benchmark.",

@@ -1,6 +1,6 @@
-"""Cityscapes, fine annotations, val: 500 pictures of three cities, 19 classes.
+"""Cityscapes, fine annotations, val: 500 images of three cities, 19 classes.
 
-Label maps are the `*_gtFine_labelTrainIds.png` of cityscapesScripts, 8-bit grey: 0 to 18 the classes that are
+Label maps are the `*_gtFine_labelTrainIds.png` of cityscapesScripts, 8-bit gray: 0 to 18 the classes that are
 evaluated, 255 all others, which do not count. The name of an example begins with its city:
 "lindau/lindau_000000_000019".
 """
@@ -12,7 +12,7 @@ from ovsr_gpu.datasets.layout import Layout
 CITYSCAPES_19 = Benchmark(
     "cityscapes-19",
     Layout(
-        pictures="leftImg8bit/val/*_leftImg8bit.png",
+        images="leftImg8bit/val/*_leftImg8bit.png",
         labels="gtFine/val/*_gtFine_labelTrainIds.png",
         folders=(".", "cityscapes"),
         source=(

@@ -1,4 +1,4 @@
-"""COCO, val2017: 5000 pictures, with two kinds of label maps, 8-bit grey.
+"""COCO, val2017: 5000 images, with two kinds of label maps, 8-bit gray.
 
 coco-stuff-171: `*_labelTrainIds.png` of mmsegmentation's converter of COCO-Stuff 164k: 0 to 170 the classes of objects
 and stuff, 255 unlabelled, which does not count.
@@ -13,13 +13,13 @@ from ovsr_gpu.datasets.labels import LabelRule
 from ovsr_gpu.datasets.layout import Layout
 
 _SOURCE = (
-    "Pictures are in val2017.zip of COCO; label maps are made from stuffthingmaps_trainval2017.zip of COCO-Stuff by "
+    "Images are in val2017.zip of COCO; label maps are made from stuffthingmaps_trainval2017.zip of COCO-Stuff by "
 )
 
 COCO_STUFF_171 = Benchmark(
     "coco-stuff-171",
     Layout(
-        pictures="images/val2017/*.jpg",
+        images="images/val2017/*.jpg",
         labels="annotations/val2017/*_labelTrainIds.png",
         folders=(".", "coco_stuff164k"),
         source=_SOURCE + "mmsegmentation's tools/dataset_converters/coco_stuff164k.py.",
@@ -30,7 +30,7 @@ COCO_STUFF_171 = Benchmark(
 COCO_OBJECT_81 = Benchmark(
     "coco-object-81",
     Layout(
-        pictures="images/val2017/*.jpg",
+        images="images/val2017/*.jpg",
         labels="annotations/val2017/*_instanceTrainIds.png",
         folders=(".", "coco_object", "coco_stuff164k"),
         source=_SOURCE + "convert_coco_object.py of GroupViT, or cvt_coco_object.py of NACLIP.",

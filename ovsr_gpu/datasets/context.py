@@ -1,6 +1,6 @@
-"""PASCAL Context, val: 5104 pictures, its 59 frequent classes.
+"""PASCAL Context, val: 5104 images, its 59 frequent classes.
 
-Label maps are those of mmsegmentation's converter, 8-bit grey: 0 whatever is none of the 59, 1 to 59 the classes.
+Label maps are those of mmsegmentation's converter, 8-bit gray: 0 whatever is none of the 59, 1 to 59 the classes.
 context-60 counts 0 as the class "background"; context-59 leaves it out as void (reduce_zero_label). 255 does not occur,
 and would be void by mmsegmentation's ignore_index.
 """
@@ -10,12 +10,12 @@ from ovsr_gpu.datasets.labels import LabelRule
 from ovsr_gpu.datasets.layout import Layout
 
 _LAYOUT = Layout(
-    pictures="JPEGImages/*.jpg",
+    images="JPEGImages/*.jpg",
     labels="SegmentationClassContext/*.png",
     names="ImageSets/SegmentationContext/val.txt",
     folders=(".", "VOC2010", "VOCdevkit/VOC2010"),
     source=(
-        "Pictures are in VOCtrainval_03-May-2010.tar of PASCAL VOC 2010; mmsegmentation's "
+        "Images are in VOCtrainval_03-May-2010.tar of PASCAL VOC 2010; mmsegmentation's "
         "tools/dataset_converters/pascal_context.py makes the rest from trainval_merged.json."
     ),
 )

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from ovsr_gpu.errors import DataSetError
-from ovsr_gpu.sources.decode import open_picture
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.errors import DatasetError
+from ovsr_gpu.sources.decode import open_image
+from ovsr_gpu.sources.image_source import ImageSource
 
 VOID = -1
 """The class index of a pixel that counts nowhere."""
@@ -34,7 +34,7 @@ class LabelRule:
     def indices(self, values: NDArray[np.uint8]) -> NDArray[np.int32]:
         """The class index of each value of `[H, W]`, or VOID.
 
-        Raises DataSetError, with the place of the first one, for a value that means nothing.
+        Raises DatasetError, with the place of the first one, for a value that means nothing.
         """
         table = np.full(256, _MEANINGLESS, dtype=np.int32)
         table[list(self.void)] = VOID
@@ -44,37 +44,37 @@ class LabelRule:
         if meaningless.any():
             row, column = np.unravel_index(meaningless.argmax(), meaningless.shape)
             void = ", ".join(map(str, self.void)) or "no value"
-            raise DataSetError(
+            raise DatasetError(
                 f"it holds {values[row, column]} in row {row}, column {column}; classes are {min(self.classes)} to "
-                f"{max(self.classes)}, void is {void}; take the label maps of this data set in the encoding it asks for"
+                f"{max(self.classes)}, void is {void}; take the label maps of this dataset in the encoding it asks for"
             )
         return indices
 
 
-def read_truth(label: Path, picture: Picture, rule: LabelRule) -> NDArray[np.int32]:
-    """Read a label map as class indices, `[H, W]`; raises PictureError and DataSetError as `Example.truth` does."""
-    with open_picture(label) as file, Image.open(file) as image:
-        # Pillow stretches grey of 2 and 4 bits to 0..255; of a palette it gives the indices, whatever their bits.
-        mode = image.tile[0].args if image.mode == "L" else image.mode
+def read_truth(label: Path, source: ImageSource, rule: LabelRule) -> NDArray[np.int32]:
+    """Read a label map as class indices, `[H, W]`; raises ImageError and DatasetError as `Example.truth` does."""
+    with open_image(label) as file, Image.open(file) as label_image:
+        # Pillow stretches gray of 2 and 4 bits to 0..255; of a palette it gives the indices, whatever their bits.
+        mode = label_image.tile[0].args if label_image.mode == "L" else label_image.mode
         if mode not in ("L", "P"):
-            raise DataSetError(
-                f"the label map {str(label)!r} must be a PNG of 8-bit grey or of a palette, its values the classes; "
+            raise DatasetError(
+                f"the label map {str(label)!r} must be a PNG of 8-bit gray or of a palette, its values the classes; "
                 f"it is of mode {mode}; convert it"
             )
-        values = np.asarray(image)
-    width, height = _upright_size(picture)
+        values = np.asarray(label_image)
+    width, height = _upright_size(source)
     if values.shape != (height, width):
-        raise DataSetError(
-            f"the label map {str(label)!r} is {values.shape[1]} x {values.shape[0]}, the picture "
-            f"{str(picture.path)!r} {width} x {height}; they must be of one size: take both from the same release"
+        raise DatasetError(
+            f"the label map {str(label)!r} is {values.shape[1]} x {values.shape[0]}, the image "
+            f"{str(source.path)!r} {width} x {height}; they must be of one size: take both from the same release"
         )
     try:
         return rule.indices(values)
-    except DataSetError as error:
-        raise DataSetError(f"the label map {str(label)!r} cannot be used: {error}") from None
+    except DatasetError as error:
+        raise DatasetError(f"the label map {str(label)!r} cannot be used: {error}") from None
 
 
-def _upright_size(picture: Picture) -> tuple[int, int]:
-    with picture.open() as file, Image.open(file) as image:
-        turned = image.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
-        return image.size[::-1] if turned else image.size
+def _upright_size(source: ImageSource) -> tuple[int, int]:
+    with source.open() as file, Image.open(file) as opened:
+        turned = opened.getexif().get(ExifTags.Base.Orientation) in _SIDEWAYS
+        return opened.size[::-1] if turned else opened.size

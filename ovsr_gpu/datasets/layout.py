@@ -1,4 +1,4 @@
-"""Where the pictures and label maps of a data set lie on disk, and which belong together."""
+"""Where the images and label maps of a dataset lie on disk, and which belong together."""
 
 from __future__ import annotations
 
@@ -7,68 +7,68 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovsr_gpu.errors import DataSetError
-from ovsr_gpu.sources.image_source import is_picture_name
+from ovsr_gpu.errors import DatasetError
+from ovsr_gpu.sources.image_source import is_image_name
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of a data set.
+    """The files of a dataset.
 
-    pictures and labels: "FOLDER/*SUFFIX" below the folder of the data set. What `*` stands for is the name of the
-    example, with slashes where there are subfolders; "FOLDER/*" takes any picture, its suffix aside.
+    images and labels: "FOLDER/*SUFFIX" below the folder of the dataset. What `*` stands for is the name of the
+    example, with slashes where there are subfolders; "FOLDER/*" takes any image, its suffix aside.
     source: where the files come from, for messages.
-    names: the text file, below the same folder, with the names of the examples in their order. Without it all pictures
+    names: the text file, below the same folder, with the names of the examples in their order. Without it all images
     and labels count, in the order of their names.
-    folders: where the folder of the data set may be below the one that the user gives.
+    folders: where the folder of the dataset may be below the one that the user gives.
     """
 
-    pictures: str
+    images: str
     labels: str
     source: str
     names: str | None = None
     folders: tuple[str, ...] = (".",)
 
     def find(self, root: Path) -> Path:
-        """The folder of the data set, at or below `root`.
+        """The folder of the dataset, at or below `root`.
 
-        Raises DataSetError where there is none, where there are several, or a part of it is missing.
+        Raises DatasetError where there is none, where there are several, or a part of it is missing.
         """
-        found = [root / folder for folder in self.folders if (root / folder / self.pictures).parent.is_dir()]
+        found = [root / folder for folder in self.folders if (root / folder / self.images).parent.is_dir()]
         if len(found) > 1:
-            raise DataSetError(f"both {str(found[0])!r} and {str(found[1])!r} may be meant; give one of them")
+            raise DatasetError(f"both {str(found[0])!r} and {str(found[1])!r} may be meant; give one of them")
         folder = found[0] if found else root
-        parts = [(folder / self.pictures).parent, (folder / self.labels).parent]
+        parts = [(folder / self.images).parent, (folder / self.labels).parent]
         parts += [folder / self.names] if self.names else []
         for part in parts:
             if not part.exists():
-                raise DataSetError(f"there is no {str(part)!r}; {self._tree(root)}")
+                raise DatasetError(f"there is no {str(part)!r}; {self._tree(root)}")
         return folder
 
     def pairs(self, folder: Path, names: list[str] | None) -> Iterator[tuple[str, Path, Path]]:
-        """Name, picture and label map of each example, of the `names` if given, in their order.
+        """Name, image and label map of each example, of the `names` if given, in their order.
 
-        Raises DataSetError where there is none, one of `names` is not in the data set, or a picture or label map has no
+        Raises DatasetError where there is none, one of `names` is not in the dataset, or an image or label map has no
         counterpart.
         """
-        pictures, labels = _files(folder, self.pictures), _files(folder, self.labels)
-        known = read_names(folder / self.names) if self.names else sorted({*pictures, *labels})
+        images, labels = _files(folder, self.images), _files(folder, self.labels)
+        known = read_names(folder / self.names) if self.names else sorted({*images, *labels})
         if not known:
-            raise DataSetError(f"there are neither pictures nor label maps in {str(folder)!r}; {self._tree(folder)}")
+            raise DatasetError(f"there are neither images nor label maps in {str(folder)!r}; {self._tree(folder)}")
         if names is not None:
             _check_known(names, known, folder)
         for name in known if names is None else names:
-            for kind, files, pattern in (("picture", pictures, self.pictures), ("label map", labels, self.labels)):
+            for kind, files, pattern in (("image", images, self.images), ("label map", labels, self.labels)):
                 if name not in files:
-                    raise DataSetError(
+                    raise DatasetError(
                         f"the example {name!r} has no {kind}: there is no {str(folder / _shown(pattern, name))!r}; "
                         f"add it, or keep only the examples of a list of names; {self._tree(folder)}"
                     )
-            yield name, pictures[name], labels[name]
+            yield name, images[name], labels[name]
 
     def _tree(self, root: Path) -> str:
         places = " or ".join(str(root / folder) for folder in self.folders)
-        lines = [f"expected in {places}:", _shown(self.pictures, "NAME"), _shown(self.labels, "NAME")]
+        lines = [f"expected in {places}:", _shown(self.images, "NAME"), _shown(self.labels, "NAME")]
         if self.names:
             lines.append(f"{self.names} (one NAME a line)")
         return "\n    ".join(lines) + f"\n{self.source}"
@@ -77,19 +77,19 @@ class Layout:
 def read_names(path: Path) -> list[str]:
     """The names in a text file, one a line, empty lines left out.
 
-    Raises DataSetError where the file cannot be read, holds no name, or one twice.
+    Raises DatasetError where the file cannot be read, holds no name, or one twice.
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataSetError(f"the list of names {str(path)!r} cannot be read: {error}") from error
+        raise DatasetError(f"the list of names {str(path)!r} cannot be read: {error}") from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise DataSetError(f"the list of names {str(path)!r} is empty; write one a line")
+        raise DatasetError(f"the list of names {str(path)!r} is empty; write one a line")
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise DataSetError(f"the name {name!r} stands twice in {str(path)!r}; a name may stand only once")
+            raise DatasetError(f"the name {name!r} stands twice in {str(path)!r}; a name may stand only once")
         seen.add(name)
     return names
 
@@ -102,8 +102,8 @@ def _check_known(names: list[str], known: list[str], folder: Path) -> None:
     allowed = set(known)
     unknown = [name for name in names if name not in allowed]
     if unknown:
-        raise DataSetError(
-            f"{len(unknown)} of the {len(names)} names asked for are not in the data set at {str(folder)!r}, the first "
+        raise DatasetError(
+            f"{len(unknown)} of the {len(names)} names asked for are not in the dataset at {str(folder)!r}, the first "
             f"is {unknown[0]!r}; a name there is like {known[0]!r}, without suffix"
         )
 
@@ -117,11 +117,11 @@ def _files(root: Path, pattern: str) -> dict[str, Path]:
         for file in files:
             path = Path(parent, file)
             relative = path.relative_to(folder).as_posix()
-            if "/." in f"/{relative}" or not (file.endswith(suffix) if suffix else is_picture_name(file)):
+            if "/." in f"/{relative}" or not (file.endswith(suffix) if suffix else is_image_name(file)):
                 continue
             name = relative.removesuffix(suffix) if suffix else relative[: relative.rindex(".")]
             if name in found:
-                raise DataSetError(
+                raise DatasetError(
                     f"{str(found[name])!r} and {str(path)!r} have one name; take one of them away, as only one can "
                     "belong to the label map"
                 )

@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012, segmentation, val: 1449 pictures, 20 classes of objects.
+"""PASCAL VOC 2012, segmentation, val: 1449 images, 20 classes of objects.
 
 Label maps are palette PNG: 0 background, 1 to 20 the classes, 255 the rim of objects and what was hard to label
 (the development kit of VOC 2012). voc21 counts the background as a class of its own; voc20 leaves it out as void, which
@@ -10,7 +10,7 @@ from ovsr_gpu.datasets.labels import LabelRule
 from ovsr_gpu.datasets.layout import Layout
 
 _LAYOUT = Layout(
-    pictures="JPEGImages/*.jpg",
+    images="JPEGImages/*.jpg",
     labels="SegmentationClass/*.png",
     names="ImageSets/Segmentation/val.txt",
     folders=(".", "VOC2012", "VOCdevkit/VOC2012"),

@@ -1,4 +1,4 @@
-"""Pictures for people: the class colours over the photograph, with a legend."""
+"""Images for people: the class colors over the photograph, with a legend."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image, ImageDraw, ImageEnhance
 from ovsr_gpu.drawing.fonts import Font, choose_font
 from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.runtime.atomic import replacing
-from ovsr_gpu.store.record import Array, LabelledPicture
+from ovsr_gpu.store.record import Array, LabelledImage
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
 LONGEST_SIDE = 1600
 SHORTEST_LONG_SIDE = 256
-LEAST_SIDE = 16
-"""Pixels: larger pictures are reduced and smaller ones enlarged, keeping their proportions down to the least side."""
+MIN_SIDE = 16
+"""Pixels: larger images are reduced and smaller ones enlarged, keeping their proportions down to the least side."""
 
 COLOR_SHARE = 0.55
-MOST_ENTRIES = 24
+MAX_ENTRIES = 24
 PAPER, INK, FAINT_INK = (255, 255, 255), (32, 32, 32), (120, 120, 120)
 
 
@@ -33,52 +33,52 @@ class OverlayWriter:
         self._names = [*vocabulary.names, SOMETHING_ELSE]
         self._colors = class_colors(len(vocabulary))
 
-    def write(self, record: LabelledPicture) -> None:
+    def write(self, record: LabelledImage) -> None:
         image = draw_overlay(record, self._names, self._colors)
-        with replacing(self._folder / f"{record.picture.name}.jpg") as file:
+        with replacing(self._folder / f"{record.source.name}.jpg") as file:
             image.save(file, format="JPEG", quality=90, subsampling=0)
 
 
-def draw_overlay(record: LabelledPicture, names: Sequence[str], colors: Array) -> Image.Image:
-    """The picture under its class colours, region borders as thin lines, and a legend below it or, if tall, beside it.
+def draw_overlay(record: LabelledImage, names: Sequence[str], colors: Array) -> Image.Image:
+    """The image under its class colors, region borders as thin lines, and a legend below it or, if tall, beside it.
 
     names, colors (`[L+1, 3]` uint8): of the L classes and "something else".
     """
-    picture = paint(record.pixels, record.class_map, record.region_map, colors)
-    beside = picture.height > 1.2 * picture.width
-    size = int(np.clip(max(picture.size) / 45, 14, 26))
+    image = paint(record.pixels, record.class_map, record.region_map, colors)
+    beside = image.height > 1.2 * image.width
+    size = int(np.clip(max(image.size) / 45, 14, 26))
     entries = _legend_entries(record, names, colors, size)
-    width = max(entry.width for entry in entries) if beside else max(picture.width, 16 * size)
+    width = max(entry.width for entry in entries) if beside else max(image.width, 16 * size)
     legend = _draw_legend(entries, width, size)
     if beside:
-        canvas = Image.new("RGB", (picture.width + legend.width, max(picture.height, legend.height)), PAPER)
-        canvas.paste(legend, (picture.width, 0))
+        canvas = Image.new("RGB", (image.width + legend.width, max(image.height, legend.height)), PAPER)
+        canvas.paste(legend, (image.width, 0))
     else:
-        canvas = Image.new("RGB", (max(picture.width, legend.width), picture.height + legend.height), PAPER)
-        canvas.paste(legend, (0, picture.height))
-    canvas.paste(picture, (0, 0))
+        canvas = Image.new("RGB", (max(image.width, legend.width), image.height + legend.height), PAPER)
+        canvas.paste(legend, (0, image.height))
+    canvas.paste(image, (0, 0))
     return canvas
 
 
 def paint(pixels: Array, class_map: Array, region_map: Array, colors: Array) -> Image.Image:
-    """The picture `[H, W, 3]` uint8, its class colours and its borders, at the size to show.
+    """The image `[H, W, 3]` uint8, its class colors and its borders, at the size to show.
 
     class_map, region_map: `[H, W]` integers. colors: `[L+1, 3]` uint8.
     """
     height, width = class_map.shape
     longest = max(height, width)
     scale = min(LONGEST_SIDE / longest, max(1, SHORTEST_LONG_SIDE // longest))
-    shown_height, shown_width = (max(LEAST_SIDE, round(side * scale)) for side in (height, width))
+    shown_height, shown_width = (max(MIN_SIDE, round(side * scale)) for side in (height, width))
     method = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
-    picture = Image.fromarray(pixels).resize((shown_width, shown_height), method, reducing_gap=2)
-    # With half of its own colours taken out, the picture cannot be mistaken for a class.
-    picture = ImageEnhance.Color(picture).enhance(0.5)
+    image = Image.fromarray(pixels).resize((shown_width, shown_height), method, reducing_gap=2)
+    # With half of its own colors taken out, the image cannot be mistaken for a class.
+    image = ImageEnhance.Color(image).enhance(0.5)
 
     rows = np.arange(shown_height) * height // shown_height
     columns = np.arange(shown_width) * width // shown_width
     classes = class_map[rows[:, None], columns]
     regions = region_map[rows[:, None], columns]
-    painted = Image.blend(picture, Image.fromarray(colors[classes]), COLOR_SHARE)
+    painted = Image.blend(image, Image.fromarray(colors[classes]), COLOR_SHARE)
     painted.paste(PAPER, mask=Image.fromarray(_borders(regions)))
     return painted
 
@@ -96,7 +96,7 @@ def _borders(regions: Array) -> Array:
 class _Entry:
     color: tuple[int, ...]
     name: str
-    share: str
+    fraction: str
     name_font: Font
     share_font: Font
     size: int
@@ -104,7 +104,7 @@ class _Entry:
     @property
     def width(self) -> int:
         gaps = self.size * 3.5  # before the swatch, the swatch, around the name and after the share
-        return round(gaps + self.name_font.getlength(self.name) + self.share_font.getlength(self.share))
+        return round(gaps + self.name_font.getlength(self.name) + self.share_font.getlength(self.fraction))
 
     def draw(self, draw: ImageDraw.ImageDraw, x: float, middle: float) -> None:
         size = self.size
@@ -113,22 +113,24 @@ class _Entry:
         x += size * 1.5
         draw.text((x, middle), self.name, fill=INK, font=self.name_font, anchor="lm")
         x += self.name_font.getlength(self.name) + size * 0.5
-        draw.text((x, middle), self.share, fill=FAINT_INK, font=self.share_font, anchor="lm")
+        draw.text((x, middle), self.fraction, fill=FAINT_INK, font=self.share_font, anchor="lm")
 
 
-def _legend_entries(record: LabelledPicture, names: Sequence[str], colors: Array, size: int) -> list[_Entry]:
-    """The classes in the picture, the largest first."""
+def _legend_entries(record: LabelledImage, names: Sequence[str], colors: Array, size: int) -> list[_Entry]:
+    """The classes in the image, the largest first."""
     areas = np.bincount(record.class_map.ravel(), minlength=len(names))
     present = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
     entries = []
-    for index in present[:MOST_ENTRIES]:
-        name, share = shorten(names[index]), _percent(areas[index] / areas.sum())
+    for index in present[:MAX_ENTRIES]:
+        name, fraction = shorten(names[index]), _percent(areas[index] / areas.sum())
         font, name = choose_font(name, size, f"class {index}")
-        entries.append(_Entry(tuple(colors[index].tolist()), name, share, font, choose_font(share, size, "")[0], size))
-    if left := present[MOST_ENTRIES:]:
-        name, share = f"{len(left)} more", _percent(areas[left].sum() / areas.sum())
+        entries.append(
+            _Entry(tuple(colors[index].tolist()), name, fraction, font, choose_font(fraction, size, "")[0], size)
+        )
+    if left := present[MAX_ENTRIES:]:
+        name, fraction = f"{len(left)} more", _percent(areas[left].sum() / areas.sum())
         font = choose_font(name, size, "")[0]
-        entries.append(_Entry(PAPER, name, share, font, font, size))
+        entries.append(_Entry(PAPER, name, fraction, font, font, size))
     return entries
 
 
@@ -157,5 +159,5 @@ def shorten(name: str, longest: int = 40) -> str:
     return name if len(name) <= longest else name[: longest - 3] + "..."
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}" if share >= 0.01 else "<1%"
+def _percent(fraction: float) -> str:
+    return f"{fraction:.0%}" if fraction >= 0.01 else "<1%"

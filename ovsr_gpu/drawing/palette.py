@@ -1,4 +1,4 @@
-"""Label maps as palette PNGs, and the colours of the classes."""
+"""Label maps as palette PNGs, and the colors of the classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ovsr_gpu.runtime.atomic import replacing, write_json
-from ovsr_gpu.store.record import Array, LabelledPicture
+from ovsr_gpu.store.record import Array, LabelledImage
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
 SOMETHING_ELSE_COLOR = (64, 64, 64)
@@ -20,7 +20,7 @@ DISTINCT_COLORS = 255
 class PaletteWriter:
     """`labels/<name>.png`, whose pixels are class indices, and `classes.json`, which says what they mean.
 
-    Up to 255 classes make a palette PNG, more a 16-bit grey one. Raises ValueError for more than 65535 classes.
+    Up to 255 classes make a palette PNG, more a 16-bit gray one. Raises ValueError for more than 65535 classes.
     """
 
     def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
@@ -31,14 +31,14 @@ class PaletteWriter:
         self._colors = class_colors(count)
         write_json(out / "classes.json", _describe(vocabulary, self._colors))
 
-    def write(self, record: LabelledPicture) -> None:
+    def write(self, record: LabelledImage) -> None:
         image = label_image(record.class_map, self._colors)
-        with replacing(self._folder / f"{record.picture.name}.png") as file:
+        with replacing(self._folder / f"{record.source.name}.png") as file:
             image.save(file, format="PNG")
 
 
 def label_image(class_map: Array, colors: Array) -> Image.Image:
-    """The class indices `[H, W]` as an image with the palette `colors`, or in 16-bit grey if those are over 256."""
+    """The class indices `[H, W]` as an image with the palette `colors`, or in 16-bit gray if those are over 256."""
     if len(colors) > 256:
         return Image.fromarray(class_map.astype(np.uint16))
     image = Image.fromarray(class_map.astype(np.uint8), "P")
@@ -47,9 +47,9 @@ def label_image(class_map: Array, colors: Array) -> Image.Image:
 
 
 def class_colors(count: int) -> Array:
-    """The colours of `count` classes and, last, of "something else": `[count + 1, 3]` uint8.
+    """The colors of `count` classes and, last, of "something else": `[count + 1, 3]` uint8.
 
-    A class's colour depends on its index alone; colours repeat after `DISTINCT_COLORS` classes.
+    A class's color depends on its index alone; colors repeat after `DISTINCT_COLORS` classes.
     """
     colors = _distinct_colors()[np.arange(count) % DISTINCT_COLORS]
     return np.vstack([colors, np.array([SOMETHING_ELSE_COLOR], np.uint8)])
@@ -57,14 +57,14 @@ def class_colors(count: int) -> Array:
 
 @lru_cache(maxsize=1)
 def _distinct_colors() -> Array:
-    """Colours picked one by one, each as far as can be in OKLab from all before it: `[255, 3]` uint8."""
+    """Colors picked one by one, each as far as can be in OKLab from all before it: `[255, 3]` uint8."""
     steps = np.linspace(0, 255, 18).round()
     candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(candidates)
     lightness, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
-    # Neither so dark nor so pale nor so grey that it is lost over a photograph or beside "something else", nor glaring.
+    # Neither so dark nor so pale nor so gray that it is lost over a photograph or beside "something else", nor glaring.
     usable = (lightness > 0.57) & (lightness < 0.88) & (chroma > 0.09) & (chroma < 0.21)
-    # Over a picture the lightness is half the picture's: it tells less than the hue.
+    # Over an image the lightness is half the image's: it tells less than the hue.
     candidates, lab = candidates[usable], lab[usable] * (0.6, 1, 1)
     chosen = [int(np.abs(candidates - FIRST_COLOR).sum(axis=1).argmin())]
     distance = np.full(len(lab), np.inf)

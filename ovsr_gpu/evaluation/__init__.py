@@ -3,14 +3,14 @@
 | accumulator | what it judges |
 |---|---|
 | `PixelConfusion` | the class of each pixel: IoU, mIoU, accuracy, precision, recall, F1 |
-| `ImageHungarian` | the regions of each picture, whatever they are called |
-| `DatasetHungarian` | clusters that mean the same in all pictures, whatever they are called |
+| `ImageHungarian` | the regions of each image, whatever they are called |
+| `DatasetHungarian` | clusters that mean the same in all images, whatever they are called |
 | `RegionMatches` | whole segments with their class: precision, recall, F1, panoptic quality |
 | `OpenSet` | "something else" against classes kept out of the vocabulary: AUROC, F1 |
 | `BoundaryScore` | where the outlines of each class lie |
 | `Calibration` | whether regions are right as often as their confidence says |
 
-Each has `update`, once a picture or batch, and `result`, a frozen dataclass of floats, lists and None, ready for JSON.
+Each has `update`, once an image or batch, and `result`, a frozen dataclass of floats, lists and None, ready for JSON.
 L classes have the indices 0 to L - 1, L is "something else"; a true label of -1 is void. Shares lie in [0, 1].
 """
 

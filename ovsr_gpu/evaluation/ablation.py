@@ -1,4 +1,4 @@
-"""Ablations: a data set scored once for each of many settings of the method, as one table."""
+"""Ablations: a dataset scored once for each of many settings of the method, as one table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from ovsr_gpu.config import Config, ModelConfig
-from ovsr_gpu.datasets import open_data_set
+from ovsr_gpu.datasets import open_dataset
 from ovsr_gpu.evaluation.report import CONVENTIONS, percent
 from ovsr_gpu.evaluation.runner import evaluate
 from ovsr_gpu.pipeline import Segmenter
@@ -29,13 +29,13 @@ FILE, TABLE = "ablation.json", "ablation.md"
 class Plan:
     """What an ablation file asks for.
 
-    data_set, root, list, withhold, preset, backbone_weights, clip, clip_weights: as the options of `ovsr eval`; root,
+    dataset, root, list, withhold, preset, backbone_weights, clip, clip_weights: as the options of `ovsr eval`; root,
     list and weights may hold environment variables ($HOME).
     base: values of config fields for all rows. grids: each a map of fields to lists of values; a grid has a row for
     every combination of its values, all else as in the base.
     """
 
-    data_set: str
+    dataset: str
     root: str
     list: str | None = None
     withhold: Sequence[str] = ()
@@ -57,8 +57,8 @@ class Plan:
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
         known = [one.name for one in fields(cls)]
-        if not isinstance(content, dict) or not {"data_set", "root"} <= content.keys():
-            raise ValueError(f"{str(path)!r} must hold a map with data_set and root; it holds {content!r}")
+        if not isinstance(content, dict) or not {"dataset", "root"} <= content.keys():
+            raise ValueError(f"{str(path)!r} must hold a map with dataset and root; it holds {content!r}")
         for key in content.keys() - set(known):
             raise ValueError(f"{str(path)!r}: {key} is none of {', '.join(known)}")
         plan = cls(**content)
@@ -144,25 +144,25 @@ def ablate(
 
     load: makes a Segmenter with networks of its own; rows with the same `models` share them. With `out` each row is
     kept in `out/ablation.json` as soon as it is done, beside the table so far, and is not scored again the next time.
-    `progress` is called with the number of pictures done and that of all rows together.
+    `progress` is called with the number of images done and that of all rows together.
 
     Raises ValueError for a plan that cannot be, before anything is scored, and for an `out` that was made with another
-    data set, other models or another base; all that `open_data_set`, `load` and `evaluate` raise.
+    dataset, other models or another base; all that `open_dataset`, `load` and `evaluate` raise.
     """
     configs = plan.configs()
-    data_set = open_data_set(plan.data_set, expanded(plan.root), plan.list and expanded(plan.list))
+    dataset = open_dataset(plan.dataset, expanded(plan.root), plan.list and expanded(plan.list))
     segmenter, models = load(configs[0][1]), configs[0][1].models
     made_with = {
-        "data_set": data_set.name,
-        "examples": [example.picture.name for example in data_set.examples],
+        "dataset": dataset.name,
+        "examples": [example.source.name for example in dataset.examples],
         "withheld": list(plan.withhold),
         "base": describe_segmenter(segmenter),
     }
     kept = {} if out is None else _read(out / FILE, made_with)
-    pictures = len(data_set.examples)
+    images = len(dataset.examples)
 
     def show(row: int, done: int) -> None:
-        progress(row * pictures + done, len(configs) * pictures)
+        progress(row * images + done, len(configs) * images)
 
     rows = []
     for number, (changed, config) in enumerate(configs):
@@ -173,10 +173,10 @@ def ablate(
             config = replace(config, models=segmenter.config.models)
             segmenter = Segmenter(segmenter.backbone, segmenter.clip, config, segmenter.device)
             found = evaluate(
-                segmenter, data_set, withheld=plan.withhold, batch_size=batch_size, progress=partial(show, number)
+                segmenter, dataset, withheld=plan.withhold, batch_size=batch_size, progress=partial(show, number)
             )
             kept[key] = Row(changed, found.totals())
-        show(number, pictures)
+        show(number, images)
         rows.append(kept[key])
         if out is not None:
             done = [asdict(row) for row in kept.values()]
@@ -200,9 +200,9 @@ def _read(path: Path, made_with: dict[str, Any]) -> dict[str, Row]:
 
 
 def table(rows: Sequence[Row]) -> list[list[str]]:
-    """A head line and a line for each row: scores in percent, then the regions of a picture and pictures a second.
+    """A head line and a line for each row: scores in percent, then the regions of an image and images a second.
 
-    The Hungarian mIoU is the per-image one, mean over pictures, and the one by data set.
+    The Hungarian mIoU is the per-image one, mean over images, and the one by dataset.
     """
     head = ["changed", *_COLUMNS]
     return [head] + [[_told(row.changed), *(column(row.scores) for column in _COLUMNS.values())] for row in rows]
@@ -222,11 +222,11 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "mIoU": lambda scores: percent(scores["pixels"]["miou"]),
     "pixel acc.": lambda scores: percent(scores["pixels"]["pixel_accuracy"]),
     "region acc.": lambda scores: percent(scores["calibration"]["accuracy"]),
-    "Hungarian": lambda scores: percent(scores["image_hungarian"]["picture_miou"]),
-    "by data set": lambda scores: percent(scores["dataset_hungarian"]["miou"]),
+    "Hungarian": lambda scores: percent(scores["image_hungarian"]["image_miou"]),
+    "by dataset": lambda scores: percent(scores["dataset_hungarian"]["miou"]),
     "boundary F": lambda scores: percent(scores["boundaries"]["macro_f"]),
     "ECE": lambda scores: percent(scores["calibration"]["ece"]),
     "AUROC": lambda scores: percent(scores["open_set"] and scores["open_set"]["auroc"]),
-    "regions": lambda scores: f"{scores['regions'] / scores['pictures']:.1f}",
-    "pict./s": lambda scores: f"{scores['pictures'] / scores['seconds']:.1f}",
+    "regions": lambda scores: f"{scores['regions'] / scores['images']:.1f}",
+    "pict./s": lambda scores: f"{scores['images'] / scores['seconds']:.1f}",
 }

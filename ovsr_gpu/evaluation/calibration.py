@@ -13,10 +13,10 @@ BINS = 15
 
 @dataclass(frozen=True)
 class CalibrationScores:
-    """Expected calibration error (Guo et al. 2017): the sum over bins of share of the bin x |accuracy - confidence|.
+    """Expected calibration error (Guo et al. 2017): the sum over bins of fraction of the bin x |accuracy - confidence|.
 
     ece: with every region weighing the same. area_weighted_ece: with every pixel of the regions weighing the same.
-    accuracy: the share of the regions that are right.
+    accuracy: the fraction of the regions that are right.
     """
 
     ece: float
@@ -31,7 +31,7 @@ class Calibration:
         self._sums = torch.zeros(2, 3, BINS, dtype=torch.float64)
 
     def update(self, confidence: Tensor, correct: Tensor, areas: Tensor) -> None:
-        """Count regions of one or more pictures.
+        """Count regions of one or more images.
 
         confidence: `[N]` floats in [0, 1]. correct: `[N]` bool. areas: `[N]` integers, the weight in pixels; a region
         without area counts nowhere. Raises ValueError for other confidences, NaN among them.

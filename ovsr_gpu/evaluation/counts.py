@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def joint_counts(found: Tensor, truth: Tensor, found_labels: int, true_labels: int) -> Tensor:
-    """Pixels of each picture by found and true label: `[B, found_labels, true_labels]` int64.
+    """Pixels of each image by found and true label: `[B, found_labels, true_labels]` int64.
 
     found: `[B, ...]` integers from 0 on. truth: integers of the same shape, -1 for void, which counts nowhere.
     Raises ValueError where the shapes differ or a label is none of these.
@@ -16,12 +16,12 @@ def joint_counts(found: Tensor, truth: Tensor, found_labels: int, true_labels: i
         raise ValueError(f"the found labels have the shape {list(found.shape)}, the true ones {list(truth.shape)}")
     check_labels("found", found, 0, found_labels)
     check_labels("true", truth, -1, true_labels)
-    pictures = len(found)
-    picture = torch.arange(pictures, device=found.device)[:, None]
-    rows = picture * found_labels + found.reshape(pictures, -1)
-    cells = rows * (true_labels + 1) + truth.reshape(pictures, -1).long() + 1
-    counts = torch.bincount(cells.flatten(), minlength=pictures * found_labels * (true_labels + 1))
-    return counts.view(pictures, found_labels, true_labels + 1)[:, :, 1:]
+    images = len(found)
+    image = torch.arange(images, device=found.device)[:, None]
+    rows = image * found_labels + found.reshape(images, -1)
+    cells = rows * (true_labels + 1) + truth.reshape(images, -1).long() + 1
+    counts = torch.bincount(cells.flatten(), minlength=images * found_labels * (true_labels + 1))
+    return counts.view(images, found_labels, true_labels + 1)[:, :, 1:]
 
 
 def check_labels(what: str, labels: Tensor, first: int, end: int) -> None:
@@ -34,7 +34,7 @@ def check_labels(what: str, labels: Tensor, first: int, end: int) -> None:
             raise ValueError(f"{what} labels must lie in {first}..{end - 1}; got {lowest}..{highest}")
 
 
-def share(part: Tensor, whole: Tensor) -> Tensor:
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole in float64, NaN where both are 0."""
     return part.double() / whole
 

@@ -8,39 +8,39 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ovsr_gpu.evaluation.counts import joint_counts, listed, mean, share
+from ovsr_gpu.evaluation.counts import joint_counts, listed, mean, ratio
 
 
 @dataclass(frozen=True)
 class ImageHungarianScores:
-    """Regions assigned anew in every picture.
+    """Regions assigned anew in every image.
 
-    picture_miou: the mean IoU over the classes of a picture, 0 for one that got no region; the mean of this over the
-    pictures.
-    iou: of each class TP / (TP + FP + FN), its pixels summed over the pictures; None for a class without a true pixel.
+    image_miou: the mean IoU over the classes of an image, 0 for one that got no region; the mean of this over the
+    images.
+    iou: of each class TP / (TP + FP + FN), its pixels summed over the images; None for a class without a true pixel.
     miou: the mean of `iou` over the classes with a true pixel.
     """
 
-    picture_miou: float
+    image_miou: float
     iou: list[float | None]
     miou: float
 
 
 class ImageHungarian:
-    """Per-image protocol: the regions of a picture are assigned to the classes in it, the sum of IoU the largest.
+    """Per-image protocol: the regions of an image are assigned to the classes in it, the sum of IoU the largest.
 
     A region beyond the number of classes is assigned to none: its pixels are FN of their true classes and FP of none.
-    Void pixels count nowhere, also not in the area of a region; a picture of void alone is left out of all means.
+    Void pixels count nowhere, also not in the area of a region; an image of void alone is left out of all means.
     """
 
     def __init__(self, classes: int) -> None:
         self._hits, self._found, self._true = torch.zeros(3, classes, dtype=torch.int64)
-        self._picture_mious: list[float] = []
+        self._image_mious: list[float] = []
 
     def update(self, regions: Tensor, truth: Tensor) -> None:
-        """Assign the regions of one picture or of a batch; what is read back from the device is one table.
+        """Assign the regions of one image or of a batch; what is read back from the device is one table.
 
-        regions: `[H, W]` or `[B, H, W]` integers, each pixel's region, numbered from 0 on in each picture.
+        regions: `[H, W]` or `[B, H, W]` integers, each pixel's region, numbered from 0 on in each image.
         truth: the same shape, the classes, -1 for void. Raises ValueError for other labels and shapes that differ.
         """
         if regions.ndim == 2:
@@ -50,32 +50,32 @@ class ImageHungarian:
             self._assign(table)
 
     def _assign(self, shared: Tensor) -> None:
-        """shared: `[N, L]` int64, pixels of one picture by region and class."""
+        """shared: `[N, L]` int64, pixels of one image by region and class."""
         areas, true = shared.sum(1), shared.sum(0)
         present = true.nonzero().flatten()
         if not len(present):
             return
-        iou = share(shared[:, present], areas[:, None] + (true - shared)[:, present])
+        iou = ratio(shared[:, present], areas[:, None] + (true - shared)[:, present])
         region, place = map(torch.from_numpy, linear_sum_assignment(iou.numpy(), maximize=True))
         label = present[place]
         self._hits[label] += shared[region, label]
         self._found[label] += areas[region]
         self._true += true
-        self._picture_mious.append(float(iou[region, place].sum() / len(present)))
+        self._image_mious.append(float(iou[region, place].sum() / len(present)))
 
     def result(self) -> ImageHungarianScores:
         """The scores. Raises ValueError where no pixel was counted."""
-        if not self._picture_mious:
-            raise ValueError("no picture with a true class was counted")
-        iou = share(self._hits, self._true + self._found - self._hits)
+        if not self._image_mious:
+            raise ValueError("no image with a true class was counted")
+        iou = ratio(self._hits, self._true + self._found - self._hits)
         return ImageHungarianScores(
-            picture_miou=sum(self._picture_mious) / len(self._picture_mious), iou=listed(iou), miou=mean(iou)
+            image_miou=sum(self._image_mious) / len(self._image_mious), iou=listed(iou), miou=mean(iou)
         )
 
 
 @dataclass(frozen=True)
 class DatasetHungarianScores:
-    """Clusters assigned once for all pictures.
+    """Clusters assigned once for all images.
 
     iou: of each class TP / (TP + FP + FN) with the cluster assigned to it, 0 without one, None for a class without a
     true pixel. miou: its mean over the classes with a true pixel. pixel_accuracy: TP of all classes / all pixels.
@@ -89,7 +89,7 @@ class DatasetHungarianScores:
 
 
 class DatasetHungarian:
-    """Data-set protocol: one table of clusters and classes over all pictures, one assignment.
+    """Data-set protocol: one table of clusters and classes over all images, one assignment.
 
     The assignment gives the most pixels their class (PiCIE, Cho et al. 2021; STEGO, Hamilton et al. 2022), among the
     classes with a true pixel. Pixels of a cluster assigned to none are FN of their true classes and FP of none. For
@@ -103,7 +103,7 @@ class DatasetHungarian:
         self.counts = torch.zeros(clusters, classes, dtype=torch.int64)
 
     def update(self, clusters: Tensor, truth: Tensor) -> None:
-        """Count one or more pictures.
+        """Count one or more images.
 
         clusters: integers of any shape, 0 to K - 1. truth: the same shape, the classes, -1 for void.
         Raises ValueError for other labels and shapes that differ.
@@ -122,7 +122,7 @@ class DatasetHungarian:
         label = present[place]
         hits, found, assigned = torch.zeros_like(true), torch.zeros_like(true), torch.full_like(true, -1)
         hits[label], found[label], assigned[label] = counts[cluster, label], counts[cluster].sum(1), cluster
-        iou = share(hits, true + found - hits)
+        iou = ratio(hits, true + found - hits)
         return DatasetHungarianScores(
             iou=listed(iou),
             miou=mean(iou),

@@ -1,4 +1,4 @@
-"""Rejection: "something else", where some classes of the pictures are kept out of the vocabulary."""
+"""Rejection: "something else", where some classes of the images are kept out of the vocabulary."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OpenSet:
         self._pixels: list[Tensor] = []
 
     def update(self, regions: Tensor, score: Tensor, rejected: Tensor, unknown: Tensor) -> None:
-        """Count one picture.
+        """Count one image.
 
         regions: `[H, W]` integers, each pixel's region. score: `[N]` floats, higher for "something else", such as its
         probability, or 1 - the largest probability of a known class. rejected: `[N]` bool, whether the region was

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovsr_gpu.evaluation.counts import joint_counts, listed, mean, share
+from ovsr_gpu.evaluation.counts import joint_counts, listed, mean, ratio
 
 
 @dataclass(frozen=True)
 class PixelScores:
-    """Scores by pixel over all pictures together, with TP, FP and FN of a class in pixels.
+    """Scores by pixel over all images together, with TP, FP and FN of a class in pixels.
 
     iou: TP / (TP + FP + FN) (Everingham et al., PASCAL VOC, 2010). precision: TP / (TP + FP), 0 for a class that was
     never predicted. recall: TP / (TP + FN), also called class accuracy. f1: 2 TP / (2 TP + FP + FN). One value a
@@ -52,7 +52,7 @@ class PixelConfusion:
         self.counts = torch.zeros(classes, classes + 1, dtype=torch.int64)
 
     def update(self, found: Tensor, truth: Tensor) -> None:
-        """Count one or more pictures.
+        """Count one or more images.
 
         found: integers of any shape, the class of each pixel, L for "something else". truth: the same shape, -1 void.
         Raises ValueError for other labels and for shapes that differ.
@@ -67,10 +67,10 @@ class PixelConfusion:
         if not counts.any():
             raise ValueError("no pixel with a true class was counted")
         hits, true, found = counts.diagonal(), counts.sum(1), counts[:, : len(counts)].sum(0)
-        accuracy = share(hits.sum(), counts.sum())
-        recall = share(hits, true)
+        accuracy = ratio(hits.sum(), counts.sum())
+        recall = ratio(hits, true)
         iou, precision, f1 = (
-            share(part, whole).nan_to_num(0).where(true > 0, torch.nan)
+            ratio(part, whole).nan_to_num(0).where(true > 0, torch.nan)
             for part, whole in ((hits, true + found - hits), (hits, found), (2 * hits, true + found))
         )
         return PixelScores(
@@ -88,12 +88,12 @@ class PixelConfusion:
 
 
 def _mmsegmentation(hits: Tensor, true: Tensor, found: Tensor, accuracy: Tensor) -> dict[str, float | None]:
-    precision, recall = share(hits, found), share(hits, true)
+    precision, recall = ratio(hits, found), ratio(hits, true)
     figures = {
         "aAcc": accuracy,
-        "mIoU": share(hits, true + found - hits),
+        "mIoU": ratio(hits, true + found - hits),
         "mAcc": recall,
-        "mFscore": share(2 * precision * recall, precision + recall),
+        "mFscore": ratio(2 * precision * recall, precision + recall),
         "mPrecision": precision,
         "mRecall": recall,
     }

@@ -12,17 +12,17 @@ from ovsr_gpu.evaluation.report import percent
 ROW, TOP = 20, 30
 NAME, BAR, COLUMN = 150, 180, 400
 """Pixels: heights of a row and of the title, widths of a name, of a whole bar, and of a column of all three."""
-MOST_COLUMNS, ROWS = 3, 24
+MAX_COLUMNS, ROWS = 3, 24
 """Another column begins after so many rows, until there are as many as fit beside each other."""
 
 
 def class_plot(names: Sequence[str], iou: Sequence[float | None], colors: Sequence[str], miou: float) -> str:
-    """An SVG with a bar for each of the L classes in its colour, in their order, down the columns.
+    """An SVG with a bar for each of the L classes in its color, in their order, down the columns.
 
-    iou: shares, None for a class without a true pixel. colors: as SVG has them. Text takes the colour that is around
+    iou: shares, None for a class without a true pixel. colors: as SVG has them. Text takes the color that is around
     the drawing.
     """
-    columns = min(MOST_COLUMNS, ceil(len(names) / ROWS))
+    columns = min(MAX_COLUMNS, ceil(len(names) / ROWS))
     rows = ceil(len(names) / columns)
     width, height = columns * COLUMN, TOP + rows * ROW
     lines = [

@@ -2,7 +2,7 @@
 
 "sclip" is that of training-free segmentation with CLIP: SCLIP (wangf3014/SCLIP, `configs/cfg_*.py`, `configs/cls_*.txt`
 and `clip_segmentor.py`). ClearCLIP (mc-lan/ClearCLIP) and ProxyCLIP (mc-lan/ProxyCLIP) keep its form, but set
-thresholds of their own for data sets with a background, 0.5 and 0.2 on voc21: the figures here are SCLIP's.
+thresholds of their own for datasets with a background, 0.5 and 0.2 on voc21: the figures here are SCLIP's.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from types import MappingProxyType
 from typing import Any
 
 from ovsr_gpu.config import Config
-from ovsr_gpu.datasets import DataSet
+from ovsr_gpu.datasets import Dataset
 from ovsr_gpu.vocabulary import Vocabulary, ready_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
 class SclipSettings:
-    """SCLIP's settings for one data set.
+    """SCLIP's settings for one dataset.
 
     vocabulary: the ready vocabulary with its words; with `joined_words` it writes them without spaces ("trafficlight").
     logit_scale: the factor of the cosines. prob_thd: a class less probable than this is the background, class 0.
-    area_thd: a class with no more than this share of what is not background in a picture is dropped from it. None
+    area_thd: a class with no more than this fraction of what is not background in an image is dropped from it. None
     where SCLIP leaves them out; the two stand only where class 0 is the background.
     """
 
@@ -46,35 +46,35 @@ SCLIP: Mapping[str, SclipSettings] = MappingProxyType(
         "cityscapes-19": SclipSettings(vocabulary="cityscapes-19", joined_words=True),
     }
 )
-"""By data set."""
+"""By dataset."""
 
 PROTOCOLS = ("sclip",)
 """The names that `under_protocol` knows."""
 
 DIFFERENCES = (
     "Of SCLIP's protocol these apply: the words, 80 templates, the softmax over all words and the largest probability "
-    "of a class, the scale of the logits, the thresholds. These do not: OpenAI's CLIP ViT-B/16, the resized picture "
+    "of a class, the scale of the logits, the thresholds. These do not: OpenAI's CLIP ViT-B/16, the resized image "
     "(short side 336, 448 or 560) seen through a sliding window of 224, logits of each pixel. Here each region has one "
     "class, so that the thresholds are for regions, by their pixels. In coco-object-81 'bed' is the bed alone, where "
     "SCLIP has it among the words of the background too."
 )
 
 
-def under_protocol(name: str, config: Config, data_set: DataSet) -> tuple[Config, DataSet]:
-    """The settings and the data set, with other words for its classes, as a protocol has them; see `DIFFERENCES`.
+def under_protocol(name: str, config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
+    """The settings and the dataset, with other words for its classes, as a protocol has them; see `DIFFERENCES`.
 
-    Only `recognition` is changed, and of that all but `unite`, which changes no class. There is no "something else".
+    Only `recognition` is changed, and of that all but `merge_regions`, which changes no class. There is no "something else".
 
-    Raises ValueError for another name than those of `PROTOCOLS`, and for a data set that the protocol has no settings
+    Raises ValueError for another name than those of `PROTOCOLS`, and for a dataset that the protocol has no settings
     for.
     """
-    settings = settings_of(name, data_set.name)
+    settings = settings_of(name, dataset.name)
     recognition = replace(
         config.recognition,
         templates="imagenet",
         something_else=(),
         shared_rank=None,
-        shared_centred=False,
+        shared_centered=False,
         threshold=settings.prob_thd,
         synonyms="max",
         logit_scale=settings.logit_scale,
@@ -85,26 +85,26 @@ def under_protocol(name: str, config: Config, data_set: DataSet) -> tuple[Config
     if settings.joined_words:
         joined = tuple(tuple(word.replace(" ", "") for word in row) for row in vocabulary.synonyms)
         vocabulary = Vocabulary(joined, vocabulary.names)
-    return replace(config, recognition=recognition), replace(data_set, vocabulary=vocabulary)
+    return replace(config, recognition=recognition), replace(dataset, vocabulary=vocabulary)
 
 
-def settings_of(name: str, data_set: str) -> SclipSettings:
-    """What the protocol sets for a data set; raises ValueError as `under_protocol` does."""
+def settings_of(name: str, dataset: str) -> SclipSettings:
+    """What the protocol sets for a dataset; raises ValueError as `under_protocol` does."""
     if name not in PROTOCOLS:
         raise ValueError(f"there is no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
-    if data_set not in SCLIP:
-        raise ValueError(f"the protocol {name!r} has no settings for {data_set!r}; it has some for {', '.join(SCLIP)}")
-    return SCLIP[data_set]
+    if dataset not in SCLIP:
+        raise ValueError(f"the protocol {name!r} has no settings for {dataset!r}; it has some for {', '.join(SCLIP)}")
+    return SCLIP[dataset]
 
 
-def describe_protocol(name: str, data_set: DataSet) -> dict[str, Any]:
+def describe_protocol(name: str, dataset: Dataset) -> dict[str, Any]:
     """The protocol for a result file: its name, every setting, the words of the classes and how it differs."""
-    words = dict(zip(data_set.vocabulary.names, data_set.vocabulary.synonyms, strict=True))
+    words = dict(zip(dataset.vocabulary.names, dataset.vocabulary.synonyms, strict=True))
     return {
         "name": name,
         "templates": "the 80 of ImageNet",
         "synonyms": "a query each, the largest probability",
-        **asdict(settings_of(name, data_set.name)),
+        **asdict(settings_of(name, dataset.name)),
         "words": words,
         "differences": DIFFERENCES,
     }

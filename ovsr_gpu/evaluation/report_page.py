@@ -14,18 +14,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ovsr_gpu.datasets import DataSet
+from ovsr_gpu.datasets import Dataset
 from ovsr_gpu.datasets.dataset import Example
 from ovsr_gpu.datasets.labels import VOID
 from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.evaluation.counts import joint_counts, listed
-from ovsr_gpu.evaluation.image_scores import PictureScores, best_and_worst, class_iou
+from ovsr_gpu.evaluation.image_scores import ImageScores, best_and_worst, class_iou
 from ovsr_gpu.evaluation.plot import class_plot
 from ovsr_gpu.evaluation.report import CONVENTIONS, headline, percent
 from ovsr_gpu.evaluation.runner import Evaluation, without
 from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.runtime.atomic import replacing, replacing_folder
-from ovsr_gpu.sources.decode import decode_picture
+from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.store.record import Array
 from ovsr_gpu.viewer.gallery_images import QUALITY, draw_mask
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
@@ -35,15 +35,15 @@ STYLES = {"page.css": "ovsr_gpu.viewer", "scores.css": "ovsr_gpu.evaluation"}
 """Style sheets of the page and the packages that they come with."""
 
 SHOWN = 6
-"""How many of the best and of the worst pictures are shown."""
+"""How many of the best and of the worst images are shown."""
 LONGEST_SIDE = 640
-"""Pixels: larger pictures are reduced."""
+"""Pixels: larger images are reduced."""
 CONFUSIONS = 3
 
 
 @dataclass(frozen=True)
 class _Labelled:
-    """A picture `[H, W, 3]` uint8 with its maps `[H, W]`: L for "something else" and what is withheld, VOID for void.
+    """An image `[H, W, 3]` uint8 with its maps `[H, W]`: L for "something else" and what is withheld, VOID for void.
 
     counts: `[L+1, L]` int64, pixels by found and true class.
     """
@@ -54,37 +54,37 @@ class _Labelled:
     counts: Tensor
 
 
-def write_page(found: Evaluation, data_set: DataSet, segmenter: Segmenter, withheld: Sequence[str], out: Path) -> Path:
+def write_page(found: Evaluation, dataset: Dataset, segmenter: Segmenter, withheld: Sequence[str], out: Path) -> Path:
     """Write `classes.svg`, the IoU of each class, and `scores.html` with its images in `scores_files/`; return it.
 
-    The page has the main scores, the IoU of each class and the best and worst pictures beside their truth and their
-    labels. These pictures are labelled again, one by one: without `models.full_batches` the networks may differ in the
+    The page has the main scores, the IoU of each class and the best and worst images beside their truth and their
+    labels. These images are labelled again, one by one: without `models.full_batches` the networks may differ in the
     last bits from those of a larger batch, so that a region on the brink may fall otherwise than where it was scored.
 
     Raises as `evaluate` does, OSError where it cannot be written.
     """
-    vocabulary, known = without(data_set.vocabulary, withheld)
+    vocabulary, known = without(dataset.vocabulary, withheld)
     colors = [f"#{bytes(color).hex()}" for color in class_colors(len(vocabulary))]
     plot = class_plot(vocabulary.names, found.pixels.iou, colors[:-1], found.pixels.miou)
     with replacing(out / PLOT) as file:
         file.write(plot.encode())
-    examples = {example.picture.name: example for example in data_set.examples}
-    best, worst = best_and_worst(found.by_picture, SHOWN)
+    examples = {example.source.name: example for example in dataset.examples}
+    best, worst = best_and_worst(found.by_image, SHOWN)
     articles = []
     with replacing_folder(out / FILES) as folder:
         for name, package in STYLES.items():
             (folder / name).write_bytes((files(package) / name).read_bytes())
-        for number, picture in enumerate([*worst, *best]):
-            labelled = _label(examples[picture.name], segmenter, vocabulary, known)
+        for number, image in enumerate([*worst, *best]):
+            labelled = _label(examples[image.name], segmenter, vocabulary, known)
             _write_images(labelled, len(vocabulary), folder, number)
-            articles.append(_article(picture, labelled, [*vocabulary.names, SOMETHING_ELSE], colors, number))
-    of_all = "" if data_set.full_size in (None, found.pictures) else f" of {data_set.full_size:,}"
+            articles.append(_article(image, labelled, [*vocabulary.names, SOMETHING_ELSE], colors, number))
+    of_all = "" if dataset.full_size in (None, found.images) else f" of {dataset.full_size:,}"
     left_out = (
         f"; withheld, void for most scores, shown as something else: {escape(', '.join(withheld))}" if withheld else ""
     )
     content = Template((files(__package__) / PAGE).read_text("utf-8")).substitute(
-        title=escape(data_set.name),
-        facts=f"{found.pictures:,}{of_all} pictures, {found.regions:,} regions{left_out}",
+        title=escape(dataset.name),
+        facts=f"{found.images:,}{of_all} images, {found.regions:,} regions{left_out}",
         scores="\n".join(f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in headline(found)),
         conventions=escape(CONVENTIONS),
         plot=plot,
@@ -97,8 +97,8 @@ def write_page(found: Evaluation, data_set: DataSet, segmenter: Segmenter, withh
 
 
 def _label(example: Example, segmenter: Segmenter, vocabulary: Vocabulary, known: Tensor) -> _Labelled:
-    with example.picture.open() as file:
-        pixels = decode_picture(file)
+    with example.source.open() as file:
+        pixels = decode_image(file)
     found = segmenter([pixels], vocabulary).class_map[0].cpu()
     truth = known[torch.from_numpy(example.truth()).long()].clamp(max=len(vocabulary))
     named = torch.where(truth < len(vocabulary), truth, VOID)
@@ -107,22 +107,20 @@ def _label(example: Example, segmenter: Segmenter, vocabulary: Vocabulary, known
 
 
 def _write_images(labelled: _Labelled, classes: int, folder: Path, number: int) -> None:
-    picture = Image.fromarray(labelled.pixels)
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    picture.save(folder / f"{number}-picture.jpg", quality=QUALITY)
+    image = Image.fromarray(labelled.pixels)
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    image.save(folder / f"{number}-image.jpg", quality=QUALITY)
     for name, class_map in (("truth", labelled.truth), ("labels", labelled.found)):
-        mask = draw_mask(class_map, classes).resize(picture.size, Image.Resampling.NEAREST)
+        mask = draw_mask(class_map, classes).resize(image.size, Image.Resampling.NEAREST)
         mask.save(folder / f"{number}-{name}.png", optimize=True)
 
 
-def _article(
-    scores: PictureScores, labelled: _Labelled, names: Sequence[str], colors: Sequence[str], number: int
-) -> str:
+def _article(scores: ImageScores, labelled: _Labelled, names: Sequence[str], colors: Sequence[str], number: int) -> str:
     height, width = labelled.truth.shape
     figures = "\n".join(
         f'<figure><img src="{FILES}/{number}-{file}" width="{width}" height="{height}" alt="">'
         f"<figcaption>{caption}</figcaption></figure>"
-        for file, caption in (("picture.jpg", "picture"), ("truth.png", "truth"), ("labels.png", "labels"))
+        for file, caption in (("image.jpg", "image"), ("truth.png", "truth"), ("labels.png", "labels"))
     )
     facts = [
         f"<strong>mIoU {percent(scores.miou)}</strong>",
@@ -142,17 +140,17 @@ def _article(
 
 
 def _confusions(counts: Tensor, names: Sequence[str]) -> Iterator[str]:
-    """The pairs of a true and a found class that cost the most pixels, as shares of those that count."""
+    """The pairs of a true and a found class that cost the most pixels, as fractions of those that count."""
     wrong = counts.clone()
     wrong.fill_diagonal_(0)
     pairs = sorted(wrong.nonzero().tolist(), key=lambda pair: (-int(wrong[pair[0], pair[1]]), pair))
     for taken, true in pairs[:CONFUSIONS]:
-        share = percent(float(wrong[taken, true] / counts.sum()))
-        yield f"<bdi>{escape(names[true])}</bdi> taken for <bdi>{escape(names[taken])}</bdi> {share}"
+        fraction = percent(float(wrong[taken, true] / counts.sum()))
+        yield f"<bdi>{escape(names[true])}</bdi> taken for <bdi>{escape(names[taken])}</bdi> {fraction}"
 
 
 def _key(labelled: _Labelled, names: Sequence[str], colors: Sequence[str]) -> Iterator[str]:
-    """What the colours of a picture mean, the classes with the most true pixels first, and their IoU in it."""
+    """What the colors of an image mean, the classes with the most true pixels first, and their IoU in it."""
     true, found = (
         np.bincount(one[one != VOID], minlength=len(names)).tolist() for one in (labelled.truth, labelled.found)
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ovsr_gpu.evaluation.counts import check_labels, joint_counts, listed, mean, share
+from ovsr_gpu.evaluation.counts import check_labels, joint_counts, listed, mean, ratio
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RegionMatches:
     FP if more than half of it is void. Both as in COCO panoptic (panopticapi). "Something else" claims nothing: it is
     no FP.
 
-    What a segment is, the maps say. In truth without instances COCO takes all pixels of a class in a picture for one
+    What a segment is, the maps log. In truth without instances COCO takes all pixels of a class in an image for one
     segment, connected or not, on both sides: give the class maps as segment maps, with `torch.arange(L + 1)` and
     `torch.arange(L)` as the classes. With the region map and the regions' classes every region is a segment of its own.
     """
@@ -54,7 +54,7 @@ class RegionMatches:
         self._iou = torch.zeros(classes, dtype=torch.float64)  # the sum over TP
 
     def update(self, found: Tensor, found_class: Tensor, truth: Tensor, true_class: Tensor) -> None:
-        """Match the segments of one picture.
+        """Match the segments of one image.
 
         found, truth: `[H, W]` integers, the segment of each pixel, -1 for none and for void.
         found_class: `[S]` integers, the class of each found segment, L for "something else". true_class: `[T]`.
@@ -80,7 +80,7 @@ class RegionMatches:
             torch.bincount(labels, minlength=self._classes)
             for labels in (true_class[matched.any(0)], found_class[wrong], true_class[missed])
         ]
-        iou = share(shared, union).where(matched, 0).sum(0) @ one_hot(true_class, self._classes).double()
+        iou = ratio(shared, union).where(matched, 0).sum(0) @ one_hot(true_class, self._classes).double()
         self._matches = self._matches.to(iou.device) + torch.stack(matches)
         self._iou = self._iou.to(iou.device) + iou
 
@@ -91,10 +91,10 @@ class RegionMatches:
         if not occurs.any():
             raise ValueError("no segment of a class was counted")
         precision, recall, quality = (
-            share(part, whole).nan_to_num(0).where(occurs, torch.nan)
+            ratio(part, whole).nan_to_num(0).where(occurs, torch.nan)
             for part, whole in ((hits, hits + wrong), (hits, hits + missed), (self._iou.cpu(), hits))
         )
-        f1 = share(2 * hits, 2 * hits + wrong + missed)
+        f1 = ratio(2 * hits, 2 * hits + wrong + missed)
         return RegionScores(
             true_positives=hits.tolist(),
             false_positives=wrong.tolist(),

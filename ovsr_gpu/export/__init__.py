@@ -1,1 +1,1 @@
-"""Formats: those written picture by picture during a run, and those made afterwards from its store."""
+"""Formats: those written image by image during a run, and those made afterwards from its store."""

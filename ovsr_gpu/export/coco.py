@@ -9,11 +9,11 @@ from typing import IO, Any
 
 from ovsr_gpu import __version__
 from ovsr_gpu.runtime.atomic import json_line, replacing
-from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.store.store import ANNOTATION, ImageReader, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 
-def write_coco(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+def write_coco(images: ImageReader, classes: Sequence[str], out: Path) -> None:
     """Write `coco.json`: images, annotations with run-length masks and scores, and categories numbered from 1.
 
     An image's "file_name" is its path in the folder that was labelled, its "path" where it really is,
@@ -22,14 +22,14 @@ def write_coco(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
     names = [*classes, SOMETHING_ELSE]
     categories = ({"id": number, "name": name} for number, name in enumerate(names, start=1))
     description = f"Labelled by ovsr-gpu {__version__}"
-    annotations = _annotations(pictures(ANNOTATION))
-    write_data_set(out / "coco.json", description, pictures(ANNOTATION), annotations, categories)
+    annotations = _annotations(images(ANNOTATION))
+    write_dataset(out / "coco.json", description, images(ANNOTATION), annotations, categories)
 
 
-def write_data_set(
+def write_dataset(
     path: Path,
     description: str,
-    pictures: Iterable[list[Row]],
+    images: Iterable[list[Row]],
     annotations: Iterable[dict[str, Any]],
     categories: Iterable[dict[str, Any]],
 ) -> None:
@@ -37,7 +37,7 @@ def write_data_set(
     with replacing(path) as file:
         file.write(b'{"info":' + json_line({"description": description}))
         file.write(b',"images":')
-        _write_array(file, (_describe_image(number, regions[0]) for number, regions in enumerate(pictures, start=1)))
+        _write_array(file, (_describe_image(number, regions[0]) for number, regions in enumerate(images, start=1)))
         file.write(b',"annotations":')
         _write_array(file, annotations)
         file.write(b',"categories":')
@@ -48,16 +48,16 @@ def write_data_set(
 def _describe_image(number: int, row: Row) -> dict[str, Any]:
     return {
         "id": number,
-        "file_name": f"{row['picture']}{os.path.splitext(row['file'])[1]}",
+        "file_name": f"{row['image']}{os.path.splitext(row['file'])[1]}",
         "path": row["file"],
-        "name": row["picture"],
+        "name": row["image"],
         "height": row["height"],
         "width": row["width"],
     }
 
 
-def _annotations(pictures: Iterable[list[Row]]) -> Iterator[dict[str, Any]]:
-    regions = ((image, row) for image, rows in enumerate(pictures, start=1) for row in rows)
+def _annotations(images: Iterable[list[Row]]) -> Iterator[dict[str, Any]]:
+    regions = ((image, row) for image, rows in enumerate(images, start=1) for row in rows)
     for number, (image, row) in enumerate(regions, start=1):
         yield {"id": number, **describe_region(image, row)}
 

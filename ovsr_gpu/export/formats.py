@@ -13,9 +13,9 @@ from ovsr_gpu.export.voc import write_voc
 from ovsr_gpu.export.webdataset import write_webdataset
 from ovsr_gpu.export.yolo import write_yolo
 from ovsr_gpu.store.manifest import class_names
-from ovsr_gpu.store.store import Pictures, Row, Store
+from ovsr_gpu.store.store import ImageReader, Row, Store
 
-Format = Callable[[Pictures, Sequence[str], Path], None]
+Format = Callable[[ImageReader, Sequence[str], Path], None]
 
 FORMATS: dict[str, Format] = {
     "coco": write_coco,
@@ -35,10 +35,10 @@ def export_run(
     out: Path,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> None:
-    """Write the pictures of the run in the folder `run` into the folder `out` in one of `FORMATS`.
+    """Write the images of the run in the folder `run` into the folder `out` in one of `FORMATS`.
 
-    Pictures are referred to by their paths, not copied. `progress` is called with the number of pictures done and of
-    all pictures; some formats go through them two or three times, and so does it.
+    Images are referred to by their paths, not copied. `progress` is called with the number of images done and of
+    all images; some formats go through them two or three times, and so does it.
 
     Raises ValueError for an unknown format, an output folder that is not empty, a run that is none, and for what the
     format cannot express.
@@ -50,9 +50,9 @@ def export_run(
     classes, store = class_names(run), Store(run)
     total = len(store.names()) - sum(1 for _ in store.failures())
 
-    def pictures(columns: Sequence[str]) -> Iterator[list[Row]]:
-        for done, regions in enumerate(store.pictures(columns), start=1):
+    def images(columns: Sequence[str]) -> Iterator[list[Row]]:
+        for done, regions in enumerate(store.images(columns), start=1):
             yield regions
             progress(done, total)
 
-    FORMATS[format](pictures, classes, out)
+    FORMATS[format](images, classes, out)

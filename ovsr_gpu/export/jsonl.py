@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ovsr_gpu.runtime.atomic import json_line, replacing
-from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.store.store import ANNOTATION, ImageReader, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 
@@ -31,18 +31,18 @@ class LineFile:
         self._file.close()
 
 
-def write_jsonl(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+def write_jsonl(images: ImageReader, classes: Sequence[str], out: Path) -> None:
     """Write `regions.jsonl`, a line a region, in the order of the store."""
     names = [*classes, SOMETHING_ELSE]
     with replacing(out / "regions.jsonl") as file:
-        for regions in pictures([*ANNOTATION, "probabilities"]):
+        for regions in images([*ANNOTATION, "probabilities"]):
             for row in regions:
                 file.write(json_line(_describe(row, names)))
 
 
 def _describe(row: Row, names: Sequence[str]) -> dict[str, Any]:
     return {
-        "picture": row["picture"],
+        "image": row["image"],
         "file": row["file"],
         "region": row["region"],
         "box": row["box"],

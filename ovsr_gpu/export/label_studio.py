@@ -16,29 +16,29 @@ from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.runtime.atomic import json_line, replacing
 from ovsr_gpu.sources.locations import is_url
 from ovsr_gpu.store.record import Array
-from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.store.store import ANNOTATION, ImageReader, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 LARGEST = 100 * 2**20
-"""Bytes of a file of tasks, but for its last picture: Label Studio takes 250 MiB in one upload."""
+"""Bytes of a file of tasks, but for its last image: Label Studio takes 250 MiB in one upload."""
 
 LENGTH_BITS = (3, 4, 8, 16)
 """The bits that the length of a run may have in Label Studio's run lengths."""
 
 
-def write_label_studio(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
-    """Write `interface.xml` and `tasks-000.json`, `tasks-001.json`..., whose pictures each have one prediction.
+def write_label_studio(images: ImageReader, classes: Sequence[str], out: Path) -> None:
+    """Write `interface.xml` and `tasks-000.json`, `tasks-001.json`..., whose images each have one prediction.
 
-    Masks are exact. A region has its score, and a picture the least of them, so that the least certain come first in
-    that order. Local pictures are asked for by their absolute paths, from a Label Studio that serves local files from
+    Masks are exact. A region has its score, and an image the least of them, so that the least certain come first in
+    that order. Local images are asked for by their absolute paths, from a Label Studio that serves local files from
     the root of the file system; those behind URLs by these.
 
-    Raises ValueError for a picture in an archive or a video.
+    Raises ValueError for an image in an archive or a video.
     """
     with replacing(out / "interface.xml") as file:
         file.write(_interface(classes).encode())
     names = [*classes, SOMETHING_ELSE]
-    tasks = (json_line(_task(regions, names)) for regions in pictures(ANNOTATION))
+    tasks = (json_line(_task(regions, names)) for regions in images(ANNOTATION))
     task, number = next(tasks, None), 0
     while task is not None:
         with replacing(out / f"tasks-{number:03}.json") as file:
@@ -65,7 +65,7 @@ def _task(regions: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     path = regions[0]["file"]
     if regions[0]["source"] is not None:
         raise ValueError(
-            f"the picture {path!r} is no file of its own, so Label Studio cannot show it; label extracted pictures"
+            f"the image {path!r} is no file of its own, so Label Studio cannot show it; label extracted images"
         )
     if not is_url(path):
         inside_root = Path(path).relative_to(Path(path).anchor).as_posix()
@@ -97,7 +97,7 @@ def _result(row: Row, name: str) -> dict[str, Any]:
 def brush_rle(inside: Array) -> list[int]:
     """Label Studio's run lengths of a `[H, W]` bool mask, H and W at least 1, as a list of bytes.
 
-    They are those of the rows of an RGBA picture whose channels are all 255 inside and 0 outside: how many values there
+    They are those of the rows of an RGBA image whose channels are all 255 inside and 0 outside: how many values there
     are (32 bits), the bits of a value less 1 (5), of each of the four kinds of length less 1 (4 x 4); then for every
     run a 1, its kind of length (2), its length less 1, and its value.
     """

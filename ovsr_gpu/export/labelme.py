@@ -1,4 +1,4 @@
-"""labelme's annotations: `<name>.json`, which labelme opens with the picture where it is."""
+"""labelme's annotations: `<name>.json`, which labelme opens with the image where it is."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from ovsr_gpu.export.polygons import polygons
 from ovsr_gpu.runtime.atomic import write_json
-from ovsr_gpu.store.store import ANNOTATION, Pictures
+from ovsr_gpu.store.store import ANNOTATION, ImageReader
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 VERSION = "5.0.0"
 """Of labelme's format; later ones read it as well."""
 
 
-def write_labelme(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+def write_labelme(images: ImageReader, classes: Sequence[str], out: Path) -> None:
     """Write a polygon a region, "something else" among them, so that it can be given a name by hand."""
     names = [*classes, SOMETHING_ELSE]
-    for regions in pictures(ANNOTATION):
+    for regions in images(ANNOTATION):
         first = regions[0]
         shapes = [
             {
@@ -38,4 +38,4 @@ def write_labelme(pictures: Pictures, classes: Sequence[str], out: Path) -> None
             "imageHeight": first["height"],
             "imageWidth": first["width"],
         }
-        write_json(out / f"{first['picture']}.json", content)
+        write_json(out / f"{first['image']}.json", content)

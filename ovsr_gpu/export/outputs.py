@@ -10,7 +10,7 @@ from ovsr_gpu.drawing.overlay import OverlayWriter
 from ovsr_gpu.drawing.palette import PaletteWriter
 from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.formats import Format
-from ovsr_gpu.export.images_csv import FILE, write_pictures
+from ovsr_gpu.export.images_csv import FILE, write_images
 from ovsr_gpu.export.jsonl import write_jsonl
 from ovsr_gpu.export.panoptic import PanopticWriter, write_panoptic_json
 from ovsr_gpu.export.webdataset import write_webdataset
@@ -21,7 +21,7 @@ from ovsr_gpu.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Output:
-    """files: what it leaves in the run's folder. writer: of a file a picture. at_end: makes the rest from the store."""
+    """files: what it leaves in the run's folder. writer: of a file an image. at_end: makes the rest from the store."""
 
     files: tuple[str, ...]
     writer: Callable[[Path, Vocabulary], Writer] | None = None
@@ -32,12 +32,12 @@ OUTPUTS = {
     "labels": Output(("labels", "classes.json"), writer=PaletteWriter),
     "overlays": Output(("overlays",), writer=OverlayWriter),
     "regions": Output(("regions.jsonl",), at_end=write_jsonl),
-    "pictures": Output((FILE,), at_end=write_pictures),
+    "images": Output((FILE,), at_end=write_images),
     "coco": Output(("coco.json",), at_end=write_coco),
     "coco-panoptic": Output(("panoptic", "panoptic.json"), writer=PanopticWriter, at_end=write_panoptic_json),
     "webdataset": Output(("shards",), at_end=write_webdataset),
 }
-DEFAULT_OUTPUTS = ("labels", "overlays", "regions", "pictures", "coco")
+DEFAULT_OUTPUTS = ("labels", "overlays", "regions", "images", "coco")
 OUTPUT_FILES = tuple(name for output in OUTPUTS.values() for name in output.files)
 
 
@@ -57,7 +57,7 @@ class Outputs:
                 raise ValueError(f"there is no output {name!r}; there are {', '.join(OUTPUTS)}")
 
     def open(self, vocabulary: Vocabulary) -> list[Writer]:
-        """The writers of those with a file a picture."""
+        """The writers of those with a file an image."""
         makers = [OUTPUTS[name].writer for name in self.names]
         return [maker(self.out, vocabulary) for maker in makers if maker is not None]
 
@@ -67,4 +67,4 @@ class Outputs:
         for name in self.names:
             at_end = OUTPUTS[name].at_end
             if at_end is not None:
-                at_end(store.pictures, vocabulary.names, self.out)
+                at_end(store.images, vocabulary.names, self.out)

@@ -1,4 +1,4 @@
-"""COCO panoptic annotations: `panoptic.json` and, in `panoptic/`, a PNG a picture."""
+"""COCO panoptic annotations: `panoptic.json` and, in `panoptic/`, a PNG an image."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ import numpy as np
 from PIL import Image
 
 from ovsr_gpu import __version__
-from ovsr_gpu.export.coco import write_data_set
+from ovsr_gpu.export.coco import write_dataset
 from ovsr_gpu.runtime.atomic import replacing
 from ovsr_gpu.store.masks import paint_regions
-from ovsr_gpu.store.record import Array, LabelledPicture
-from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.store.record import Array, LabelledImage
+from ovsr_gpu.store.store import ANNOTATION, ImageReader, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
 
 class PanopticWriter:
-    """`panoptic/<name>.png`: every region is a segment, whose number, from 1 on, is its colour R + 256 G + 65536 B."""
+    """`panoptic/<name>.png`: every region is a segment, whose number, from 1 on, is its color R + 256 G + 65536 B."""
 
     def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
         self._out = out
 
-    def write(self, record: LabelledPicture) -> None:
-        _write_segments(record.picture.name, record.region_map + 1, self._out)
+    def write(self, record: LabelledImage) -> None:
+        _write_segments(record.source.name, record.region_map + 1, self._out)
 
 
-def write_panoptic(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
+def write_panoptic(images: ImageReader, classes: Sequence[str], out: Path) -> None:
     """Write what `PanopticWriter` and `write_panoptic_json` write, all of it from the store."""
-    for regions in pictures(ANNOTATION):
-        _write_segments(regions[0]["picture"], paint_regions(regions, range(1, len(regions) + 1)), out)
-    write_panoptic_json(pictures, classes, out)
+    for regions in images(ANNOTATION):
+        _write_segments(regions[0]["image"], paint_regions(regions, range(1, len(regions) + 1)), out)
+    write_panoptic_json(images, classes, out)
 
 
-def write_panoptic_json(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
-    """Write the segments of all pictures, and categories numbered from 1.
+def write_panoptic_json(images: ImageReader, classes: Sequence[str], out: Path) -> None:
+    """Write the segments of all images, and categories numbered from 1.
 
     All categories are things, because every region is a segment of its own, while "stuff" would have one segment a
     class.
@@ -44,8 +44,8 @@ def write_panoptic_json(pictures: Pictures, classes: Sequence[str], out: Path) -
     names = [*classes, SOMETHING_ELSE]
     categories = ({"id": number, "name": name, "isthing": 1} for number, name in enumerate(names, start=1))
     description = f"Labelled by ovsr-gpu {__version__}; all categories are things, since every region is a segment"
-    annotations = _annotations(pictures(ANNOTATION))
-    write_data_set(out / "panoptic.json", description, pictures(ANNOTATION), annotations, categories)
+    annotations = _annotations(images(ANNOTATION))
+    write_dataset(out / "panoptic.json", description, images(ANNOTATION), annotations, categories)
 
 
 def _write_segments(name: str, numbers: Array, out: Path) -> None:
@@ -54,11 +54,11 @@ def _write_segments(name: str, numbers: Array, out: Path) -> None:
         Image.fromarray(colors).save(file, format="PNG", compress_level=3)
 
 
-def _annotations(pictures: Iterator[list[Row]]) -> Iterator[dict[str, Any]]:
-    for image, regions in enumerate(pictures, start=1):
+def _annotations(images: Iterator[list[Row]]) -> Iterator[dict[str, Any]]:
+    for image, regions in enumerate(images, start=1):
         yield {
             "image_id": image,
-            "file_name": f"{regions[0]['picture']}.png",
+            "file_name": f"{regions[0]['image']}.png",
             "segments_info": [_segment(number, row) for number, row in enumerate(regions, start=1)],
         }
 

@@ -14,15 +14,15 @@ from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import Array
 
 LEVEL = 0.6
-"""Where outlines run between the centres of pixels inside, at 1, and outside, at 0: 0.4 pixels from those inside.
+"""Where outlines run between the centers of pixels inside, at 1, and outside, at 0: 0.4 pixels from those inside.
 
 So a coordinate without its fraction is that of the pixel inside, which is what Ultralytics and labelme make of it, and
-the centres in the polygon are those of the region alone, which is what counts for readers that keep the fractions.
+the centers in the polygon are those of the region alone, which is what counts for readers that keep the fractions.
 """
 
 
 def polygons(regions: Sequence[Row]) -> Iterator[Array]:
-    """One polygon a region: `[n, 2]` float64, n > 2, (x, y) in pixels from the picture's upper left corner.
+    """One polygon a region: `[n, 2]` float64, n > 2, (x, y) in pixels from the image's upper left corner.
 
     Holes and further pieces are joined to the outline by seams, lines there and back between their nearest points.
     A region in one piece is read back whole. Readers that paint outlines as well paint the seams: seldom a few pixels

@@ -11,17 +11,17 @@ from PIL import Image
 from ovsr_gpu.runtime.atomic import replacing
 from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import Array
-from ovsr_gpu.store.store import ANNOTATION, Pictures
+from ovsr_gpu.store.store import ANNOTATION, ImageReader
 
 BACKGROUND = "background"
 MOST = 254
-"""The classes, and the objects of a picture, that VOC can have: of 256 values 0 is background and 255 "ignore"."""
+"""The classes, and the objects of an image, that VOC can have: of 256 values 0 is background and 255 "ignore"."""
 
 
-def write_voc(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
-    """Write `SegmentationClass/` and `SegmentationObject/` as palette PNGs, `labelmap.txt` and the list of pictures.
+def write_voc(images: ImageReader, classes: Sequence[str], out: Path) -> None:
+    """Write `SegmentationClass/` and `SegmentationObject/` as palette PNGs, `labelmap.txt` and the list of images.
 
-    Classes are numbered from 1, and so are the regions of a picture that have one; "something else" is background.
+    Classes are numbered from 1, and so are the regions of an image that have one; "something else" is background.
 
     Raises ValueError where VOC cannot have so many classes or regions, or a name.
     """
@@ -30,16 +30,16 @@ def write_voc(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
     with replacing(out / "labelmap.txt") as file:
         file.write(label_map.encode())
     with replacing(out / "ImageSets" / "Segmentation" / "default.txt") as names:
-        for regions in pictures(ANNOTATION):
-            name = regions[0]["picture"]
+        for regions in images(ANNOTATION):
+            name = regions[0]["image"]
             if name != name.strip() or name.startswith("#") or len(name.splitlines()) != 1:
                 raise ValueError(
-                    f"the picture {name!r} cannot stand in VOC's list, which has a name a line without spaces around "
+                    f"the image {name!r} cannot stand in VOC's list, which has a name a line without spaces around "
                     "it and takes # for a comment; choose another format"
                 )
             known = np.array([row["class_index"] < len(classes) for row in regions])
             if known.sum() > MOST:
-                raise ValueError(f"VOC has at most {MOST} objects a picture, and {name!r} has {known.sum()}")
+                raise ValueError(f"VOC has at most {MOST} objects an image, and {name!r} has {known.sum()}")
             kinds = known * [row["class_index"] + 1 for row in regions]
             objects = known * known.cumsum()
             for folder, values in (("SegmentationClass", kinds), ("SegmentationObject", objects)):
@@ -51,7 +51,7 @@ def write_voc(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
 
 
 def voc_colors() -> Array:
-    """VOC's colours, `[256, 3]` uint8: the bits of an index go to R, G and B in turn, the lowest to the highest."""
+    """VOC's colors, `[256, 3]` uint8: the bits of an index go to R, G and B in turn, the lowest to the highest."""
     index, bits = np.arange(256)[:, None], np.arange(8)
     return np.stack([((index >> 3 * bits + c & 1) << 7 - bits).sum(axis=1) for c in range(3)], axis=1).astype(np.uint8)
 

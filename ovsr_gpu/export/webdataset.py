@@ -1,4 +1,4 @@
-"""WebDataset shards: `shards/<number>.tar`, each with the files and annotations of so many pictures."""
+"""WebDataset shards: `shards/<number>.tar`, each with the files and annotations of so many images."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ovsr_gpu.drawing.palette import class_colors, label_image
 from ovsr_gpu.export.coco import describe_region
 from ovsr_gpu.runtime.atomic import replacing
 from ovsr_gpu.runtime.threads import map_ahead
-from ovsr_gpu.sources.stored import stored_picture
+from ovsr_gpu.sources.stored import stored_image
 from ovsr_gpu.store.masks import paint_regions
-from ovsr_gpu.store.store import ANNOTATION, Pictures, Row
+from ovsr_gpu.store.store import ANNOTATION, ImageReader, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
-SHARD_PICTURES = 1000
+SHARD_IMAGES = 1000
 
 Member = tuple[str, bytes]
 
 
-def write_webdataset(pictures: Pictures, classes: Sequence[str], out: Path) -> None:
-    """Write shards of `SHARD_PICTURES` pictures in the order of the store.
+def write_webdataset(images: ImageReader, classes: Sequence[str], out: Path) -> None:
+    """Write shards of `SHARD_IMAGES` images in the order of the store.
 
-    A picture's files are called by its number in the run: `.jpg`, or what its file ends in, byte for byte as it is;
+    An image's files are called by its number in the run: `.jpg`, or what its file ends in, byte for byte as it is;
     `.labels.png`, as `palette.PaletteWriter` writes it; `.json`, with its name, its file and its regions. One that
     cannot be read any more has `"error"` in its JSON in place of its file. Shards that stand there whole from an
-    earlier session of the run are kept: the same pictures always make the same shards.
+    earlier session of the run are kept: the same images always make the same shards.
     """
-    found = enumerate(pictures(ANNOTATION))
+    found = enumerate(images(ANNOTATION))
     for shard in count():
-        own = list(islice(found, SHARD_PICTURES))
+        own = list(islice(found, SHARD_IMAGES))
         if not own:
             break
         path = out / "shards" / f"{shard:06}.tar"
@@ -48,18 +48,18 @@ def write_webdataset(pictures: Pictures, classes: Sequence[str], out: Path) -> N
                         tar.addfile(member, io.BytesIO(data))
 
 
-def _has_all(path: Path, pictures: int) -> bool:
+def _has_all(path: Path, images: int) -> bool:
     if not path.exists():
         return False
     with tarfile.open(path) as tar:
-        return sum(member.name.endswith(".json") for member in tar) == pictures
+        return sum(member.name.endswith(".json") for member in tar) == images
 
 
 def _members(number: int, regions: list[Row], classes: Sequence[str]) -> Iterator[Member]:
     key, row = f"{number:09}", regions[0]
-    content: dict[str, Any] = {name: row[name] for name in ("picture", "file", "height", "width")}
+    content: dict[str, Any] = {name: row[name] for name in ("image", "file", "height", "width")}
     try:
-        with stored_picture(row["picture"], row["file"], row["source"]).open() as file:
+        with stored_image(row["image"], row["file"], row["source"]).open() as file:
             yield f"{key}{os.path.splitext(row['file'])[1].lower()}", file.read()
     except (OSError, ValueError) as error:
         content["error"] = str(error)

@@ -88,7 +88,7 @@ def inconsistency(tree: Dendrogram, depth: float) -> Tensor:
 
 
 def _cophenetic_distances(tree: Dendrogram) -> Tensor:
-    """Of the merges that join the neighbours between two leaves the last one is the leaves' lowest common ancestor."""
+    """Of the merges that join the neighbors between two leaves the last one is the leaves' lowest common ancestor."""
     gaps = tree.points - 1
     between = tree.joining.to(torch.int32)[:, None].expand(-1, gaps, -1).triu().cummax(2).values
     place = tree.first[:, : tree.points]

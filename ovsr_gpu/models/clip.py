@@ -25,8 +25,8 @@ from ovsr_gpu.synthetic.networks import CLIP_FOLDER, EMBEDDED
 
 TEXT_BATCH = 256
 
-LEAST_COSINE = 0.98
-"""Between a picture's embeddings in two precisions: rounding alone leaves more."""
+MIN_COSINE = 0.98
+"""Between an image's embeddings in two precisions: rounding alone leaves more."""
 
 BPE_FILE = "bpe_merges.txt.gz"
 """In a model folder: merges for open_clip's tokenizer in place of those that it ships."""
@@ -60,7 +60,7 @@ class ClipModel:
         preprocess = module.visual.preprocess_cfg
         height, width = _pair(preprocess["size"])
         if height != width:
-            raise ModelError(f"CLIP {name!r} takes pictures of {height}x{width}; only square models can be used")
+            raise ModelError(f"CLIP {name!r} takes images of {height}x{width}; only square models can be used")
         self.name = name
         self.device = device
         self.image_size: int = height
@@ -86,7 +86,7 @@ class ClipModel:
     def use_precision(self, dtype: torch.dtype) -> ClipModel:
         """Have the image tower compute in `dtype`: float32, float16 or bfloat16.
 
-        Raises ModelError where it then says something else of a picture than in float32: its numbers overflow.
+        Raises ModelError where it then says something else of an image than in float32: its numbers overflow.
         """
         patches = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
         probe = interpolate(patches, (self.image_size, self.image_size)).to(self.device)
@@ -94,9 +94,9 @@ class ClipModel:
         self._module.visual.to(dtype)
         self.dtype = dtype
         cosine = float((expected * self.encode_image(probe)).sum(1).min())
-        if not cosine >= LEAST_COSINE:  # also true for NaN
+        if not cosine >= MIN_COSINE:  # also true for NaN
             raise ModelError(
-                f"CLIP {self.name!r} cannot be run in {dtype}: its embedding of a picture has a cosine of {cosine:.3f} "
+                f"CLIP {self.name!r} cannot be run in {dtype}: its embedding of an image has a cosine of {cosine:.3f} "
                 "with that in float32; take models.clip_precision 'bfloat16' or 'float32'"
             )
         return self

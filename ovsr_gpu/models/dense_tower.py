@@ -1,4 +1,4 @@
-"""CLIP's image towers read position by position: what each of them makes of a part of a picture, in one pass."""
+"""CLIP's image towers read position by position: what each of them makes of a part of an image, in one pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class DenseTower:
     """An image tower cut in two where it pools its positions.
 
-    features: normalised pictures `[B, 3, S, S]` float32 to `[B, C, h, w]`, C numbers a position.
+    features: normalised images `[B, 3, S, S]` float32 to `[B, C, h, w]`, C numbers a position.
     head: means over positions `[N, C]` to embeddings `[N, E]`, not of unit length.
     """
 
@@ -39,7 +39,7 @@ def dense_tower(clip: ClipModel) -> DenseTower:
     - A ResNet with attention pooling as in MaskCLIP (Zhou et al., 2022, "Extract free dense labels from CLIP"): each
       position goes the way of the pool's values.
     - A convolutional tower of timm that averages its positions: as it is. The mean over all positions gives its own
-      embedding of the picture.
+      embedding of the image.
 
     Raises ModelError for any other tower.
     """
@@ -92,7 +92,7 @@ def _transformer_head(tower: VisionTransformer, pooled: Tensor) -> Tensor:
 
 def _resnet_features(tower: ModifiedResNet, pixels: Tensor) -> Tensor:
     features = tower.forward_intermediates(pixels, indices=1, intermediates_only=True)["image_intermediates"][0]
-    places = tower.attnpool.positional_embedding[1:]  # [P, C], without that of the picture's mean
+    places = tower.attnpool.positional_embedding[1:]  # [P, C], without that of the image's mean
     return features + places.T.unflatten(1, features.shape[2:])
 
 

@@ -27,7 +27,7 @@ class NetworkBatch:
 
     @classmethod
     def of(cls, side: int, device: torch.device, config: ModelConfig) -> NetworkBatch:
-        """The batch for pictures of `side` x `side` pixels.
+        """The batch for images of `side` x `side` pixels.
 
         On a CPU a few: activations that outgrow the caches cost more than a larger batch gains.
         """

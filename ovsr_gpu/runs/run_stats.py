@@ -20,15 +20,15 @@ SHOWN_FAILURES = 5
 class RunSummary:
     """What a run came to.
 
-    labelled, failed: pictures, those of earlier sessions of the run among them, of which there were `resumed`.
-    decoded_on_device: pictures of this session that were decoded on a GPU.
-    seconds: wall time of this session without loading the models; pictures_per_second: in it. time_shares: for what
+    labelled, failed: images, those of earlier sessions of the run among them, of which there were `resumed`.
+    decoded_on_device: images of this session that were decoded on a GPU.
+    seconds: wall time of this session without loading the models; images_per_second: in it. time_fractions: for what
         it waited in that time: "disk", "decoding", "models", "writing" and "other"; these go on side by side, so each
         share is what the others did not cover, and the largest is the bottleneck. With several devices it is their
         average, and "other" has what they waited for a batch.
-    area_shares: share of all labelled pixels, by class name. never_found: the classes without a single one.
+    area_fractions: fraction of all labelled pixels, by class name. never_found: the classes without a single one.
     uncertainty: the mean of 1 - score over them, what is likely to be named wrongly. failures: the first few.
-    interrupted: whether pictures are left.
+    interrupted: whether images are left.
     """
 
     labelled: int
@@ -37,17 +37,17 @@ class RunSummary:
     regions: int
     decoded_on_device: int
     seconds: float
-    pictures_per_second: float
-    time_shares: dict[str, float]
-    area_shares: dict[str, float]
+    images_per_second: float
+    time_fractions: dict[str, float]
+    area_fractions: dict[str, float]
     never_found: tuple[str, ...]
     uncertainty: float
     failures: tuple[Failure, ...]
     interrupted: bool
 
 
-class Tally:
-    """The running counts of a run, those of a store to begin with, and how many pictures are `resumed` thus."""
+class RunStats:
+    """The running counts of a run, those of a store to begin with, and how many images are `resumed` thus."""
 
     def __init__(self, store: Store, vocabulary: Vocabulary) -> None:
         self._names = [*vocabulary.names, SOMETHING_ELSE]
@@ -57,9 +57,9 @@ class Tally:
         self._failures: list[Failure] = []
         self.last_failure = ""
         self._waited = Counter[str]()
-        for table in store.tables(["picture", "class_index", "score", "area"]):
+        for table in store.tables(["image", "class_index", "score", "area"]):
             self._add_regions(table)
-            self.labelled += len(table["picture"].unique())
+            self.labelled += len(table["image"].unique())
         self._add_failures(store.failures())
         self.resumed = self.done
         self._start = time.perf_counter()
@@ -102,9 +102,11 @@ class Tally:
             regions=self._regions,
             decoded_on_device=self._decoded_on_device,
             seconds=round(seconds, 3),
-            pictures_per_second=round((self.done - self.resumed) / seconds, 3),
-            time_shares={what: round(share, 3) for what, share in shares.items()},
-            area_shares={name: round(share, 6) for name, share in zip(self._names, areas.tolist(), strict=True)},
+            images_per_second=round((self.done - self.resumed) / seconds, 3),
+            time_fractions={what: round(fraction, 3) for what, fraction in shares.items()},
+            area_fractions={
+                name: round(fraction, 6) for name, fraction in zip(self._names, areas.tolist(), strict=True)
+            },
             never_found=tuple(name for name, area in zip(self._names[:-1], self._areas[:-1], strict=True) if not area),
             uncertainty=round(self._doubt / total, 6),
             failures=tuple(self._failures),

@@ -1,4 +1,4 @@
-"""A labelling run: pictures in, label maps, overlays and annotations out, bad pictures told apart."""
+"""A labelling run: images in, label maps, overlays and annotations out, bad images told apart."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from filelock import FileLock, Timeout
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.export.jsonl import LineFile
 from ovsr_gpu.export.outputs import DEFAULT_OUTPUTS, OUTPUT_FILES, Outputs
-from ovsr_gpu.runs.run_stats import RunSummary, Tally
-from ovsr_gpu.runs.worker import Say
+from ovsr_gpu.runs.run_stats import RunStats, RunSummary
+from ovsr_gpu.runs.worker import Log
 from ovsr_gpu.runtime.atomic import UNFINISHED, write_json
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.store.manifest import FILE, check_manifest, describe_run, write_manifest
 from ovsr_gpu.store.store import FOLDER, Failure, LabelledBatch, Store, StoreWriter
 from ovsr_gpu.vocabulary import Vocabulary
@@ -29,26 +29,26 @@ RESULTS = (*OUTPUT_FILES, FOLDER, "errors.jsonl", "summary.json", FILE)
 
 
 class Engine(Protocol):
-    """What labels the pictures of a run: a `labeller.Labeller`, or several of them in processes or on a cluster."""
+    """What labels the images of a run: a `labeller.Labeller`, or several of them in processes or on a cluster."""
 
     vocabulary: Vocabulary
     workers: int
 
     def describe(self) -> dict[str, Any]:
-        """What the results depend on beside the pictures and the vocabulary, see `describe_segmenter`."""
+        """What the results depend on beside the images and the vocabulary, see `describe_segmenter`."""
 
     def label(
-        self, batches: Iterable[Sequence[Picture]], outputs: Outputs, say: Say = ...
+        self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = ...
     ) -> Generator[LabelledBatch, None, None]:
-        """What became of each batch, in their order, once all files of its pictures are complete.
+        """What became of each batch, in their order, once all files of its images are complete.
 
         `say` is told in words what the user should know.
         """
 
 
-def label_pictures(
+def label_images(
     engine: Engine,
-    pictures: Iterable[Picture],
+    images: Iterable[ImageSource],
     out: Path,
     *,
     outputs: Sequence[str] = DEFAULT_OUTPUTS,
@@ -58,21 +58,21 @@ def label_pictures(
     max_errors: int | None = None,
     progress: Callable[[int, int | None], None] = lambda done, total: None,
     stop: Callable[[], bool] = lambda: False,
-    say: Say = lambda message: None,
+    log: Log = lambda message: None,
 ) -> RunSummary:
-    """Label pictures and write the `outputs` (names of `export.outputs.OUTPUTS`) into the folder `out`.
+    """Label images and write the `outputs` (names of `export.outputs.OUTPUTS`) into the folder `out`.
 
-    A picture that cannot be read or segmented goes to `errors.jsonl` and the run goes on.
+    An image that cannot be read or segmented goes to `errors.jsonl` and the run goes on.
 
-    However a run ends, `resume` goes on with it: pictures that its store has are passed over, all others are labelled.
+    However a run ends, `resume` goes on with it: images that its store has are passed over, all others are labelled.
     Ctrl-C ends it with KeyboardInterrupt, and `stop`, asked before each batch, without an error; in both cases the
     results of what was finished are complete. What dies without a word loses the last part of the store at most.
-    `progress` is called with the number of pictures done and of all pictures, None where nobody knows. Where a device
+    `progress` is called with the number of images done and of all images, None where nobody knows. Where a device
     runs out of memory the run goes on with half as much at a time, which `say` is told.
 
     Raises ValueError where `out` holds the results of an earlier run and neither `overwrite` nor `resume` is set, or
     the run to resume was made with something else; OvsrError where another run writes to `out`, results cannot be
-    written (those written before stay), or more than `max_errors` pictures failed; ModelError and VocabularyError as
+    written (those written before stay), or more than `max_errors` images failed; ModelError and VocabularyError as
     the segmenter does.
     """
     prepare_output(out, overwrite=overwrite, resume=resume)
@@ -81,18 +81,18 @@ def label_pictures(
     with _told_what_to_do(out), _alone(out):
         if resume and (out / FILE).exists():
             for change in check_manifest(out, description):
-                say(f"Other versions than when this run began, so the last bits may differ: {change}")
+                log(f"Other versions than when this run began, so the last bits may differ: {change}")
             _remove_leftovers(out)
         else:
             _clear(out)
             write_manifest(out, description)
         store = Store(out)
-        done, tally = store.names(), Tally(store, engine.vocabulary)
-        left = (picture for picture in pictures if picture.name not in done)
-        total = len(pictures) if isinstance(pictures, Sized) else None
-        stopped, given = False, tally.done
+        done, stats = store.names(), RunStats(store, engine.vocabulary)
+        left = (image for image in images if image.name not in done)
+        total = len(images) if isinstance(images, Sized) else None
+        stopped, given = False, stats.done
 
-        def batches() -> Iterator[list[Picture]]:
+        def batches() -> Iterator[list[ImageSource]]:
             nonlocal stopped, given
             while batch := list(islice(left, batch_size)):
                 if stopped := stop():
@@ -104,27 +104,27 @@ def label_pictures(
         try:
             with closing(LineFile(out / "errors.jsonl")) as errors, closing(StoreWriter(out)) as kept:
                 errors.append([_error_line(failure) for failure in store.failures()])
-                with closing(engine.label(batches(), wanted, say)) as labelled:
+                with closing(engine.label(batches(), wanted, log)) as labelled:
                     for batch in labelled:
                         kept.add(batch)
                         errors.append([_error_line(failure) for failure in batch.failures])
-                        tally.add(batch)
-                        progress(tally.done, total)
-                        if max_errors is not None and tally.failed > max_errors:
+                        stats.add(batch)
+                        progress(stats.done, total)
+                        if max_errors is not None and stats.failed > max_errors:
                             raise OvsrError(
-                                f"{tally.failed} pictures failed, more than the {max_errors} allowed, the last because "
-                                f"{tally.last_failure}; see {out / 'errors.jsonl'}"
+                                f"{stats.failed} images failed, more than the {max_errors} allowed, the last because "
+                                f"{stats.last_failure}; see {out / 'errors.jsonl'}"
                             )
-            interrupted = stopped or tally.done < given
+            interrupted = stopped or stats.done < given
         finally:
-            summary = tally.summary(engine.workers, interrupted=interrupted)
+            summary = stats.summary(engine.workers, interrupted=interrupted)
             wanted.write_rest(engine.vocabulary)
             _write_summary(out, summary, description)
     return summary
 
 
 def prepare_output(out: Path, *, overwrite: bool, resume: bool = False) -> None:
-    """Make the folder `out` and see that results can be written there; see `label_pictures` for the errors."""
+    """Make the folder `out` and see that results can be written there; see `label_images` for the errors."""
     if overwrite and resume:
         raise ValueError("a run is either resumed or overwritten; leave out --overwrite or --resume")
     if out.exists() and not out.is_dir():

@@ -21,14 +21,14 @@ class Waits:
     def loading(self, batches: Iterable[LoadedBatch]) -> Iterator[LoadedBatch]:
         """The batches, with the time waited for each shared out between disk and decoding as the threads spent it.
 
-        That for an empty one, which was no wait for pictures, is "other".
+        That for an empty one, which was no wait for images, is "other".
         """
         for seconds, batch in _timed(batches):
-            disk = sum(loaded.disk_seconds for loaded in batch.pictures)
-            decoding = sum(loaded.decode_seconds for loaded in batch.pictures)
-            share = disk / (disk + decoding) if batch.pictures else 0.0
-            self._seconds["disk"] += seconds * share
-            self._seconds["decoding" if batch.pictures else "other"] += seconds * (1 - share)
+            disk = sum(loaded.disk_seconds for loaded in batch.images)
+            decoding = sum(loaded.decode_seconds for loaded in batch.images)
+            fraction = disk / (disk + decoding) if batch.images else 0.0
+            self._seconds["disk"] += seconds * fraction
+            self._seconds["decoding" if batch.images else "other"] += seconds * (1 - fraction)
             yield batch
 
     def writing(self, files: Iterable[Future[Any]]) -> None:

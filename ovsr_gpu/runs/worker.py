@@ -1,4 +1,4 @@
-"""Labelling on one device: batches of pictures in, their files and rows out."""
+"""Labelling on one device: batches of images in, their files and rows out."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ovsr_gpu.run_lengths import Masks
 from ovsr_gpu.runs.wait_stats import Waits
 from ovsr_gpu.runtime.interleave import Task, in_turns
 from ovsr_gpu.runtime.threads import WORKERS
-from ovsr_gpu.sources.decode import decode_picture
-from ovsr_gpu.sources.image_source import Picture
-from ovsr_gpu.sources.loading import Decode, LoadedBatch, LoadedPicture, load_batches
+from ovsr_gpu.sources.decode import decode_image
+from ovsr_gpu.sources.image_source import ImageSource
+from ovsr_gpu.sources.loading import Decode, LoadedBatch, LoadedImage, load_batches
 from ovsr_gpu.store.manifest import describe_segmenter
-from ovsr_gpu.store.record import LabelledPicture, LateRecords, Writer
+from ovsr_gpu.store.record import LabelledImage, PendingRecords, Writer
 from ovsr_gpu.store.store import Failure, LabelledBatch, table_of
 from ovsr_gpu.vocabulary import Vocabulary
 
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from ovsr_gpu.pipeline import Segmenter
 
 FATAL = (ModelError, VocabularyError)
-"""What would fail for every picture."""
+"""What would fail for every image."""
 
-Say = Callable[[str], None]
-Outcome = LabelledPicture | Failure
+Log = Callable[[str], None]
+Outcome = LabelledImage | Failure
 
 
 class Labeller:
-    """Labels pictures with one Segmenter and one vocabulary; see `labelling.Engine`.
+    """Labels images with one Segmenter and one vocabulary; see `labelling.Engine`.
 
     decode: called by several threads, see `load_batches`.
     """
 
     workers = 1
 
-    def __init__(self, segmenter: Segmenter, vocabulary: Vocabulary, decode: Decode = decode_picture) -> None:
+    def __init__(self, segmenter: Segmenter, vocabulary: Vocabulary, decode: Decode = decode_image) -> None:
         self.vocabulary = vocabulary
         self._segmenter, self._decode = segmenter, decode
 
@@ -54,9 +54,9 @@ class Labeller:
         return describe_segmenter(self._segmenter)
 
     def label(
-        self, batches: Iterable[Sequence[Picture]], outputs: Outputs, say: Say = lambda message: None
+        self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = lambda message: None
     ) -> Generator[LabelledBatch, None, None]:
-        """What became of each batch, in order, once all files of its pictures are complete.
+        """What became of each batch, in order, once all files of its images are complete.
 
         While one batch is in the models the one before it is on its way to the host, that one's predecessor is being
         written, and the next one is gathered. An empty batch pushes those before it on, see `load_batches`.
@@ -64,7 +64,7 @@ class Labeller:
         Raises what the first write that fails raises, ModelError and VocabularyError as the segmenter does, OvsrError
         where the device fails for good.
         """
-        writers, waits, room = outputs.open(self.vocabulary), Waits(), _Room(say)
+        writers, waits, room = outputs.open(self.vocabulary), Waits(), _Room(log)
         whole: list[_Finished] = []
         loaded = load_batches(batches, decode=self._decode, pinned=self._segmenter.device.type == "cuda")
         with closing(loaded), ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-files") as files:
@@ -79,11 +79,11 @@ class Labeller:
         self, batch: LoadedBatch, writers: Sequence[Writer], files: ThreadPoolExecutor, waits: Waits, room: _Room
     ) -> Task[_Finished]:
         outcomes = yield from self._segment(batch, room)
-        records = [outcome for outcome in outcomes if isinstance(outcome, LabelledPicture)]
+        records = [outcome for outcome in outcomes if isinstance(outcome, LabelledImage)]
         table = files.submit(table_of, records)
         written = [files.submit(writer.write, record) for record in records for writer in writers]
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-        on_device = sum(loaded.on_device for loaded in batch.pictures)
+        on_device = sum(loaded.on_device for loaded in batch.images)
         finished = _Finished(table, failures, len(records), on_device, batch.is_last)
         del outcomes, records  # the next batches need the memory
         yield
@@ -91,25 +91,25 @@ class Labeller:
         return finished
 
     def _segment(self, batch: LoadedBatch, room: _Room) -> Task[list[Outcome]]:
-        """One outcome a picture, in the order of the batch."""
-        readable = [loaded for loaded in batch.pictures if isinstance(loaded.pixels, Tensor)]
+        """One outcome an image, in the order of the batch."""
+        readable = [loaded for loaded in batch.images if isinstance(loaded.pixels, Tensor)]
         segmented: list[Outcome] = []
         while len(segmented) < len(readable):
-            group = readable[len(segmented) :][: room.pictures]
+            group = readable[len(segmented) :][: room.images]
             canvas = batch.canvas if len(group) == len(readable) else None
             segmented += yield from self._segment_group(group, canvas, room)
         in_order = iter(segmented)
         return [
-            _failure(loaded.picture, "decode", str(loaded.pixels))
+            _failure(loaded.source, "decode", str(loaded.pixels))
             if isinstance(loaded.pixels, Exception)
             else next(in_order)
-            for loaded in batch.pictures
+            for loaded in batch.images
         ]
 
     def _segment_group(
-        self, group: Sequence[LoadedPicture], canvas: Future[ImageBatch] | None, room: _Room, *, last_try: bool = False
+        self, group: Sequence[LoadedImage], canvas: Future[ImageBatch] | None, room: _Room, *, last_try: bool = False
     ) -> Task[list[Outcome]]:
-        """One outcome a picture; a group that fails is halved until it is clear which of its pictures do."""
+        """One outcome an image; a group that fails is halved until it is clear which of its images do."""
         out_of_memory = False
         try:
             return [*(yield from self._segment_together(group, canvas))]
@@ -131,37 +131,35 @@ class Labeller:
             [loaded] = group
             if out_of_memory and not last_try:
                 return [*(yield from self._segment_group(group, None, room, last_try=True))]
-            return [_failure(loaded.picture, "segment", f"cannot segment {str(loaded.picture.path)!r}: {reason}")]
+            return [_failure(loaded.source, "segment", f"cannot segment {str(loaded.source.path)!r}: {reason}")]
         outcomes: list[Outcome] = []
         for half in (group[: len(group) // 2], group[len(group) // 2 :]):
             outcomes += yield from self._segment_group(half, None, room)
         return outcomes
 
     def _segment_together(
-        self, group: Sequence[LoadedPicture], canvas: Future[ImageBatch] | None
-    ) -> Task[list[LabelledPicture]]:
+        self, group: Sequence[LoadedImage], canvas: Future[ImageBatch] | None
+    ) -> Task[list[LabelledImage]]:
         pixels = [loaded.pixels for loaded in group if isinstance(loaded.pixels, Tensor)]
         prediction = yield from self._segmenter.predict(canvas.result() if canvas else pixels, self.vocabulary)
         masks = Masks([*prediction.region_map], prediction.regions)
         yield
-        records = LateRecords(prediction, masks.encode(), [loaded.picture for loaded in group], pixels)
+        records = PendingRecords(prediction, masks.encode(), [loaded.source for loaded in group], pixels)
         yield
         return records.wait()
 
 
 class _Room:
-    """How many pictures go through the models together: fewer once they have run out of memory."""
+    """How many images go through the models together: fewer once they have run out of memory."""
 
-    def __init__(self, say: Say) -> None:
-        self.pictures = sys.maxsize
-        self._say = say
+    def __init__(self, log: Log) -> None:
+        self.images = sys.maxsize
+        self._log = log
 
     def make(self, segmenter: Segmenter, tried: int) -> None:
-        self.pictures = max(1, tried // 2)
+        self.images = max(1, tried // 2)
         segmenter.halve_batches()
-        self._say(
-            f"Out of memory: going on with {self.pictures} pictures at a time and smaller batches in the networks"
-        )
+        self._log(f"Out of memory: going on with {self.images} images at a time and smaller batches in the networks")
 
 
 @dataclass(frozen=True)
@@ -186,5 +184,5 @@ def _joined(pieces: Sequence[_Finished], waited: dict[str, float]) -> LabelledBa
     )
 
 
-def _failure(picture: Picture, stage: str, reason: str) -> Failure:
-    return Failure(picture.name, str(picture.path), stage, reason)
+def _failure(image: ImageSource, stage: str, reason: str) -> Failure:
+    return Failure(image.name, str(image.path), stage, reason)

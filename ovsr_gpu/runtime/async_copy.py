@@ -22,7 +22,7 @@ def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
     return copies
 
 
-class LateTensors:
+class PendingTensors:
     """Tensors on the device that the host reads later: the copies start at once, and only `wait` waits for them."""
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -46,7 +46,7 @@ class LateTensors:
         return tuple(tensor.cpu() for tensor in self._tensors)
 
 
-class LateInteger(LateTensors):
+class PendingInteger(PendingTensors):
     """One integer, a scalar tensor on the device, likewise."""
 
     def __init__(self, value: Tensor) -> None:

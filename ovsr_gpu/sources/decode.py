@@ -1,4 +1,4 @@
-"""Decoding: any picture Pillow reads, as an upright 8-bit RGB tensor."""
+"""Decoding: any image Pillow reads, as an upright 8-bit RGB tensor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from ovsr_gpu.errors import PictureError
+from ovsr_gpu.errors import ImageError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST = 2**30
-"""Bytes of a picture that is read whole before it is decoded, as from a URL."""
+"""Bytes of an image that is read whole before it is decoded, as from a URL."""
 
 
-class PictureFile(io.BufferedReader):
+class ImageFile(io.BufferedReader):
     """An open file that knows how many seconds it has waited for the disk."""
 
     def __init__(self, path: Path) -> None:
@@ -55,37 +55,37 @@ class _TimedFile(io.FileIO):
             self.seconds += time.perf_counter() - start
 
 
-class PictureBytes(io.BytesIO):
-    """A picture read whole, as an open file that knows how many seconds that took."""
+class ImageBytes(io.BytesIO):
+    """An image read whole, as an open file that knows how many seconds that took."""
 
     def __init__(self, data: bytes, disk_seconds: float) -> None:
         super().__init__(data)
         self.disk_seconds = disk_seconds
 
 
-def read_picture(path: str | os.PathLike[str]) -> Tensor:
-    """Read the first frame of a picture file as a `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Read the first frame of an image file as a `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
 
-    Raises PictureError, naming the file and the reason, where it is missing, a folder, empty, not an image,
+    Raises ImageError, naming the file and the reason, where it is missing, a folder, empty, not an image,
     truncated, or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    with open_picture(path) as file:
-        return decode_picture(file)
+    with open_image(path) as file:
+        return decode_image(file)
 
 
 @contextmanager
-def open_picture(path: str | os.PathLike[str]) -> Iterator[PictureFile]:
-    """Open a picture file. What is wrong with it, found here or in the block, becomes a PictureError that names it."""
+def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile]:
+    """Open an image file. What is wrong with it, found here or in the block, becomes a ImageError that names it."""
     with _errors_naming(path):
         path = Path(path)
         _check_file(path)
-        with PictureFile(path) as file:
+        with ImageFile(path) as file:
             yield file
 
 
 @contextmanager
-def open_bytes(shown: str, read: Callable[[], bytes], disk_seconds: float = 0.0) -> Iterator[PictureBytes]:
-    """The same for a picture that `read()` gives as bytes and that messages call `shown`.
+def open_bytes(shown: str, read: Callable[[], bytes], disk_seconds: float = 0.0) -> Iterator[ImageBytes]:
+    """The same for an image that `read()` gives as bytes and that messages call `shown`.
 
     disk_seconds: what it cost before.
     """
@@ -93,14 +93,14 @@ def open_bytes(shown: str, read: Callable[[], bytes], disk_seconds: float = 0.0)
         start = time.perf_counter()
         data = read()
         if not data:
-            raise PictureError("the file is empty")
+            raise ImageError("the file is empty")
         if len(data) > LARGEST:
-            raise PictureError(f"it has more than {LARGEST} bytes")
-        yield PictureBytes(data, disk_seconds + time.perf_counter() - start)
+            raise ImageError(f"it has more than {LARGEST} bytes")
+        yield ImageBytes(data, disk_seconds + time.perf_counter() - start)
 
 
-def decode_picture(file: BinaryIO) -> Tensor:
-    """What `read_picture` makes of an open file; its errors do not name the file."""
+def decode_image(file: BinaryIO) -> Tensor:
+    """What `read_image` makes of an open file; its errors do not name the file."""
     with Image.open(file) as image:
         check_size(*image.size)
         return to_rgb(image)
@@ -109,21 +109,21 @@ def decode_picture(file: BinaryIO) -> Tensor:
 def to_rgb(image: Image.Image) -> Tensor:
     """Turn a Pillow image of any mode into a `[3, H, W]` uint8 tensor on the CPU.
 
-    The EXIF orientation is applied and transparency is laid over white. 16-bit grey is divided by 257; 32-bit integer
-    grey likewise where its values fit 16 bits, else stretched from its least to its largest value. Float grey must
+    The EXIF orientation is applied and transparency is laid over white. 16-bit gray is divided by 257; 32-bit integer
+    gray likewise where its values fit 16 bits, else stretched from its least to its largest value. Float gray must
     lie in 0..1 or 0..255.
 
-    Raises PictureError where the image has no pixels, cannot be decoded, or is of a mode that has no RGB form.
+    Raises ImageError where the image has no pixels, cannot be decoded, or is of a mode that has no RGB form.
     """
     if 0 in image.size:
-        raise PictureError(f"it has no pixels, its size is {image.width} x {image.height}")
+        raise ImageError(f"it has no pixels, its size is {image.width} x {image.height}")
     try:
         upright = ImageOps.exif_transpose(image)
     except Exception as error:  # on broken data Pillow's decoders raise nearly anything
-        raise PictureError(f"it is truncated or broken ({error})") from error
+        raise ImageError(f"it is truncated or broken ({error})") from error
     if upright.mode == "F" or upright.mode.startswith("I"):
-        grey = _grey_to_8_bits(np.asarray(upright, dtype=np.float64), upright.mode)
-        pixels = np.repeat(grey[:, :, None], 3, axis=2)
+        gray = _gray_to_8_bits(np.asarray(upright, dtype=np.float64), upright.mode)
+        pixels = np.repeat(gray[:, :, None], 3, axis=2)
     else:
         pixels = np.array(_convert_to_rgb(upright))
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
@@ -134,7 +134,7 @@ def _errors_naming(shown: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
         return
-    except PictureError as error:
+    except ImageError as error:
         reason = str(error)
     except UnidentifiedImageError:
         reason = "it is not an image in a format that Pillow reads"
@@ -144,34 +144,34 @@ def _errors_naming(shown: str | os.PathLike[str]) -> Iterator[None]:
         reason = "there is no such file"
     except OSError as error:
         reason = f"it cannot be opened ({error.strerror or error})"
-    raise PictureError(f"cannot read {str(shown)!r}: {reason}")
+    raise ImageError(f"cannot read {str(shown)!r}: {reason}")
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise PictureError("it is a folder, not a file")
+        raise ImageError("it is a folder, not a file")
     if not path.exists():
-        raise PictureError("there is no such file")
+        raise ImageError("there is no such file")
     if not path.is_file():  # opening a pipe or a device could wait for ever
-        raise PictureError("it is not a regular file")
+        raise ImageError("it is not a regular file")
     if path.stat().st_size == 0:
-        raise PictureError("the file is empty")
+        raise ImageError("the file is empty")
 
 
 def check_size(width: int, height: int) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
-        raise PictureError(
+        raise ImageError(
             f"its {width} x {height} pixels are more than the {limit} that PIL.Image.MAX_IMAGE_PIXELS allows "
             "(a decompression bomb?)"
         )
 
 
-def _grey_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
+def _gray_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
     low, high = values.min(), values.max()
     if mode == "F":
         if not (low >= 0 and high <= 255):  # also true for NaN
-            raise PictureError(f"its float values must lie in 0..1 or 0..255; they run from {low:g} to {high:g}")
+            raise ImageError(f"its float values must lie in 0..1 or 0..255; they run from {low:g} to {high:g}")
         values = values * 255 if high <= 1 else values
     elif low >= 0 and high <= 65535:
         values = values / 257
@@ -187,4 +187,4 @@ def _convert_to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     except ValueError as error:
-        raise PictureError(f"its colour mode {image.mode!r} cannot be turned into RGB ({error})") from error
+        raise ImageError(f"its color mode {image.mode!r} cannot be turned into RGB ({error})") from error

@@ -1,4 +1,4 @@
-"""Finding the pictures to label and giving each an output name of its own."""
+"""Finding the images to label and giving each an output name of its own."""
 
 from __future__ import annotations
 
@@ -14,70 +14,70 @@ from itertools import chain
 from pathlib import Path
 
 from ovsr_gpu.errors import OvsrError
-from ovsr_gpu.sources.image_source import SUFFIXES, Picture, UnreadablePicture, is_picture_name
-from ovsr_gpu.sources.lists import READERS, listed_pictures, read_lines
+from ovsr_gpu.sources.image_source import SUFFIXES, ImageSource, UnreadableImage, is_image_name
+from ovsr_gpu.sources.lists import READERS, listed_images, read_lines
 from ovsr_gpu.sources.locations import Location, is_url, join, kind_of, list_folder, name_at
-from ovsr_gpu.sources.name_registry import Register
-from ovsr_gpu.sources.shards import COMPRESSED, tar_pictures
+from ovsr_gpu.sources.name_registry import NameRegistry
+from ovsr_gpu.sources.shards import COMPRESSED, tar_images
 from ovsr_gpu.sources.videos import is_video_name, video_frames
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-def iter_pictures(
-    sources: Sequence[str | Path], *, outside: Path | None = None, every: int | None = None
-) -> Iterator[Picture]:
-    """Find the pictures of all sources, each once, while they are asked for.
+def iter_images(
+    sources: Sequence[str | Path], *, outside: Path | None = None, frame_stride: int | None = None
+) -> Iterator[ImageSource]:
+    """Find the images of all sources, each once, while they are asked for.
 
-    Memory holds the names of one folder at a time, and the disk some 100 bytes a picture until the last one is found.
+    Memory holds the names of one folder at a time, and the disk some 100 bytes an image until the last one is found.
     A source is, as a local path or as a URL that fsspec opens,
-    - a picture, taken whatever its suffix;
+    - an image, taken whatever its suffix;
     - a folder, searched recursively for visible files with one of `SUFFIXES`;
-    - a `.tar` archive, see `tar_pictures`;
-    - a video, told by its suffix, of which each `every`th frame is a picture, see `video_frames`;
-    - a pattern for pictures, archives or videos: `*`, `?`, `[abc]`, and `**` for any number of folders;
-    - a list: `.txt`, `.csv`, `.parquet`, or any text file with an `@` before its name; see `listed_pictures`.
+    - a `.tar` archive, see `tar_images`;
+    - a video, told by its suffix, of which each `every`th frame is an image, see `video_frames`;
+    - a pattern for images, archives or videos: `*`, `?`, `[abc]`, and `**` for any number of folders;
+    - a list: `.txt`, `.csv`, `.parquet`, or any text file with an `@` before its name; see `listed_images`.
     `{0000..0012}` in it stands for each of these numbers. A file of that very name goes before a pattern.
 
     The order is that of the sources, of sorted names in a folder, and of archives and lists as they are. Local files in
     the folder `outside` are passed over, so that a run never takes in its own outputs. Equal names, also those that
     differ only in case or suffix, get `~2`, `~3`... in the order found. What cannot be read among the rest, such as a
-    folder or a part of an archive, comes as an UnreadablePicture.
+    folder or a part of an archive, comes as an UnreadableImage.
 
-    Raises, before it returns, ValueError where a source does not exist, holds no picture, is a video named as such that
+    Raises, before it returns, ValueError where a source does not exist, holds no image, is a video named as such that
     cannot be read, or a video while `every` is None, and OvsrError where it needs a package that is not installed;
     later on only OvsrError, where the folder for temporary files is full.
     """
-    if every is not None and every < 1:
-        raise ValueError(f"every, the distance between frames of videos, must be at least 1; got {every}")
+    if frame_stride is not None and frame_stride < 1:
+        raise ValueError(f"frame_stride, the distance between frames of videos, must be at least 1; got {frame_stride}")
     each = [one for source in sources for one in _numbered(source)]
-    pictures = _each_once(each, outside, every)
-    first = next(pictures, None)
+    images = _each_once(each, outside, frame_stride)
+    first = next(images, None)
     for source in each[1:]:
-        next(_pictures_of(source, every))
+        next(_images_of(source, frame_stride))
     if first is None:
-        raise ValueError("no picture to label was given: name at least one picture file, folder or glob pattern")
-    return chain([first], pictures)
+        raise ValueError("no image to label was given: name at least one image file, folder or glob pattern")
+    return chain([first], images)
 
 
-def find_pictures(
-    sources: Sequence[str | Path], *, outside: Path | None = None, every: int | None = None
-) -> list[Picture]:
-    """What `iter_pictures` finds, as a list."""
-    return list(iter_pictures(sources, outside=outside, every=every))
+def find_images(
+    sources: Sequence[str | Path], *, outside: Path | None = None, frame_stride: int | None = None
+) -> list[ImageSource]:
+    """What `iter_images` finds, as a list."""
+    return list(iter_images(sources, outside=outside, frame_stride=frame_stride))
 
 
-def _each_once(sources: Sequence[str | Path], outside: Path | None, every: int | None) -> Iterator[Picture]:
+def _each_once(sources: Sequence[str | Path], outside: Path | None, frame_stride: int | None) -> Iterator[ImageSource]:
     forbidden = None if outside is None else os.path.join(os.path.abspath(outside), "")
     try:
-        with closing(Register()) as register:
-            for picture in chain.from_iterable(_pictures_of(source, every) for source in sources):
-                identity = picture.identity
+        with closing(NameRegistry()) as register:
+            for image in chain.from_iterable(_images_of(source, frame_stride) for source in sources):
+                identity = image.identity
                 if (forbidden is None or not identity.startswith(forbidden)) and register.is_new(identity):
-                    yield replace(picture, name=register.unique_name(picture.name))
+                    yield replace(image, name=register.unique_name(image.name))
     except sqlite3.Error as error:
         raise OvsrError(
-            f"the names of the pictures cannot be kept in the folder for temporary files ({error}): make room there, "
+            f"the names of the images cannot be kept in the folder for temporary files ({error}): make room there, "
             "or let TMPDIR name another folder"
         ) from error
 
@@ -91,24 +91,24 @@ def _numbered(source: str | Path) -> Iterator[str | Path]:
         yield from _numbered(f"{str(source)[: found.start()]}{number:0{len(found[1])}}{str(source)[found.end() :]}")
 
 
-def _pictures_of(source: str | Path, every: int | None) -> Iterator[Picture]:
-    """The pictures of one source, at least one, with their paths relative to the place that it names for names."""
+def _images_of(source: str | Path, frame_stride: int | None) -> Iterator[ImageSource]:
+    """The images of one source, at least one, with their paths relative to the place that it names for names."""
     empty = True
     try:
-        for picture in _expand(source, every):
+        for image in _expand(source, frame_stride):
             empty = False
-            yield picture
+            yield image
     except (FileNotFoundError, NotADirectoryError):
         pass  # there is no folder to look for a pattern in
     except OSError as error:
         raise ValueError(f"the source {str(source)!r} cannot be read ({error.strerror or error})") from error
     if empty:
         raise ValueError(
-            f"there is no picture in {str(source)!r} (in folders and archives they end in {' '.join(sorted(SUFFIXES))})"
+            f"there is no image in {str(source)!r} (in folders and archives they end in {' '.join(sorted(SUFFIXES))})"
         )
 
 
-def _expand(source: str | Path, every: int | None) -> Iterator[Picture]:
+def _expand(source: str | Path, frame_stride: int | None) -> Iterator[ImageSource]:
     text = str(source)
     is_list = text.startswith("@") and not os.path.lexists(text)
     text = text[is_list:]
@@ -116,35 +116,35 @@ def _expand(source: str | Path, every: int | None) -> Iterator[Picture]:
     kind, name = kind_of(place), name_at(place)
     suffix = os.path.splitext(name)[1].lower()
     if kind != "folder" and name.lower().endswith(COMPRESSED):
-        raise ValueError(f"in the compressed archive {text!r} no picture can be reached: decompress it to a .tar")
-    if kind != "folder" and is_video_name(name) and every is None:
+        raise ValueError(f"in the compressed archive {text!r} no image can be reached: decompress it to a .tar")
+    if kind != "folder" and is_video_name(name) and frame_stride is None:
         raise ValueError(
-            f"{text!r} is a video, of which each Nth frame is labelled: give N by --every (in Python every=N); 1 is "
+            f"{text!r} is a video, of which each Nth frame is labelled: give N by --frame-stride (in Python frame_stride=N); 1 is "
             "each frame, 30 about one a second"
         )
     if kind == "folder":
-        yield from _find(place, ["**", "*"], every)
+        yield from _find(place, ["**", "*"], frame_stride)
     elif kind is None and glob.has_magic(text):
-        yield from _find(*_before_pattern(place), every)
+        yield from _find(*_before_pattern(place), frame_stride)
     elif kind is None:
         raise ValueError(
-            f"the source {text!r} does not exist: expected a picture file, a folder, a glob pattern, a tar archive, "
-            "a video or a list of pictures"
+            f"the source {text!r} does not exist: expected an image file, a folder, a glob pattern, a tar archive, "
+            "a video or a list of images"
         )
     elif not (is_url(place) or os.path.isfile(place)):  # opening a pipe or a device could wait for ever
-        yield Picture(place, name)
+        yield ImageSource(place, name)
     elif suffix == ".tar":
-        yield from tar_pictures(place, name)
-    elif every is not None and is_video_name(name):
-        frames = video_frames(place, name, every)
+        yield from tar_images(place, name)
+    elif frame_stride is not None and is_video_name(name):
+        frames = video_frames(place, name, frame_stride)
         first = next(frames)
-        if isinstance(first, UnreadablePicture):
+        if isinstance(first, UnreadableImage):
             raise ValueError(f"the video {text!r} cannot be read: {first.reason}")
         yield from chain([first], frames)
     elif is_list or suffix in READERS:
-        yield from listed_pictures(place, READERS.get(suffix, read_lines))
+        yield from listed_images(place, READERS.get(suffix, read_lines))
     else:
-        yield Picture(place, name)
+        yield ImageSource(place, name)
 
 
 def _before_pattern(place: Location) -> tuple[Location, Sequence[str]]:
@@ -155,8 +155,8 @@ def _before_pattern(place: Location) -> tuple[Location, Sequence[str]]:
     return folder, parts[first:]
 
 
-def _find(folder: Location, patterns: Sequence[str], every: int | None) -> Iterator[Picture]:
-    """The pictures whose relative paths match the patterns part by part.
+def _find(folder: Location, patterns: Sequence[str], frame_stride: int | None) -> Iterator[ImageSource]:
+    """The images whose relative paths match the patterns part by part.
 
     Where the patterns end as the names of tars or videos do, those in such files.
     """
@@ -176,15 +176,15 @@ def _find(folder: Location, patterns: Sequence[str], every: int | None) -> Itera
                 try:
                     open_folders.append((relative, inside, iter(list_folder(place))))
                 except OSError as error:
-                    yield UnreadablePicture(place, relative, f"the folder cannot be listed ({error.strerror or error})")
+                    yield UnreadableImage(place, relative, f"the folder cannot be listed ({error.strerror or error})")
         elif len(patterns) - 1 in possible and fnmatch.fnmatch(name, patterns[-1]):
             relative = within + name
             if tars and name.lower().endswith(".tar"):
-                yield from tar_pictures(join(folder, relative), relative)
-            elif videos and every is not None and is_video_name(name):
-                yield from video_frames(join(folder, relative), relative, every)
-            elif not (tars or videos) and is_picture_name(name):
-                yield Picture(join(folder, relative), relative)
+                yield from tar_images(join(folder, relative), relative)
+            elif videos and frame_stride is not None and is_video_name(name):
+                yield from video_frames(join(folder, relative), relative, frame_stride)
+            elif not (tars or videos) and is_image_name(name):
+                yield ImageSource(join(folder, relative), relative)
 
 
 def _inside(name: str, possible: Collection[int], patterns: Sequence[str], *, is_link: bool) -> set[int]:

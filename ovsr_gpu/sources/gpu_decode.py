@@ -15,14 +15,14 @@ from PIL.JpegImagePlugin import JpegImageFile
 from torch import Tensor
 
 from ovsr_gpu.errors import OvsrError
-from ovsr_gpu.sources.decode import check_size, decode_picture, to_rgb
+from ovsr_gpu.sources.decode import check_size, decode_image, to_rgb
 
 MEAN_DIFFERENCE = 3
 MAX_DIFFERENCE = 16
-"""Grey levels by which a picture of the self-test may differ from Pillow's, on average and anywhere.
+"""Gray levels by which an image of the self-test may differ from Pillow's, on average and anywhere.
 
-Decoders round differently, and where colour is subsampled Pillow interpolates it, while nvJPEG may repeat it: 1.6 and 6
-levels when simulated on the self-test's slow colour ramps. At sharp edges of colour honest decoders differ by more.
+Decoders round differently, and where color is subsampled Pillow interpolates it, while nvJPEG may repeat it: 1.6 and 6
+levels when simulated on the self-test's slow color ramps. At sharp edges of color honest decoders differ by more.
 """
 
 ROUNDS = 8
@@ -30,7 +30,7 @@ ORIENTATION = ExifTags.Base.Orientation
 
 
 class GpuJpegDecoder:
-    """Decodes pictures as `decode_picture` does, but plain JPEG files on a CUDA device.
+    """Decodes images as `decode_image` does, but plain JPEG files on a CUDA device.
 
     Raises OvsrError where `device` is not a CUDA device, torchcodec is not installed, or the self-test made here fails.
     """
@@ -57,15 +57,15 @@ class GpuJpegDecoder:
     def __call__(self, file: BinaryIO) -> Tensor:
         """Decode an open file to `[3, H, W]` uint8, upright; may be called from several threads at once.
 
-        A whole JPEG file in 8-bit grey or YCbCr is decoded on the device; it differs from what `decode_picture` gives
+        A whole JPEG file in 8-bit gray or YCbCr is decoded on the device; it differs from what `decode_image` gives
         as decoders differ, and where its data are damaged perhaps by more. It may be used at once, on the stream that
         is current in the calling thread. Every other file, and any that the device cannot decode, goes to
-        `decode_picture`: the tensor then lies on the CPU, and the errors are the same.
+        `decode_image`: the tensor then lies on the CPU, and the errors are the same.
         """
-        with suppress(Exception):  # decode_picture copes with the file, or says what is wrong with it
+        with suppress(Exception):  # decode_image copes with the file, or says what is wrong with it
             return self._decode(_read_plain_jpeg(file))
         file.seek(0)
-        return decode_picture(file)
+        return decode_image(file)
 
 
 class _DecodeOnOwnStream(threading.local):
@@ -110,30 +110,30 @@ def _read_plain_jpeg(file: BinaryIO) -> Tensor:
     # nvJPEG may decode what is left of a truncated file. No scan contains the end marker, but a thumbnail before may.
     if data.find(b"\xff\xd9", start_of_scan) < 0:
         raise ValueError("it is truncated")
-    # torchcodec turns pictures, but by the first EXIF segment alone; Pillow knows more ways to write an orientation.
+    # torchcodec turns images, but by the first EXIF segment alone; Pillow knows more ways to write an orientation.
     segment = orientation.tobytes()
     data[2:2] = b"\xff\xe1" + (2 + len(segment)).to_bytes(2, "big") + segment
     return torch.frombuffer(data, dtype=torch.uint8)
 
 
 def _self_test(decode: Callable[[Tensor], Tensor]) -> None:
-    """Raises RuntimeError where a picture, decoded again and again, differs from what Pillow makes of it."""
+    """Raises RuntimeError where an image, decoded again and again, differs from what Pillow makes of it."""
     files = list(_self_test_files())
     decoded = [decode(_read_plain_jpeg(io.BytesIO(file))) for _ in range(ROUNDS) for file in files]
     expected = [to_rgb(Image.open(io.BytesIO(file))) for file in files] * ROUNDS
     for found, truth in zip(decoded, expected, strict=True):  # only now, to see whether one was written over another
         if found.shape != truth.shape:
-            raise RuntimeError(f"a picture has the shape {list(found.shape)} instead of {list(truth.shape)}")
+            raise RuntimeError(f"an image has the shape {list(found.shape)} instead of {list(truth.shape)}")
         difference = (found.cpu().float() - truth).abs()
         if difference.mean() > MEAN_DIFFERENCE or difference.max() > MAX_DIFFERENCE:
             raise RuntimeError(
-                f"a picture differs from Pillow's by {difference.mean():.1f} grey levels on average and "
+                f"an image differs from Pillow's by {difference.mean():.1f} gray levels on average and "
                 f"{difference.max():.0f} at most, more than {MEAN_DIFFERENCE} and {MAX_DIFFERENCE}"
             )
 
 
 def _self_test_files() -> Iterator[bytes]:
-    """Colour ramps, bare and under a grey pattern, as every kind of JPEG file that is decoded on the device."""
+    """Color ramps, bare and under a gray pattern, as every kind of JPEG file that is decoded on the device."""
     turned = Image.Exif()
     turned[ORIENTATION] = 6
     kinds: list[tuple[str, dict[str, object]]] = [("L", {}), ("RGB", {"progressive": True}), ("RGB", {"exif": turned})]

@@ -1,4 +1,4 @@
-"""Lists of pictures: a text file with a path or URL a line, or a column of a CSV or Parquet file."""
+"""Lists of images: a text file with a path or URL a line, or a column of a CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 from ovsr_gpu.errors import OvsrError
-from ovsr_gpu.sources.image_source import Picture, UnreadablePicture, is_picture_name
+from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage, is_image_name
 from ovsr_gpu.sources.locations import Location, filesystem, is_url, join, open_binary, parent, path_for_name
 
 COLUMNS = ("path", "file", "filename", "image", "url")
-"""Names of the column that holds the pictures, the first of these that there is; a file's only column may have any."""
+"""Names of the column that holds the images, the first of these that there is; a file's only column may have any."""
 
 Reader = Callable[[BinaryIO], Iterator[str]]
 
 
-def listed_pictures(source: Location, read: Reader) -> Iterator[Picture]:
-    """The pictures that a list names, each with what stands in the list as its name.
+def listed_images(source: Location, read: Reader) -> Iterator[ImageSource]:
+    """The images that a list names, each with what stands in the list as its name.
 
-    Paths are relative to the list's folder. What cannot be read of a list becomes one UnreadablePicture.
+    Paths are relative to the list's folder. What cannot be read of a list becomes one UnreadableImage.
 
     Raises ValueError where not even the first entry can be read, OvsrError where that one needs a package that is not
     installed.
@@ -32,14 +32,14 @@ def listed_pictures(source: Location, read: Reader) -> Iterator[Picture]:
                 if number == 1 and is_url(entry):
                     filesystem(entry)
                 if entry:
-                    yield Picture(join(folder, entry), path_for_name(entry))
+                    yield ImageSource(join(folder, entry), path_for_name(entry))
                 else:
                     row = f"{source}:{number}"
-                    yield UnreadablePicture(row, row, "this entry of the list names no picture")
+                    yield UnreadableImage(row, row, "this entry of the list names no image")
     except (OSError, ValueError, csv.Error) as error:
         if number == 0:
             raise ValueError(f"the list {str(source)!r} cannot be read ({error})") from error
-        yield UnreadablePicture(source, str(source), f"what comes after entry {number} cannot be read ({error})")
+        yield UnreadableImage(source, str(source), f"what comes after entry {number} cannot be read ({error})")
 
 
 def read_lines(file: BinaryIO) -> Iterator[str]:
@@ -49,14 +49,14 @@ def read_lines(file: BinaryIO) -> Iterator[str]:
 
 
 def read_csv(file: BinaryIO) -> Iterator[str]:
-    """The column of pictures of a CSV file; its first row names the columns, but may be missing where there is one.
+    """The column of images of a CSV file; its first row names the columns, but may be missing where there is one.
 
     Raises ValueError where no column can be told to be the one.
     """
     with _as_text(file, "") as text:
         rows = filter(None, csv.reader(text))
         header = next(rows, [])
-        if len(header) == 1 and (is_url(header[0]) or is_picture_name(header[0])):
+        if len(header) == 1 and (is_url(header[0]) or is_image_name(header[0])):
             yield header[0]
         column = _column(header)
         for row in rows:
@@ -64,7 +64,7 @@ def read_csv(file: BinaryIO) -> Iterator[str]:
 
 
 def read_parquet(file: BinaryIO) -> Iterator[str]:
-    """The column of pictures of a Parquet file, which is read in batches.
+    """The column of images of a Parquet file, which is read in batches.
 
     Raises ValueError where no column can be told to be the one, OvsrError where pyarrow is not installed.
     """

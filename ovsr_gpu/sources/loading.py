@@ -1,4 +1,4 @@
-"""Loading: pictures decoded and gathered by threads ahead of the model, and handed over in batches."""
+"""Loading: images decoded and gathered by threads ahead of the model, and handed over in batches."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.runtime.interleave import Task, in_turns
 from ovsr_gpu.runtime.threads import WORKERS
-from ovsr_gpu.sources.decode import decode_picture
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.sources.decode import decode_image
+from ovsr_gpu.sources.image_source import ImageSource
 
 PIXEL_BUDGET = 64_000_000
 """Pixels of a padded batch, and decoded pixels that may wait for the model."""
@@ -25,20 +25,20 @@ Decode = Callable[[BinaryIO], Tensor]
 
 
 @dataclass(frozen=True)
-class LoadedPicture:
-    """A picture and its `[3, H, W]` uint8 pixels, or the error that reading it raised.
+class LoadedImage:
+    """An image and its `[3, H, W]` uint8 pixels, or the error that reading it raised.
 
     disk_seconds, decode_seconds: what a thread spent on it.
     """
 
-    picture: Picture
+    source: ImageSource
     pixels: Tensor | Exception
     disk_seconds: float = 0.0
     decode_seconds: float = 0.0
 
     @property
     def height_and_width(self) -> tuple[int, int]:
-        """(0, 0) for a picture that could not be read."""
+        """(0, 0) for an image that could not be read."""
         return (0, 0) if isinstance(self.pixels, Exception) else (self.pixels.shape[1], self.pixels.shape[2])
 
     @property
@@ -48,31 +48,31 @@ class LoadedPicture:
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """Pictures in the order of the sources, the unreadable ones among them, that go through the models together.
+    """Images in the order of the sources, the unreadable ones among them, that go through the models together.
 
     canvas: the readable ones as one batch, being gathered. is_last: of the batch that they were given in.
     """
 
-    pictures: list[LoadedPicture]
+    images: list[LoadedImage]
     canvas: Future[ImageBatch]
     is_last: bool
 
 
 def load_batches(
-    batches: Iterable[Sequence[Picture]], *, decode: Decode = decode_picture, pinned: bool = False
+    batches: Iterable[Sequence[ImageSource]], *, decode: Decode = decode_image, pinned: bool = False
 ) -> Generator[LoadedBatch, None, None]:
-    """Yield all pictures in their order, also the unreadable ones, batch by batch.
+    """Yield all images in their order, also the unreadable ones, batch by batch.
 
-    A batch comes in pieces where its pictures, each padded to the largest height and width among them, would exceed
-    `PIXEL_BUDGET` pixels; a picture larger than that stands alone. While a batch is in use the next one is gathered,
-    in pinned memory if `pinned`, and pictures of those behind it are decoded. An empty batch is passed on, and until it
+    A batch comes in pieces where its images, each padded to the largest height and width among them, would exceed
+    `PIXEL_BUDGET` pixels; an image larger than that stands alone. While a batch is in use the next one is gathered,
+    in pinned memory if `pinned`, and images of those behind it are decoded. An empty batch is passed on, and until it
     is none behind it is asked for: it lets those before it through where the next one may be long in coming.
-    `decode` is called by several threads at once; it may leave pictures on a device.
+    `decode` is called by several threads at once; it may leave images on a device.
     """
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-decode")
-    gathering = ThreadPoolExecutor(1, thread_name_prefix="ovsr-gather")  # not behind pictures that are needed later
+    gathering = ThreadPoolExecutor(1, thread_name_prefix="ovsr-gather")  # not behind images that are needed later
 
-    def gather(batch: list[LoadedPicture], is_last: bool) -> Task[LoadedBatch]:
+    def gather(batch: list[LoadedImage], is_last: bool) -> Task[LoadedBatch]:
         readable = [loaded.pixels for loaded in batch if isinstance(loaded.pixels, Tensor)]
         canvas = gathering.submit(ImageBatch.gather, readable, pinned=pinned)
         yield
@@ -87,14 +87,14 @@ def load_batches(
             threads.shutdown(cancel_futures=True)
 
 
-Loading = tuple[Future[LoadedPicture] | None, bool]
-"""A picture being read, and whether its batch ends with it; an empty batch is None and an end."""
+Loading = tuple[Future[LoadedImage] | None, bool]
+"""An image being read, and whether its batch ends with it; an empty batch is None and an end."""
 
 
-def _pieces(pictures: Iterable[Loading]) -> Iterator[tuple[list[LoadedPicture], bool]]:
-    """The pictures that go through the models together, and whether they are the last of their batch."""
-    piece: list[LoadedPicture] = []
-    for loading, is_last in pictures:
+def _pieces(images: Iterable[Loading]) -> Iterator[tuple[list[LoadedImage], bool]]:
+    """The images that go through the models together, and whether they are the last of their batch."""
+    piece: list[LoadedImage] = []
+    for loading, is_last in images:
         if loading is not None:
             loaded = loading.result()
             if piece and _padded_pixels([*piece, loaded]) > PIXEL_BUDGET:
@@ -106,21 +106,23 @@ def _pieces(pictures: Iterable[Loading]) -> Iterator[tuple[list[LoadedPicture], 
             piece = []
 
 
-def _padded_pixels(batch: Sequence[LoadedPicture]) -> int:
+def _padded_pixels(batch: Sequence[LoadedImage]) -> int:
     heights, widths = zip(*(loaded.height_and_width for loaded in batch), strict=True)
     return len(batch) * max(heights) * max(widths)
 
 
-def _decode_ahead(pool: ThreadPoolExecutor, batches: Iterable[Sequence[Picture]], decode: Decode) -> Iterator[Loading]:
+def _decode_ahead(
+    pool: ThreadPoolExecutor, batches: Iterable[Sequence[ImageSource]], decode: Decode
+) -> Iterator[Loading]:
     waiting: deque[Loading] = deque()
 
-    def no_more_than(pictures: int) -> Iterator[Loading]:
-        while len(waiting) > pictures or _decoded_pixels(waiting) >= PIXEL_BUDGET:
+    def no_more_than(images: int) -> Iterator[Loading]:
+        while len(waiting) > images or _decoded_pixels(waiting) >= PIXEL_BUDGET:
             yield waiting.popleft()
 
     for batch in batches:
-        for number, picture in enumerate(batch, start=1):
-            waiting.append((pool.submit(_load, picture, decode), number == len(batch)))
+        for number, image in enumerate(batch, start=1):
+            waiting.append((pool.submit(_load, image, decode), number == len(batch)))
             yield from no_more_than(len(batch) + WORKERS)
         if not batch:
             yield from no_more_than(0)
@@ -133,13 +135,13 @@ def _decoded_pixels(waiting: Iterable[Loading]) -> int:
     return sum(height * width for height, width in sizes)
 
 
-def _load(picture: Picture, decode: Decode) -> LoadedPicture:
+def _load(image: ImageSource, decode: Decode) -> LoadedImage:
     start, disk_seconds = time.perf_counter(), 0.0
     pixels: Tensor | Exception
     try:
-        with picture.open() as file:
+        with image.open() as file:
             pixels = decode(file)
             disk_seconds = file.disk_seconds
-    except Exception as error:  # also a MemoryError: one picture never ends a run
+    except Exception as error:  # also a MemoryError: one image never ends a run
         pixels = error
-    return LoadedPicture(picture, pixels, disk_seconds, time.perf_counter() - start - disk_seconds)
+    return LoadedImage(image, pixels, disk_seconds, time.perf_counter() - start - disk_seconds)

@@ -16,8 +16,8 @@ LONGEST_PATH = 768
 _FORBIDDEN = re.compile(r'[<>:"\\|?*\x00-\x1f]' if os.name == "nt" else "\0")
 
 
-class Register:
-    """The pictures met and the names given so far, on disk, so that memory stays the same however many there are.
+class NameRegistry:
+    """The images met and the names given so far, on disk, so that memory stays the same however many there are.
 
     It may be handed from thread to thread, but used by one at a time. Raises sqlite3.Error where the folder for
     temporary files is full.
@@ -34,10 +34,10 @@ class Register:
 
     def is_new(self, identity: str) -> bool:
         """Whether this is the first call with `identity`."""
-        return self._take(b"picture:" + identity.encode("utf-8", "surrogatepass"))
+        return self._take(b"image:" + identity.encode("utf-8", "surrogatepass"))
 
     def unique_name(self, relative: str) -> str:
-        """The output name for the POSIX relative path of a picture.
+        """The output name for the POSIX relative path of an image.
 
         Names that are equal, also those that only some file system holds equal, get `~2`, `~3`... in turn.
         """
@@ -61,7 +61,7 @@ def _output_name(relative: str) -> str:
     """`relative` without its suffix, and without anything that leads elsewhere or that file systems do not take."""
     parts = [part for part in _FORBIDDEN.sub("_", relative).split("/") if part not in ("", ".", "..")] or ["_"]
     *folders, stem = [*parts[:-1], os.path.splitext(parts[-1])[0]]
-    # A folder `a.png` would stand in the way of the output a.png of a picture `a`.
+    # A folder `a.png` would stand in the way of the output a.png of an image `a`.
     folders = [f"{part}_" if part.lower().endswith((".png", ".jpg")) else part for part in map(_shortened, folders)]
     parts = [*folders, _shortened(stem)]
     while len(os.fsencode("/".join(parts))) > LONGEST_PATH:

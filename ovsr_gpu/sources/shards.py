@@ -1,4 +1,4 @@
-"""Tar archives, as of WebDataset: their pictures are read where they lie, nothing is extracted."""
+"""Tar archives, as of WebDataset: their images are read where they lie, nothing is extracted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from ovsr_gpu.errors import PictureError
-from ovsr_gpu.sources.decode import LARGEST, PictureBytes, open_bytes
-from ovsr_gpu.sources.image_source import Picture, UnreadablePicture, is_picture_name
+from ovsr_gpu.errors import ImageError
+from ovsr_gpu.sources.decode import LARGEST, ImageBytes, open_bytes
+from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage, is_image_name
 from ovsr_gpu.sources.locations import Location, absolute, open_binary, read_bytes
 
 COMPRESSED = (".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-"""Ends of names: only by decompressing all before it would one come to a picture."""
+"""Ends of names: only by decompressing all before it would one come to an image."""
 
 END_MARK = bytes(tarfile.BLOCKSIZE)
 _HIDDEN = re.compile(r"(^|/)\.[^./\\]")
@@ -24,8 +24,8 @@ _LEADING_OUT = re.compile(r"^[/\\]|^\w:|(^|[/\\])\.\.[/\\]")
 
 
 @dataclass(frozen=True)
-class TarMember(Picture):
-    """A picture in a tar archive: `size` bytes from `offset` on."""
+class TarMember(ImageSource):
+    """An image in a tar archive: `size` bytes from `offset` on."""
 
     tar: Location
     offset: int
@@ -36,46 +36,46 @@ class TarMember(Picture):
         return f"{absolute(self.tar)}::{self.offset}"  # an archive may hold one name many times
 
     @property
-    def source(self) -> dict[str, Any]:
+    def locator(self) -> dict[str, Any]:
         return {"kind": "tar", "tar": absolute(self.tar), "offset": self.offset, "size": self.size}
 
-    def open(self) -> AbstractContextManager[PictureBytes]:
+    def open(self) -> AbstractContextManager[ImageBytes]:
         return open_bytes(str(self.path), self._read)
 
     def _read(self) -> bytes:
         size = min(self.size, LARGEST + 1)
         data = read_bytes(self.tar, self.offset, size)
         if len(data) != size:
-            raise PictureError("the archive ends in the middle of it")
+            raise ImageError("the archive ends in the middle of it")
         return data
 
 
-def tar_pictures(tar: Location, relative: str) -> Iterator[Picture]:
-    """The visible files with a picture's suffix in an archive, in its order, named after it and their path in it.
+def tar_images(tar: Location, relative: str) -> Iterator[ImageSource]:
+    """The visible files with an image's suffix in an archive, in its order, named after it and their path in it.
 
     relative: the archive's own path, from which the names are made.
 
     Members that are no plain files, or whose paths lead out of the archive, and every part of the archive that is
-    broken or missing, become an UnreadablePicture each. Of the rest nothing is lost.
+    broken or missing, become an UnreadableImage each. Of the rest nothing is lost.
     """
     base = os.path.splitext(relative)[0]
     try:
         with open_binary(tar) as file:
             for member in _members(file):
                 if isinstance(member, str):
-                    yield UnreadablePicture(tar, base, member)
-                elif is_picture_name(member.name) and not _HIDDEN.search(member.name) and not member.isdir():
-                    yield _picture(tar, base, member)
+                    yield UnreadableImage(tar, base, member)
+                elif is_image_name(member.name) and not _HIDDEN.search(member.name) and not member.isdir():
+                    yield _image(tar, base, member)
     except Exception as error:  # on broken headers tarfile raises nearly anything
-        yield UnreadablePicture(tar, base, f"it cannot be read ({error})")
+        yield UnreadableImage(tar, base, f"it cannot be read ({error})")
 
 
-def _picture(tar: Location, base: str, member: tarfile.TarInfo) -> Picture:
+def _image(tar: Location, base: str, member: tarfile.TarInfo) -> ImageSource:
     path, name = f"{tar}::{member.name}", f"{base}/{member.name}"
     if _LEADING_OUT.search(member.name):
-        return UnreadablePicture(path, name, "its path leads out of the archive")
+        return UnreadableImage(path, name, "its path leads out of the archive")
     if not member.isreg() or member.issparse():
-        return UnreadablePicture(path, name, "it is not a plain file in the archive, but a link, device or the like")
+        return UnreadableImage(path, name, "it is not a plain file in the archive, but a link, device or the like")
     return TarMember(path, name, tar, member.offset_data, member.size)
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from ovsr_gpu.errors import OvsrError, PictureError
-from ovsr_gpu.sources.decode import PictureBytes, open_bytes
-from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
+from ovsr_gpu.errors import ImageError, OvsrError
+from ovsr_gpu.sources.decode import ImageBytes, open_bytes
+from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage
 from ovsr_gpu.sources.locations import Location, absolute, is_url, open_binary
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ BEFORE_ALL, AFTER_ALL = Place(-1, -sys.maxsize), Place(sys.maxsize, sys.maxsize)
 
 
 @dataclass(frozen=True)
-class Frame(Picture):
+class Frame(ImageSource):
     """One frame of a video.
 
     key: the last keyframe shown no later than it, which decoding may start from. stride: that of the listing.
@@ -73,12 +73,12 @@ class Frame(Picture):
         return f"{absolute(self.video)}::{self.place.number}"
 
     @property
-    def source(self) -> dict[str, Any]:
+    def locator(self) -> dict[str, Any]:
         places = {"place": self.place, "key": self.key}
         return {"kind": "video", "video": absolute(self.video), **places, "stride": self.stride}
 
     @contextmanager
-    def open(self) -> Iterator[PictureBytes]:
+    def open(self) -> Iterator[ImageBytes]:
         """The frame as a PPM file, upright; reading and decoding go hand in hand, so all counts as decoding."""
         with open_bytes(str(self.path), self._read) as file:
             file.disk_seconds = 0.0
@@ -87,7 +87,7 @@ class Frame(Picture):
     def _read(self) -> bytes:
         frame = _video_of(self).frame(self)
         if frame.is_corrupt:
-            raise PictureError("the video is damaged there")
+            raise ImageError("the video is damaged there")
         pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
         height, width, _ = pixels.shape
         return b"".join([b"P6 %d %d 255\n" % (width, height), pixels.data])
@@ -97,11 +97,11 @@ def is_video_name(name: str) -> bool:
     return name.lower().endswith(VIDEO_SUFFIXES)
 
 
-def video_frames(video: Location, relative: str, stride: int) -> Iterator[Picture]:
+def video_frames(video: Location, relative: str, stride: int) -> Iterator[ImageSource]:
     """Each `stride`th frame of a video in the order they are shown, from the first on, named after it and the number.
 
     relative: the video's own path, from which the names are made. The file is read once for that, but not decoded.
-    Frames that are marked as damaged or cut off, and what cannot be read, become one UnreadablePicture at the end.
+    Frames that are marked as damaged or cut off, and what cannot be read, become one UnreadableImage at the end.
 
     Raises OvsrError where PyAV is not installed.
     """
@@ -119,11 +119,11 @@ def video_frames(video: Location, relative: str, stride: int) -> Iterator[Pictur
     except Exception as error:  # FFmpeg has errors of every kind, and so has every kind of storage
         failure = str(getattr(error, "strerror", None) or error)
     if number < 0:
-        yield UnreadablePicture(video, base, f"it is no video that FFmpeg reads ({failure or 'it holds no frames'})")
+        yield UnreadableImage(video, base, f"it is no video that FFmpeg reads ({failure or 'it holds no frames'})")
     elif failure is not None:
-        yield UnreadablePicture(video, base, f"what comes after frame {number} cannot be read ({failure})")
+        yield UnreadableImage(video, base, f"what comes after frame {number} cannot be read ({failure})")
     elif damaged:
-        yield UnreadablePicture(video, base, f"it is truncated or broken: {damaged} of its frames are not whole")
+        yield UnreadableImage(video, base, f"it is truncated or broken: {damaged} of its frames are not whole")
 
 
 class _Shown(NamedTuple):
@@ -163,14 +163,14 @@ class _Video:
         self._asked: set[int] = set()
 
     def frame(self, wanted: Frame) -> VideoFrame:
-        """A frame as the decoder gives it. Raises PictureError where it gives none, OSError where there is no file."""
+        """A frame as the decoder gives it. Raises ImageError where it gives none, OSError where there is no file."""
         self._asked.add(wanted.place.time)
         with self._lock:
             try:
                 return self._kept.pop(wanted.place.time, None) or self._decode(wanted)
             except _pyav().FFmpegError as error:
                 self._passed = AFTER_ALL
-                raise PictureError(f"the video cannot be decoded ({error.strerror})") from error
+                raise ImageError(f"the video cannot be decoded ({error.strerror})") from error
             finally:
                 self._asked.discard(wanted.place.time)
 
@@ -189,7 +189,7 @@ class _Video:
                 break
         else:
             self._passed = AFTER_ALL
-        raise PictureError("no such frame can be decoded: the video is damaged there, or the times in it are wrong")
+        raise ImageError("no such frame can be decoded: the video is damaged there, or the times in it are wrong")
 
     def _approach(self, wanted: Frame) -> None:
         """Make sure that the wanted frame is among those to come."""

@@ -1,6 +1,6 @@
 """Nested regions: fine regions and their unions up the dendrogram, so that the names can say how far to cut it.
 
-A number of clusters fitted to one kind of picture cuts another kind too coarsely or too finely. Here the cut is fine,
+A number of clusters fitted to one kind of image cuts another kind too coarsely or too finely. Here the cut is fine,
 every union that a merge above it makes is encoded as well, and each region takes its name from all that it is part of:
 a wheel alone, the wheels together, the car, the street. Regions of one name that touch are united in the end.
 """
@@ -14,16 +14,16 @@ from torch.nn.functional import normalize
 from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.trees import MergeTree, joined_clusters
-from ovsr_gpu.results import NestedRegions, Regions, RegionTable, wanted_first
+from ovsr_gpu.results import AncestorRegions, Regions, RegionTable, wanted_first
 from ovsr_gpu.runtime.timing import stage
 from ovsr_gpu.stages.regions import connected_pieces, outline
 
 
 @stage("regions")
-def localise_nested(
+def extract_with_ancestors(
     labels: Tensor, dendrogram: MergeTree, count: Tensor, images: ImageBatch, most: int, config: RegionConfig
-) -> tuple[Tensor, RegionTable[Regions], RegionTable[NestedRegions]]:
-    """Regions of the clustered grid as `localise` has them, but numbered in the order of the dendrogram, and unions.
+) -> tuple[Tensor, RegionTable[Regions], RegionTable[AncestorRegions]]:
+    """Regions of the clustered grid as `extract_regions` has them, but numbered in the order of the dendrogram, and unions.
 
     labels: `[B, h, w]` int64, the `count` `[B]` clusters of the dendrogram, at most `most`. A region belongs to the
     cluster that most of its cells have, of equals the lowest. The unions are those of two regions or more that the
@@ -44,7 +44,7 @@ def localise_nested(
     return region_map, table, _unions(table, cluster, joined.sides, images_count)
 
 
-def _unions(table: RegionTable[Regions], cluster: Tensor, sides: Tensor, images: int) -> RegionTable[NestedRegions]:
+def _unions(table: RegionTable[Regions], cluster: Tensor, sides: Tensor, images: int) -> RegionTable[AncestorRegions]:
     """The unions of regions, given the cluster of each slot of the table and `JoinedClusters.sides` `[B, K-1, K]`."""
     regions, most = table.regions, sides.shape[2]
     there = regions.areas > 0
@@ -72,19 +72,19 @@ def _unions(table: RegionTable[Regions], cluster: Tensor, sides: Tensor, images:
     first, x0, y0, x1, y1, last = joint
     image = torch.arange(images, device=slot.device).repeat_interleave(joins.shape[1])
     boxes, span = torch.stack([x0, y0, -x1, -y1], dim=1), torch.stack([first, 1 - last], dim=1)
-    return wanted_first(NestedRegions(image, boxes, areas, span), wanted, images)[0]
+    return wanted_first(AncestorRegions(image, boxes, areas, span), wanted, images)[0]
 
 
-def with_unions(regions: Regions, unions: NestedRegions, images: int) -> NestedRegions:
+def with_ancestors(regions: Regions, unions: AncestorRegions, images: int) -> AncestorRegions:
     """The regions and after them their unions."""
-    own = NestedRegions(regions.image_index, regions.boxes, regions.areas, regions.spans(images))
-    return NestedRegions(
+    own = AncestorRegions(regions.image_index, regions.boxes, regions.areas, regions.spans(images))
+    return AncestorRegions(
         *(torch.cat(columns) for columns in zip(vars(own).values(), vars(unions).values(), strict=True))
     )
 
 
 @stage("nesting")
-def mean_over_nests(regions: Regions, nests: NestedRegions, embeddings: Tensor, images: int) -> Tensor:
+def mean_over_ancestors(regions: Regions, nests: AncestorRegions, embeddings: Tensor, images: int) -> Tensor:
     """Unit embeddings of the regions, each the mean over the nests that it lies in: `[N, E]` float32, zero if empty.
 
     The weight of a nest is the root of its area's reciprocal, so that the smallest say the most.

@@ -19,7 +19,7 @@ ZERO_SPECTRUM = 1e-4
 
 @stage("linkage")
 def merge_tree(latents: Latents, config: ClusteringConfig) -> MergeTree:
-    """Dendrogram of each image's grid cells, over all pairs of cells or over the grid's own neighbourhood."""
+    """Dendrogram of each image's grid cells, over all pairs of cells or over the grid's own neighborhood."""
     if config.connectivity == "full":
         return full_graph_linkage(latents.components, config.linkage)
     edges = grid_edges(*latents.grid, config.connectivity, latents.components.device)
@@ -47,20 +47,20 @@ def cluster_labels(latents: Latents, dendrogram: MergeTree, count: Tensor) -> Te
     return cut(dendrogram.children, count).view(-1, *latents.grid)
 
 
-def costly_merges(latents: Latents, dendrogram: MergeTree, share: float) -> Tensor:
+def costly_merges(latents: Latents, dendrogram: MergeTree, fraction: float) -> Tensor:
     """1 + the number of merges that each cost more than `share` of the total variance, which is the sum of sigma^2.
 
     The cost of a Ward merge is the increase of the within-cluster sum of squares, height^2 / 2; other linkages are read
     the same way.
     """
     total = latents.singular_values.square().sum(1, keepdim=True)
-    return 1 + (dendrogram.heights.square() / 2 > share * total).sum(1)
+    return 1 + (dendrogram.heights.square() / 2 > fraction * total).sum(1)
 
 
 def effective_rank(latents: Latents, scale: float) -> Tensor:
     """`scale` x exp(entropy of sigma / sum sigma) (Roy and Vetterli, 2007, "The effective rank", eq. 2-4)."""
-    share = latents.singular_values / latents.singular_values.sum(1, keepdim=True).clamp_min(1e-30)
-    return scale * torch.special.entr(share).sum(1).exp()
+    fraction = latents.singular_values / latents.singular_values.sum(1, keepdim=True).clamp_min(1e-30)
+    return scale * torch.special.entr(fraction).sum(1).exp()
 
 
 def participation_ratio(latents: Latents, scale: float) -> Tensor:
@@ -70,10 +70,10 @@ def participation_ratio(latents: Latents, scale: float) -> Tensor:
     return scale / energy.square().sum(1).clamp_min(1e-30)
 
 
-def energy(latents: Latents, share: float) -> Tensor:
+def energy(latents: Latents, fraction: float) -> Tensor:
     """1 + the least number of components that hold `share` of the sum of sigma^2."""
     cumulative = latents.singular_values.square().cumsum(1)
-    return 2 + (cumulative < share * cumulative[:, -1:]).sum(1)
+    return 2 + (cumulative < fraction * cumulative[:, -1:]).sum(1)
 
 
 def ratio_gap(latents: Latents, scale: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from ovsr_gpu.results import ClassTexts
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
-LEAST_APART = 3.5
+MIN_APART = 3.5
 """Logits. By OpenAI's CLIP ViT-B/16 2 of the 14,535 pairs of COCO-Stuff's 171 classes are closer with many templates,
 "dining table" and "table", "rock" and "stone"; none of VOC's 20 are, with one: "bicycle" and "motorbike" lie 7 apart.
 """
@@ -26,7 +26,7 @@ class ConfusablePair(NamedTuple):
 
 
 def confusable_pairs(texts: ClassTexts, names: Sequence[str], logit_scale: float) -> list[ConfusablePair]:
-    """The pairs of classes less than LEAST_APART logits apart, the closest first.
+    """The pairs of classes less than MIN_APART logits apart, the closest first.
 
     Two texts are logit_scale x (1 - their cosine) apart: so much less a region whose embedding is the one text gets for
     the other. Of classes with several texts the closest ones count. names: of the L classes; "something else" comes
@@ -41,7 +41,7 @@ def confusable_pairs(texts: ClassTexts, names: Sequence[str], logit_scale: float
     called = [*names, SOMETHING_ELSE]
     close = [
         ConfusablePair(called[i], called[j], float(apart[i, j]))
-        for i, j in ((apart < LEAST_APART).triu(1)).nonzero().tolist()
+        for i, j in ((apart < MIN_APART).triu(1)).nonzero().tolist()
     ]
     return sorted(close, key=lambda pair: pair.apart)
 

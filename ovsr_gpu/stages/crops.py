@@ -14,7 +14,7 @@ from ovsr_gpu.results import Regions
 from ovsr_gpu.runtime.timing import stage
 
 BLUR_SIGMA = 1 / 16
-"""Standard deviation of the background blur, as a share of the crop's side."""
+"""Standard deviation of the background blur, as a fraction of the crop's side."""
 
 
 @stage("crops")
@@ -46,9 +46,9 @@ def region_crops(
 
 
 def context_boxes(boxes: Tensor, sizes: Tensor, config: RegionConfig) -> Tensor:
-    """Boxes grown by `config.context` of their sides, inside the picture, and to squares if `config.box` says so.
+    """Boxes grown by `config.context` of their sides, inside the image, and to squares if `config.box` says so.
 
-    boxes: `[N, 4]` int64. sizes: `[N, 2]` int64, height and width of each region's picture.
+    boxes: `[N, 4]` int64. sizes: `[N, 2]` int64, height and width of each region's image.
     """
     limit = sizes.flip(1)  # width, height
     corner, far = boxes[:, :2], boxes[:, 2:]
@@ -67,8 +67,8 @@ def resize_window(boxes: Tensor, side: int, mode: BoxMode, model_mode: str) -> t
     """To what size each box is resized, and where in it the `side` x `side` window lies.
 
     "squash" and "square" resize the box to the window. "open_clip" does as the model's own preprocessing: "squash"
-    likewise; "shortest" brings the short side to `side` and takes the centre; "longest" brings the long side to `side`
-    and centres it on the fill colour. Returns `[N, 2]` int64 (height, width) and `[N, 2]` int64 (row, column).
+    likewise; "shortest" brings the short side to `side` and takes the center; "longest" brings the long side to `side`
+    and centers it on the fill color. Returns `[N, 2]` int64 (height, width) and `[N, 2]` int64 (row, column).
     """
     sides = torch.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], dim=1)  # height, width
     if mode != "open_clip" or model_mode == "squash":
@@ -80,8 +80,8 @@ def resize_window(boxes: Tensor, side: int, mode: BoxMode, model_mode: str) -> t
     else:
         raise ValueError(f"resize mode must be 'squash', 'shortest' or 'longest'; got {model_mode!r}")
     spare = resized - side
-    centre = torch.where(spare >= 0, (spare / 2).round().long(), -(-spare // 2))  # torchvision's rounding
-    return resized, centre
+    center = torch.where(spare >= 0, (spare / 2).round().long(), -(-spare // 2))  # torchvision's rounding
+    return resized, center
 
 
 def _blurred(crops: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Image embeddings of the regions out of one pass a picture: CLIP's positions pooled under each region's mask."""
+"""Image embeddings of the regions out of one pass an image: CLIP's positions pooled under each region's mask."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ def pooled_embeddings(
 ) -> Tensor:
     """Unit embeddings of the regions, each the mean of the positions it covers: `[N, E]` float32.
 
-    region_map: `[B, H, W]` int32. As many regions are pooled at a time as pictures go through CLIP together.
+    region_map: `[B, H, W]` int32. As many regions are pooled at a time as images go through CLIP together.
 
     Raises ModelError for an image tower without positions that can be read, see `dense_tower`.
     """
     tower = dense_tower(clip)
     features = position_features(tower, clip, images, batch)
-    shares = cell_shares(region_map, regions, images.sizes, features.shape[2:])
+    shares = cell_fractions(region_map, regions, images.sizes, features.shape[2:])
     pooled = pool_positions(features, shares, regions.image_index, batch.most)
     return normalize(tower.head(pooled.to(clip.dtype)).float(), dim=1)
 
 
 @stage("image embeddings")
 def position_features(tower: DenseTower, clip: ClipModel, images: ImageBatch, batch: NetworkBatch) -> Tensor:
-    """Features of the pictures, squashed to CLIP's input: `[B, C, h, w]` float32."""
+    """Features of the images, squashed to CLIP's input: `[B, C, h, w]` float32."""
     inputs = (network_input(part, clip.image_size, clip.normalisation, clip.dtype) for part in images.split(batch.most))
     return torch.cat([batch.run(tower.features, pixels).float() for pixels in inputs])
 
 
 @stage("pooling")
-def cell_shares(region_map: Tensor, regions: Regions, sizes: Tensor, grid: Sequence[int]) -> Tensor:
-    """Share of each grid cell's pixels that belong to each region: `[N, h, w]` float32.
+def cell_fractions(region_map: Tensor, regions: Regions, sizes: Tensor, grid: Sequence[int]) -> Tensor:
+    """Fraction of each grid cell's pixels that belong to each region: `[N, h, w]` float32.
 
-    The grid's cells cut a picture into equal parts, and a pixel lies in the cell under its centre; a picture with fewer
+    The grid's cells cut an image into equal parts, and a pixel lies in the cell under its center; an image with fewer
     pixels than cells leaves some without any, and their shares are zero.
 
-    region_map: `[B, H, W]` int32. sizes: `[B, 2]` int64, height and width of the pictures. grid: h, w.
+    region_map: `[B, H, W]` int32. sizes: `[B, 2]` int64, height and width of the images. grid: h, w.
     """
     height, width = grid
     row = _cell_of_pixels(region_map.shape[1], sizes[:, :1], height)[:, :, None]
@@ -57,12 +57,12 @@ def cell_shares(region_map: Tensor, regions: Regions, sizes: Tensor, grid: Seque
     place = torch.where(inside, (region * height + row) * width + column, 0)
     pixels = torch.zeros(len(regions) * height * width, dtype=torch.int32, device=region_map.device)
     pixels = pixels.scatter_add_(0, place.flatten(), inside.flatten().int()).view(-1, height, width)
-    in_picture = pixels.new_zeros(len(sizes), height, width).index_add_(0, regions.image_index, pixels)
-    return pixels / in_picture[regions.image_index].clamp_min(1)
+    in_image = pixels.new_zeros(len(sizes), height, width).index_add_(0, regions.image_index, pixels)
+    return pixels / in_image[regions.image_index].clamp_min(1)
 
 
 def _cell_of_pixels(pixels: int, size: Tensor, cells: int) -> Tensor:
-    """Cell of each pixel of an axis, `cells` and more past the end of the picture: `[B, pixels]` int64."""
+    """Cell of each pixel of an axis, `cells` and more past the end of the image: `[B, pixels]` int64."""
     return (2 * torch.arange(pixels, device=size.device) + 1) * cells // (2 * size)
 
 

@@ -24,7 +24,7 @@ def embed_regions(
     """Unit CLIP embeddings of the regions, as `config.encoder` says: `[N, E]` float32, zero for empty slots.
 
     With several backgrounds they are the mean directions of the crops with each. region_map: `[B, H, W]` int32. As many
-    crops or pictures are held as go through CLIP together.
+    crops or images are held as go through CLIP together.
     """
     if config.encoder == "dense":
         embeddings = pooled_embeddings(clip, images, region_map, regions, batch)

@@ -21,8 +21,8 @@ IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 def pixel_features(backbone: nn.Sequential, images: ImageBatch, config: FeatureConfig, batch: NetworkBatch) -> Tensor:
     """Features of every grid cell: `[B, C, h, w]` float32, h = w = `config.grid_size`.
 
-    Each picture is squashed to the network's square input; each level is scaled to unit root mean square over the
-    picture, so that no level outweighs another by its scale alone, and resized to the grid. A picture of one colour has
+    Each image is squashed to the network's square input; each level is scaled to unit root mean square over the
+    image, so that no level outweighs another by its scale alone, and resized to the grid. An image of one color has
     features of zero: what zero padding makes of its borders is no structure.
     """
     inputs = (network_input(part, config.input_size) for part in images.split(batch.most))
@@ -49,7 +49,7 @@ def network_input(
     normalisation: Normalisation = IMAGENET,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The pictures squashed to `side` x `side` and normalised: `[B, 3, side, side]`, channels last."""
+    """The images squashed to `side` x `side` and normalised: `[B, 3, side, side]`, channels last."""
     count = len(images)
     corners = torch.zeros_like(images.sizes)
     boxes = torch.cat([corners, images.sizes.flip(1)], dim=1)  # (0, 0, width, height)

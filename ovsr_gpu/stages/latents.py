@@ -11,19 +11,19 @@ from ovsr_gpu.results import Latents
 from ovsr_gpu.runtime.timing import stage
 
 ZERO_VALUE = 1e-6
-"""Share of the largest singular value below which another is rounding error of float32 features."""
+"""Fraction of the largest singular value below which another is rounding error of float32 features."""
 
 
 @stage("latents")
 def svd_latents(features: Tensor, config: LatentConfig) -> Latents:
-    """Centre the features of each image and take Z = U Sigma of its first R components (U where not `config.scaled`).
+    """Center the features of each image and take Z = U Sigma of its first R components (U where not `config.scaled`).
 
     features: `[B, C, h, w]` float32. R is at most M = min(h * w, C). Columns of U whose singular values are zero up to
     rounding are zero.
     """
     pixels = features.flatten(2).mT  # [B, P, C]
-    centred = pixels - pixels.mean(dim=1, keepdim=True)
-    components, singular_values = DRIVERS[config.driver](centred, config.rank)
+    centered = pixels - pixels.mean(dim=1, keepdim=True)
+    components, singular_values = DRIVERS[config.driver](centered, config.rank)
     if not config.scaled:
         zero = singular_values <= ZERO_VALUE * singular_values[:, :1]
         components = components / singular_values.masked_fill(zero, torch.inf)[:, None, : components.shape[2]]

@@ -12,7 +12,7 @@ from ovsr_gpu.runtime.timing import stage
 
 
 @stage("uniting")
-def unite(regions: LabelledRegions, region_map: Tensor, images: ImageBatch) -> tuple[Tensor, LabelledRegions]:
+def merge_regions(regions: LabelledRegions, region_map: Tensor, images: ImageBatch) -> tuple[Tensor, LabelledRegions]:
     """Unite the regions of one class that share a border; the host reads how many remain.
 
     Score, probabilities and embedding of a united region are the means over its parts, weighted by their areas.
@@ -26,10 +26,10 @@ def unite(regions: LabelledRegions, region_map: Tensor, images: ImageBatch) -> t
     heads, united = is_head.nonzero()[:, 0], (is_head.cumsum(0) - 1)[head]  # [N'], [N]
 
     areas = torch.zeros_like(heads).index_add_(0, united, regions.areas)
-    share = regions.areas / areas[united].double()
+    fraction = regions.areas / areas[united].double()
 
     def mean(values: Tensor) -> Tensor:
-        weighted = share.view(-1, *[1] * (values.ndim - 1)) * values
+        weighted = fraction.view(-1, *[1] * (values.ndim - 1)) * values
         return weighted.new_zeros(len(heads), *values.shape[1:]).index_add_(0, united, weighted)
 
     def extreme(corners: Tensor, kind: str) -> Tensor:
@@ -45,14 +45,14 @@ def unite(regions: LabelledRegions, region_map: Tensor, images: ImageBatch) -> t
         normalize(mean(regions.embeddings), dim=1).float(),
     )
     numbers = labelled.numbers(len(images))[united].to(torch.int32)
-    place = (firsts[:, None, None] + region_map).clamp_max(len(regions) - 1)  # past a picture's edge anything goes
+    place = (firsts[:, None, None] + region_map).clamp_max(len(regions) - 1)  # past an image's edge anything goes
     return numbers[place], labelled
 
 
 def borders(region_map: Tensor, firsts: Tensor, sizes: Tensor, regions: int) -> Tensor:
     """Which of the N regions share a border, a pixel of one beside or above one of the other: `[N, N]` bool, symmetric.
 
-    region_map: `[B, H, W]` int32. firsts: `[B]` int64, the place of each picture's first region. sizes: `[B, 2]` int64.
+    region_map: `[B, H, W]` int32. firsts: `[B]` int64, the place of each image's first region. sizes: `[B, 2]` int64.
     """
     height, width = region_map.shape[1:]
     row = torch.arange(height, device=region_map.device)[:, None] < sizes[:, :1, None]

@@ -28,7 +28,7 @@ def name_regions(
         cosine = _product(embeddings, texts.embeddings.mT)
     else:
         cosine = shared_space_cosine(
-            regions, embeddings, texts.embeddings, images, config.shared_rank, config.shared_centred
+            regions, embeddings, texts.embeddings, images, config.shared_rank, config.shared_centered
         )
     by_text = (config.scale(logit_scale) * cosine).softmax(dim=1)  # [N, T]
     probabilities = by_text.new_zeros(len(regions), texts.classes + 1)
@@ -47,8 +47,8 @@ def name_regions(
     )
 
 
-def _without_small_classes(regions: Regions, probabilities: Tensor, images: int, share: float) -> Tensor:
-    """The probabilities `[N, L+1]` with zeros for the classes that cover too little of a picture.
+def _without_small_classes(regions: Regions, probabilities: Tensor, images: int, fraction: float) -> Tensor:
+    """The probabilities `[N, L+1]` with zeros for the classes that cover too little of an image.
 
     Of the pixels whose most probable class is not the first, each other class must have more than `share`: the rule of
     `area_thd` in SCLIP (clip_segmentor.py of wangf3014/SCLIP).
@@ -57,25 +57,25 @@ def _without_small_classes(regions: Regions, probabilities: Tensor, images: int,
     place = regions.image_index * columns + probabilities.argmax(dim=1)
     areas = regions.areas.new_zeros(images * columns).index_add_(0, place, regions.areas).view(images, columns)
     areas[:, 0].zero_()
-    kept = areas > share * areas.sum(dim=1, keepdim=True)
+    kept = areas > fraction * areas.sum(dim=1, keepdim=True)
     kept[:, 0].fill_(True)
     return probabilities * kept[regions.image_index]
 
 
 def shared_space_cosine(
-    regions: Regions, embeddings: Tensor, texts: Tensor, images: int, rank: int, centred: bool
+    regions: Regions, embeddings: Tensor, texts: Tensor, images: int, rank: int, centered: bool
 ) -> Tensor:
     """Cosine `[N, T]` of regions and texts `[T, E]` after the SVD projection of each image.
 
     The rows [regions of the image; texts] are projected on their `rank` leading right singular vectors, with
-    the image's own mean taken off first if `centred`. Each image has its own space, so that a
+    the image's own mean taken off first if `centered`. Each image has its own space, so that a
     result never depends on the rest of the batch.
     """
     texts = texts.expand(images, -1, -1)  # [B, T, E]
     image = torch.arange(images, device=texts.device)[:, None].expand(texts.shape[:2])
     rows = torch.cat([embeddings, texts.flatten(0, 1)])
     owner = torch.cat([regions.image_index, image.flatten()])
-    if centred:
+    if centered:
         sums = torch.zeros(images, rows.shape[1], dtype=torch.float64, device=rows.device)
         sums.index_add_(0, owner, rows.double())
         mean = (sums / (regions.counts(images) + texts.shape[1])[:, None]).to(rows.dtype)  # [B, E]

@@ -16,16 +16,16 @@ from ovsr_gpu.stages.upsampling import bilinear, joint_bilateral, majority
 
 FINENESS = 4
 """How many times finer than the grid the regions' outlines are."""
-GREY_VALUES = Normalisation((0, 0, 0), (1, 1, 1))
-"""Of pictures from 0 to 1."""
+GRAY_VALUES = Normalisation((0, 0, 0), (1, 1, 1))
+"""Of images from 0 to 1."""
 
 
 @stage("regions")
-def localise(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable[Regions]]:
+def extract_regions(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable[Regions]]:
     """Regions of the clustered grid.
 
     labels: `[B, h, w]` int64 clusters. Returns region_map `[B, H, W]` int32 on the batch's canvas (numbers 0..n-1 of
-    each picture in the order of their first grid cells; outside the picture its values mean nothing), and the regions
+    each image in the order of their first grid cells; outside the image its values mean nothing), and the regions
     in a table with room for all that a grid can have.
     """
     region_map, table, _ = outline(connected_pieces(labels, config), images, config)
@@ -38,9 +38,9 @@ def connected_pieces(labels: Tensor, config: RegionConfig) -> Tensor:
 
 
 def outline(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable[Regions], Tensor]:
-    """Draw pieces of the grid on the pictures, numbered anew in their order where a small picture does not show all.
+    """Draw pieces of the grid on the images, numbered anew in their order where a small image does not show all.
 
-    pieces: `[B, h, w]` int64 in [0, h * w). Returns region_map and table as `localise` does, and for each slot of the
+    pieces: `[B, h, w]` int64 in [0, h * w). Returns region_map and table as `extract_regions` does, and for each slot of the
     table the number that its piece had, int64.
     """
     outlines = finer(pieces, images, config)
@@ -52,19 +52,19 @@ def outline(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[T
 
 
 def finer(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> Tensor:
-    """The pieces on a grid FINENESS times finer, their outlines as `config.outlines` says: int64."""
-    if config.outlines == "grid":
+    """The pieces on a grid FINENESS times finer, their outlines as `config.boundaries` says: int64."""
+    if config.boundaries == "grid":
         return bilinear(pieces, FINENESS)
     side = 2 * pieces.shape[1]
-    drawn = joint_bilateral(pieces, network_input(images, side, GREY_VALUES))
+    drawn = joint_bilateral(pieces, network_input(images, side, GRAY_VALUES))
     return bilinear(majority(drawn), FINENESS // 2)
 
 
 class _Lines:
     """Which grid cells the pixels of one axis lie in.
 
-    cell: `[B, pixels]` int64, the cell under each pixel's centre. start, stop: `[B, cells]` int64, the pixels of each
-    cell; a picture with fewer pixels than cells leaves some without any.
+    cell: `[B, pixels]` int64, the cell under each pixel's center. start, stop: `[B, cells]` int64, the pixels of each
+    cell; an image with fewer pixels than cells leaves some without any.
     """
 
     def __init__(self, cell: Tensor, start: Tensor, stop: Tensor) -> None:
@@ -81,7 +81,7 @@ class _Lines:
 
 
 def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[Tensor, RegionTable[Regions], Tensor]:
-    """Number the labels that a picture really shows 0..n-1, and measure them in its pixels.
+    """Number the labels that an image really shows 0..n-1, and measure them in its pixels.
 
     labels: `[B, h, w]` int64 in [0, `most`). Returns the numbers `[B, h, w]` int32, a table of B * `most` slots, and
     the label of each slot.

@@ -1,4 +1,4 @@
-"""Label grids made finer, so that the outlines of regions follow the picture rather than the cells."""
+"""Label grids made finer, so that the outlines of regions follow the image rather than the cells."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool2d
 REACH = 2
 """Cells around a fine cell's own that vote on it, in each direction."""
 SIGMA_PLACE, SIGMA_COLOR = 1.5, 0.1
-"""Standard deviations of the votes' weights: in cells, and in colour, where each channel goes from 0 to 1."""
+"""Standard deviations of the votes' weights: in cells, and in color, where each channel goes from 0 to 1."""
 
 
 def bilinear(labels: Tensor, times: int) -> Tensor:
@@ -23,7 +23,9 @@ def bilinear(labels: Tensor, times: int) -> Tensor:
     corner = [labels[:, row[:, None], column] for row in (top, bottom) for column in (left, right)]
     weight = [y[:, None] * x for y in (1 - down, down) for x in (1 - along, along)]
     votes = [
-        torch.stack([torch.where(other == label, share, 0) for other, share in zip(corner, weight, strict=True)]).sum(0)
+        torch.stack(
+            [torch.where(other == label, fraction, 0) for other, fraction in zip(corner, weight, strict=True)]
+        ).sum(0)
         for label in corner
     ]
     winner = torch.stack(votes).argmax(0, keepdim=True)
@@ -31,20 +33,20 @@ def bilinear(labels: Tensor, times: int) -> Tensor:
 
 
 def _between(cells: int, times: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The two cells around each fine cell's centre and the weight of the second, `[times * cells]` each."""
-    centre = (torch.arange(times * cells, device=device) + 0.5) / times - 0.5
-    centre = centre.clamp(0, cells - 1)
-    low = centre.floor().long()
-    return low, (low + 1).clamp_max(cells - 1), centre - low
+    """The two cells around each fine cell's center and the weight of the second, `[times * cells]` each."""
+    center = (torch.arange(times * cells, device=device) + 0.5) / times - 0.5
+    center = center.clamp(0, cells - 1)
+    low = center.floor().long()
+    return low, (low + 1).clamp_max(cells - 1), center - low
 
 
 def joint_bilateral(labels: Tensor, colors: Tensor) -> Tensor:
-    """Each fine cell takes the label that the cells around it vote for, those nearest in place and colour the most.
+    """Each fine cell takes the label that the cells around it vote for, those nearest in place and color the most.
 
     A label stands for election where one of the 3 x 3 cells around has it; of equal votes the upper, then the left one
     wins. The weights are Gaussians of both distances (Kopf et al., 2007, "Joint bilateral upsampling", eq. 3).
 
-    labels: `[B, h, w]` int64. colors: `[B, 3, t * h, t * w]` float32 in [0, 1], of the fine cells; a cell's colour is
+    labels: `[B, h, w]` int64. colors: `[B, 3, t * h, t * w]` float32 in [0, 1], of the fine cells; a cell's color is
     the mean of its fine ones. Returns `[B, t * h, t * w]` int64.
     """
     times = colors.shape[2] // labels.shape[1]
@@ -81,7 +83,7 @@ def majority(labels: Tensor) -> Tensor:
 
 
 def _around(cells: int, times: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The cells around each fine cell and their squared distances from its centre: `[2 * REACH + 1, times * cells]`.
+    """The cells around each fine cell and their squared distances from its center: `[2 * REACH + 1, times * cells]`.
 
     Where there is no cell the distance is infinite, and the cell one at the edge.
     """

@@ -35,7 +35,7 @@ def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
 def describe_run(
     models: dict[str, Any], vocabulary: Vocabulary, outputs: Sequence[str], batch_size: int
 ) -> dict[str, Any]:
-    """Everything that the results depend on, as JSON has it: to the last bit also on how pictures are batched.
+    """Everything that the results depend on, as JSON has it: to the last bit also on how images are batched.
 
     models: see `describe_segmenter`.
     """

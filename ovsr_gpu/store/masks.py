@@ -1,4 +1,4 @@
-"""The masks of a picture's regions, out of COCO's compressed run lengths."""
+"""The masks of an image's regions, out of COCO's compressed run lengths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ovsr_gpu.store.store import Row
 
 
 def paint_regions(regions: Sequence[Row], values: Sequence[int]) -> Array:
-    """The picture of these regions with a value a region: `[H, W]` int32, 0 outside of all of them.
+    """The image of these regions with a value a region: `[H, W]` int32, 0 outside of all of them.
 
     regions: rows with `height`, `width` and `rle` that do not overlap. All their runs are painted in one go, which is
     eight times as fast as mask by mask.

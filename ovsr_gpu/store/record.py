@@ -10,16 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from ovsr_gpu.results import Prediction
-from ovsr_gpu.run_lengths import LateRunLengths
-from ovsr_gpu.runtime.async_copy import LateTensors
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.run_lengths import PendingRunLengths
+from ovsr_gpu.runtime.async_copy import PendingTensors
+from ovsr_gpu.sources.image_source import ImageSource
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
-    """One finished picture on the host, with its n regions in the order of their numbers.
+class LabelledImage:
+    """One finished image on the host, with its n regions in the order of their numbers.
 
     pixels: `[H, W, 3]` uint8. class_map, region_map: `[H, W]` int32. boxes: `[n, 4]` int64, (x0, y0, x1, y1), x1 and
     y1 exclusive. areas: `[n]` int64, pixels. class_index: `[n]` int64, L for "something else". scores: `[n]` float32.
@@ -27,7 +27,7 @@ class LabelledPicture:
     compressed counts.
     """
 
-    picture: Picture
+    source: ImageSource
     pixels: Array
     class_map: Array
     region_map: Array
@@ -41,31 +41,31 @@ class LabelledPicture:
 
 
 class Writer(Protocol):
-    """One output format that has a file a picture, written during the run.
+    """One output format that has a file an image, written during the run.
 
-    `write` takes one finished picture; it is called from several threads at once.
+    `write` takes one finished image; it is called from several threads at once.
     """
 
-    def write(self, record: LabelledPicture) -> None: ...
+    def write(self, record: LabelledImage) -> None: ...
 
 
-class LateRecords:
-    """A prediction for a list of B pictures on its way to the host, as one record a picture.
+class PendingRecords:
+    """A prediction for a list of B images on its way to the host, as one record an image.
 
-    run_lengths: of its regions. pixels: the B `[3, H, W]` uint8 pictures that it was made for, on any device.
+    run_lengths: of its regions. pixels: the B `[3, H, W]` uint8 images that it was made for, on any device.
     """
 
     def __init__(
         self,
         prediction: Prediction,
-        run_lengths: LateRunLengths,
-        pictures: Sequence[Picture],
+        run_lengths: PendingRunLengths,
+        images: Sequence[ImageSource],
         pixels: Sequence[Tensor],
     ) -> None:
         regions = prediction.regions
-        self._pictures = pictures
-        self._columns = LateTensors(
-            regions.counts(len(pictures)),
+        self._images = images
+        self._columns = PendingTensors(
+            regions.counts(len(images)),
             *(
                 regions.boxes,
                 regions.areas,
@@ -75,11 +75,11 @@ class LateRecords:
                 regions.embeddings,
             ),
         )
-        self._maps = [LateTensors(*maps) for maps in (prediction.class_map, prediction.region_map)]
-        self._pixels = [LateTensors(rgb.permute(1, 2, 0)) for rgb in pixels]
+        self._maps = [PendingTensors(*maps) for maps in (prediction.class_map, prediction.region_map)]
+        self._pixels = [PendingTensors(rgb.permute(1, 2, 0)) for rgb in pixels]
         self._run_lengths = run_lengths
 
-    def wait(self) -> list[LabelledPicture]:
+    def wait(self) -> list[LabelledImage]:
         """The records, once they have arrived."""
         counts, *columns = (column.numpy() for column in self._columns.wait())
         stops = np.cumsum(counts)
@@ -88,8 +88,8 @@ class LateRecords:
         by_column.append([run_lengths[stop - count : stop] for stop, count in zip(stops, counts, strict=True)])
         class_maps, region_maps = (maps.wait() for maps in self._maps)
         return [
-            LabelledPicture(picture, rgb.wait()[0].numpy(), class_map.numpy(), region_map.numpy(), *own)
-            for picture, rgb, class_map, region_map, *own in zip(
-                self._pictures, self._pixels, class_maps, region_maps, *by_column, strict=True
+            LabelledImage(image, rgb.wait()[0].numpy(), class_map.numpy(), region_map.numpy(), *own)
+            for image, rgb, class_map, region_map, *own in zip(
+                self._images, self._pixels, class_maps, region_maps, *by_column, strict=True
             )
         ]

@@ -20,23 +20,23 @@ from pyarrow import parquet
 
 from ovsr_gpu.runtime.atomic import replacing
 from ovsr_gpu.sources.locations import absolute
-from ovsr_gpu.store.record import Array, LabelledPicture
+from ovsr_gpu.store.record import Array, LabelledImage
 
 Row = dict[str, Any]
 """A region, by the columns of `SCHEMA` that were asked for."""
 
-Pictures = Callable[[Sequence[str]], Iterator[list[Row]]]
-"""What goes through the pictures of a store, each the list of its regions with the given columns, "picture" among them,
+ImageReader = Callable[[Sequence[str]], Iterator[list[Row]]]
+"""What goes through the images of a store, each the list of its regions with the given columns, "image" among them,
 from the start whenever it is called; one is in memory at a time."""
 
 FOLDER = "store"
-PART_PICTURES = 4096
+PART_IMAGES = 4096
 PART_SECONDS = 60.0
-"""A part is written when it has so many pictures, or is so old: as much as a power cut can cost."""
+"""A part is written when it has so many images, or is so old: as much as a power cut can cost."""
 
 SCHEMA = pa.schema(
     [
-        ("picture", pa.string()),
+        ("image", pa.string()),
         ("file", pa.string()),
         ("source", pa.string()),
         ("height", pa.int32()),
@@ -51,22 +51,22 @@ SCHEMA = pa.schema(
         ("embedding", pa.list_(pa.float16())),
     ]
 )
-"""A row a region; those of a picture stand together in the order of their numbers. rle: COCO's compressed counts.
+"""A row a region; those of an image stand together in the order of their numbers. rle: COCO's compressed counts.
 file: an absolute path or a URL, of a tar's member or a video's frame "file::name".
-source: how a picture is opened that is no file of its own, see `sources.stored`; null for the others."""
+source: how an image is opened that is no file of its own, see `sources.stored`; null for the others."""
 
 ANNOTATION = tuple(name for name in SCHEMA.names if name not in ("probabilities", "embedding"))
 """The columns that annotation formats need; the other two are most of the store."""
 
-REPEATED = ["picture", "file", "source", "height", "width", "class_index"]
+REPEATED = ["image", "file", "source", "height", "width", "class_index"]
 """The columns worth a dictionary; embeddings are read four times as fast without."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A picture that could not be labelled; `stage` is "decode" or "segment"."""
+    """An image that could not be labelled; `stage` is "decode" or "segment"."""
 
-    picture: str
+    image: str
     path: str
     stage: str
     reason: str
@@ -74,7 +74,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """What became of a batch of pictures.
+    """What became of a batch of images.
 
     regions: the rows of those that were labelled, see `table_of`; failures: the others.
     waited: seconds that the models' thread waited, see `runs.waits`. decoded_on_device: how many were.
@@ -87,7 +87,7 @@ class LabelledBatch:
     decoded_on_device: int
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         return self.labelled + len(self.failures)
 
 
@@ -113,8 +113,8 @@ class StoreWriter:
     def add(self, batch: LabelledBatch) -> None:
         """Take a batch, whose other files are complete; now and then those since the last part are written."""
         self._part.append(batch)
-        pictures = sum(batch.pictures for batch in self._part)
-        if pictures >= PART_PICTURES or time.monotonic() - self._start >= PART_SECONDS:
+        images = sum(batch.images for batch in self._part)
+        if images >= PART_IMAGES or time.monotonic() - self._start >= PART_SECONDS:
             self._write_part()
 
     def close(self) -> None:
@@ -146,22 +146,22 @@ def _write_part(path: Path, batches: Sequence[LabelledBatch]) -> None:
         parquet.write_table(table, file, compression="zstd", use_dictionary=REPEATED)
 
 
-def table_of(records: Sequence[LabelledPicture]) -> pa.Table:
-    """The rows of finished pictures, by `SCHEMA`."""
+def table_of(records: Sequence[LabelledImage]) -> pa.Table:
+    """The rows of finished images, by `SCHEMA`."""
     if not records:
         return SCHEMA.empty_table()
     counts = [len(record.areas) for record in records]
-    pictures = [record.picture for record in records]
-    sources = [text(json.dumps(picture.source)) if picture.source else None for picture in pictures]
+    images = [record.source for record in records]
+    sources = [text(json.dumps(image.locator)) if image.locator else None for image in images]
     owner = np.repeat(np.arange(len(records)), counts)
-    of_pictures = (
-        [text(picture.name) for picture in pictures],
-        [text(absolute(picture.path)) for picture in pictures],
+    of_images = (
+        [text(image.name) for image in images],
+        [text(absolute(image.path)) for image in images],
         sources,
         *np.array([record.region_map.shape for record in records]).T,
     )
     columns = [
-        *(pa.array(values).take(pa.array(owner)) for values in of_pictures),
+        *(pa.array(values).take(pa.array(owner)) for values in of_images),
         pa.array(np.concatenate([np.arange(count) for count in counts])),
         _lists(records, "boxes"),
         *(pa.array(_joined(records, name)) for name in ("areas", "class_index", "scores")),
@@ -172,11 +172,11 @@ def table_of(records: Sequence[LabelledPicture]) -> pa.Table:
     return pa.table([column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], SCHEMA)
 
 
-def _joined(records: Sequence[LabelledPicture], name: str) -> Array:
+def _joined(records: Sequence[LabelledImage], name: str) -> Array:
     return np.concatenate([getattr(record, name) for record in records])
 
 
-def _lists(records: Sequence[LabelledPicture], name: str, dtype: DTypeLike | None = None) -> pa.FixedSizeListArray:
+def _lists(records: Sequence[LabelledImage], name: str, dtype: DTypeLike | None = None) -> pa.FixedSizeListArray:
     """A list a region."""
     values = _joined(records, name).astype(dtype, copy=False) if dtype else _joined(records, name)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
@@ -194,7 +194,7 @@ class Store:
             yield parquet.read_table(path, columns=columns)
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
-        """The regions in the order of the pictures, with these `columns` of `SCHEMA`."""
+        """The regions in the order of the images, with these `columns` of `SCHEMA`."""
         for batch in self.batches(columns):
             yield from batch.to_pylist()
 
@@ -204,9 +204,9 @@ class Store:
             with parquet.ParquetFile(path) as part:
                 yield from part.iter_batches(batch_size=1024, columns=columns)
 
-    def pictures(self, columns: Sequence[str]) -> Iterator[list[Row]]:
-        """The regions, a list a picture, see `Pictures`."""
-        for _, rows in groupby(self.rows(columns), key=lambda row: row["picture"]):
+    def images(self, columns: Sequence[str]) -> Iterator[list[Row]]:
+        """The regions, a list an image, see `Images`."""
+        for _, rows in groupby(self.rows(columns), key=lambda row: row["image"]):
             yield list(rows)
 
     def failures(self) -> Iterator[Failure]:
@@ -216,7 +216,7 @@ class Store:
             yield from (Failure(**failure) for failure in json.loads(metadata[b"failures"]))
 
     def names(self) -> Names:
-        """The pictures that the store has, the failed ones among them."""
+        """The images that the store has, the failed ones among them."""
         found = np.concatenate([np.zeros(0, np.uint64), *map(_hashes, self._parts)])
         return Names(np.unique(found))
 
@@ -237,10 +237,10 @@ class Names:
 
 
 def _hashes(path: Path) -> Array:
-    """Of the pictures in a part."""
-    table = parquet.read_table(path, columns=["picture"])
+    """Of the images in a part."""
+    table = parquet.read_table(path, columns=["image"])
     failed = json.loads(table.schema.metadata[b"failures"])
-    names = [*table["picture"].unique().to_pylist(), *(failure["picture"] for failure in failed)]
+    names = [*table["image"].unique().to_pylist(), *(failure["image"] for failure in failed)]
     return np.array([_hash(name) for name in names], dtype=np.uint64)
 
 

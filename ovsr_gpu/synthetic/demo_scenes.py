@@ -15,31 +15,31 @@ from ovsr_gpu.drawing.palette import class_colors, label_image
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.evaluation import ImageHungarian, PixelConfusion
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.runs.session import label_pictures
+from ovsr_gpu.runs.session import label_images
 from ovsr_gpu.runs.worker import Labeller
 from ovsr_gpu.runtime.atomic import replacing, write_json
 from ovsr_gpu.runtime.environment import versions
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import Array
 from ovsr_gpu.store.store import ANNOTATION, Store
 from ovsr_gpu.synthetic.scenes import CLASSES, TEST_SEEDS, Scene, make_scene
 from ovsr_gpu.vocabulary import Vocabulary
 
-PICTURES, TRUTH, LABELLED, SCORES, SUMMARY = "pictures", "truth", "labelled", "demo.json", "summary.png"
+IMAGES, TRUTH, LABELLED, SCORES, SUMMARY = "images", "truth", "labelled", "demo.json", "summary.png"
 Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)
 class DemoScores:
-    """labelled_miou: `PixelScores.miou`. hungarian_miou: `ImageHungarianScores.picture_miou`.
+    """labelled_miou: `PixelScores.miou`. hungarian_miou: `ImageHungarianScores.image_miou`.
 
-    pictures_per_second: with reading and writing.
+    images_per_second: with reading and writing.
     """
 
     labelled_miou: float
     hungarian_miou: float
-    pictures_per_second: float
+    images_per_second: float
     scenes: int
     device: str
     versions: dict[str, str]
@@ -66,7 +66,7 @@ def prepare_output(out: Path, scores: Path | None) -> None:
     if out.exists() and not (out.is_dir() and ((out / SCORES).is_file() or not any(out.iterdir()))):
         raise ValueError(f"{str(out)!r} holds something else than an earlier demo; name another folder with --out")
     try:
-        for folder in (PICTURES, TRUTH, LABELLED):
+        for folder in (IMAGES, TRUTH, LABELLED):
             shutil.rmtree(out / folder, ignore_errors=True)
         (out / SUMMARY).unlink(missing_ok=True)
         for file in filter(None, (out / SCORES, scores)):
@@ -75,14 +75,14 @@ def prepare_output(out: Path, scores: Path | None) -> None:
         raise ValueError(f"the demo cannot write {str(error.filename or out)!r}: {error.strerror}") from error
 
 
-def make_pictures(out: Path, count: int, progress: Progress) -> list[Scene]:
-    """The first `count` test scenes, with their pictures and true label maps written below `out`."""
+def make_images(out: Path, count: int, progress: Progress) -> list[Scene]:
+    """The first `count` test scenes, with their images and true label maps written below `out`."""
     colors = class_colors(len(CLASSES))
     scenes = []
     for seed in TEST_SEEDS[:count]:
         scene = make_scene(seed)
         for folder, image in (
-            (PICTURES, Image.fromarray(scene.pixels)),
+            (IMAGES, Image.fromarray(scene.pixels)),
             (TRUTH, label_image(scene.labels, colors)),
         ):
             with replacing(_file(out / folder, seed)) as file:
@@ -95,13 +95,13 @@ def make_pictures(out: Path, count: int, progress: Progress) -> list[Scene]:
 def label_scenes(
     segmenter: Segmenter, out: Path, scenes: Sequence[Scene], progress: Progress
 ) -> tuple[list[LabelledScene], DemoScores]:
-    """Label the pictures below `out` as `ovsr label` does, and score the files that this writes.
+    """Label the images below `out` as `ovsr label` does, and score the files that this writes.
 
     Raises OvsrError where one of them cannot be labelled.
     """
-    files = [_file(out / PICTURES, seed) for seed in TEST_SEEDS[: len(scenes)]]
-    pictures = [Picture(file, file.stem) for file in files]
-    run = label_pictures(Labeller(segmenter, Vocabulary.parse(CLASSES)), pictures, out / LABELLED, progress=progress)
+    files = [_file(out / IMAGES, seed) for seed in TEST_SEEDS[: len(scenes)]]
+    images = [ImageSource(file, file.stem) for file in files]
+    run = label_images(Labeller(segmenter, Vocabulary.parse(CLASSES)), images, out / LABELLED, progress=progress)
     if run.failed:
         raise OvsrError(f"{run.failed} scenes could not be labelled, the first because {run.failures[0].reason}")
     labelled = list(_read_results(out, scenes))
@@ -112,8 +112,8 @@ def label_scenes(
         hungarian.update(torch.from_numpy(one.region_map), truth)
     scores = DemoScores(
         labelled_miou=round(confusion.result().miou, 4),
-        hungarian_miou=round(hungarian.result().picture_miou, 4),
-        pictures_per_second=run.pictures_per_second,
+        hungarian_miou=round(hungarian.result().image_miou, 4),
+        images_per_second=run.images_per_second,
         scenes=len(scenes),
         device=str(segmenter.device),
         versions=versions(),
@@ -124,7 +124,7 @@ def label_scenes(
 
 def _read_results(out: Path, scenes: Sequence[Scene]) -> Iterator[LabelledScene]:
     """What was written about each scene."""
-    regions = {own[0]["picture"]: own for own in Store(out / LABELLED).pictures(ANNOTATION)}
+    regions = {own[0]["image"]: own for own in Store(out / LABELLED).images(ANNOTATION)}
     for seed, scene in zip(TEST_SEEDS, scenes, strict=False):
         own = regions[_file(out, seed).stem]
         region_map = paint_regions(own, range(len(own)))

@@ -1,4 +1,4 @@
-"""Synthetic scenes with exact ground truth: patterned, coloured shapes on textured grounds.
+"""Synthetic scenes with exact ground truth: patterned, colored shapes on textured grounds.
 
 The generator is frozen: a seed gives the same bytes on every platform and in every release with this `VERSION`.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ovsr_gpu.synthetic.draws import Draws, Field, soften
 from ovsr_gpu.synthetic.shapes import SHAPES, Mask
-from ovsr_gpu.synthetic.surfaces import COLOURS, GROUNDS, PATTERNS, second_tone
+from ovsr_gpu.synthetic.surfaces import COLORS, GROUNDS, PATTERNS, second_tone
 
 VERSION = 1
 HEIGHT, WIDTH = 288, 384
@@ -21,9 +21,9 @@ HEIGHT, WIDTH = 288, 384
 CLASSES = (*SHAPES, *GROUNDS)
 """Names of the label values, in order."""
 
-COMBINATIONS = tuple((colour, shape) for shape in SHAPES for colour in COLOURS)
-UNSEEN_COMBINATIONS = tuple((list(COLOURS)[(3 * place) % len(COLOURS)], shape) for place, shape in enumerate(SHAPES))
-"""One colour of each shape that training never shows."""
+COMBINATIONS = tuple((color, shape) for shape in SHAPES for color in COLORS)
+UNSEEN_COMBINATIONS = tuple((list(COLORS)[(3 * place) % len(COLORS)], shape) for place, shape in enumerate(SHAPES))
+"""One color of each shape that training never shows."""
 SEEN_COMBINATIONS = tuple(pair for pair in COMBINATIONS if pair not in UNSEEN_COMBINATIONS)
 
 TEST_SEEDS = range(200)
@@ -31,27 +31,27 @@ VALIDATION_SEEDS = range(1_000, 1_200)
 """What the settings of the training were chosen on."""
 FIRST_TRAINING_SEED = 1_000_000
 
-FEWEST_OBJECTS, MOST_OBJECTS = 3, 6
-LEAST_VISIBLE = 0.65
-"""Share of an object's area that others may not cover."""
+FEWEST_OBJECTS, MAX_OBJECTS = 3, 6
+MIN_VISIBLE = 0.65
+"""Fraction of an object's area that others may not cover."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """An object in words; a ground is one without pattern and colour."""
+    """An object in words; a ground is one without pattern and color."""
 
     pattern: str
-    colour: str
+    color: str
     shape: str
 
     @property
     def caption(self) -> str:
-        return " ".join(filter(None, (self.pattern, self.colour, self.shape)))
+        return " ".join(filter(None, (self.pattern, self.color, self.shape)))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and all that is true of it.
+    """An image and all that is true of it.
 
     pixels: `[H, W, 3]` uint8. labels: `[H, W]` uint8, index into CLASSES. owners: `[H, W]` uint8, 0 for the ground,
     n for the n-th of `objects`, those behind first; all have different shapes. grounds: one or two, the upper first.
@@ -74,7 +74,7 @@ class Scene:
         return self.owners.astype(np.int64) * len(CLASSES) + self.labels
 
     def contents(self, region_map: NDArray[np.integer], count: int) -> list[tuple[SceneObject, float]]:
-        """What fills most of each region, and what share of the region that is.
+        """What fills most of each region, and what fraction of the region that is.
 
         region_map: `[H, W]`, the numbers 0..count-1 of regions that each have a pixel.
         """
@@ -89,19 +89,19 @@ class Scene:
 
 
 def make_scene(seed: int, combinations: Sequence[tuple[str, str]] = COMBINATIONS) -> Scene:
-    """The scene of a seed, with objects of the `combinations` of colour and shape alone."""
+    """The scene of a seed, with objects of the `combinations` of color and shape alone."""
     draws = Draws(VERSION, seed)
     canvas, labels, grounds = _paint_grounds(draws)
     owners = np.zeros((HEIGHT, WIDTH), np.uint8)
     objects: list[SceneObject] = []
     areas: list[int] = []
-    for shape in draws.sample(tuple(SHAPES), draws.whole(FEWEST_OBJECTS, MOST_OBJECTS)):
-        colour = draws.choice([colour for colour, other in combinations if other == shape])
-        thing = SceneObject(draws.choice(tuple(PATTERNS)), colour, shape)
+    for shape in draws.sample(tuple(SHAPES), draws.whole(FEWEST_OBJECTS, MAX_OBJECTS)):
+        color = draws.choice([color for color, other in combinations if other == shape])
+        thing = SceneObject(draws.choice(tuple(PATTERNS)), color, shape)
         placed = _Placed(draws, shape)
         covered = np.bincount(owners[placed.window][placed.mask], minlength=len(areas) + 1)[1:]
         visible = np.bincount(owners.ravel(), minlength=len(areas) + 1)[1:] - covered
-        if any(left < LEAST_VISIBLE * area for left, area in zip(visible.tolist(), areas, strict=True)):
+        if any(left < MIN_VISIBLE * area for left, area in zip(visible.tolist(), areas, strict=True)):
             continue
         placed.paint(draws, canvas, thing)
         objects.append(thing)
@@ -125,7 +125,7 @@ def _paint_grounds(draws: Draws) -> tuple[Field, NDArray[np.uint8], tuple[str, .
 
 
 class _Placed:
-    """A shape somewhere in the picture: its window, its coordinates, its mask and its smooth coverage."""
+    """A shape somewhere in the image: its window, its coordinates, its mask and its smooth coverage."""
 
     def __init__(self, draws: Draws, shape: str) -> None:
         radius = draws.uniform(0.17, 0.30) * HEIGHT
@@ -156,10 +156,10 @@ class _Placed:
         turned = self.u * np.float32(cosine) + self.v * np.float32(sine)
         upright = self.v * np.float32(cosine) - self.u * np.float32(sine)
         second = _quartered(PATTERNS[thing.pattern](draws, turned, upright))[:, :, None]
-        colour = COLOURS[thing.colour]
+        color = COLORS[thing.color]
         jitter = 20 * draws.units(3) - 10
         light = 1 - np.float32(draws.uniform(0, 0.18)) * _quartered(self.v + self.u * np.float32(0.5))
-        first, last = np.array(colour, np.float32), np.array(second_tone(colour), np.float32)
+        first, last = np.array(color, np.float32), np.array(second_tone(color), np.float32)
         surface = (first + (last - first) * second + jitter) * light[:, :, None]
         part += (surface - part) * self.coverage[:, :, None]
 

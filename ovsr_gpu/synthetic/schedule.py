@@ -1,4 +1,4 @@
-"""What both trainings share: the order of the batches, and the learning rate."""
+"""What both trainings fraction: the order of the batches, and the learning rate."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class SceneScores:
-    """labelled_miou, hungarian_miou: `PixelScores.miou` and `ImageHungarianScores.picture_miou`, with the vocabulary
+    """labelled_miou, hungarian_miou: `PixelScores.miou` and `ImageHungarianScores.image_miou`, with the vocabulary
     CLASSES.
 
-    unknown_rejected, known_rejected: shares of the regions called "something else", with a third of the shapes left out
+    unknown_rejected, known_rejected: fractions of the regions called "something else", with a third of the shapes left out
     of the vocabulary, among the regions of those shapes and among the others, over all three thirds.
-    unseen_named, seen_named: shares of the objects of which most pixels are given the right colour and shape, with all
+    unseen_named, seen_named: fractions of the objects of which most pixels are given the right color and shape, with all
     COMBINATIONS as vocabulary, among UNSEEN_COMBINATIONS and among the others.
     """
 
@@ -51,11 +51,11 @@ def score_scenes(segmenter: Segmenter, scenes: Sequence[Scene]) -> SceneScores:
     named: dict[bool, list[bool]] = {True: [], False: []}
     for start in range(0, len(scenes), BATCH):
         part = scenes[start : start + BATCH]
-        pictures = [scene.pixels for scene in part]
-        segmentation = segmenter.segment(pictures)
+        images = [scene.pixels for scene in part]
+        segmentation = segmenter.segment(images)
         region_counts = segmentation.regions.counts(len(part)).tolist()
         shapes: list[str] = []  # what each region of the batch truly is
-        prediction = segmenter.recognize(pictures, segmentation, CLASSES)
+        prediction = segmenter.recognize(images, segmentation, CLASSES)
         for scene, regions, classes, count in zip(
             part, segmentation.region_map, prediction.class_map, region_counts, strict=True
         ):
@@ -65,19 +65,19 @@ def score_scenes(segmenter: Segmenter, scenes: Sequence[Scene]) -> SceneScores:
             shapes += [thing.shape for thing, _ in scene.contents(regions.cpu().numpy(), count)]
         for third in THIRDS:
             known = [name for name in CLASSES if name not in third]
-            prediction = segmenter.recognize(pictures, segmentation, known)
+            prediction = segmenter.recognize(images, segmentation, known)
             for shape, class_index in zip(shapes, prediction.regions.class_index.tolist(), strict=True):
                 rejected[shape in third].append(class_index == len(known))
-        prediction = segmenter.recognize(pictures, segmentation, [*map(" ".join, COMBINATIONS), *GROUNDS])
+        prediction = segmenter.recognize(images, segmentation, [*map(" ".join, COMBINATIONS), *GROUNDS])
         for scene, class_map in zip(part, prediction.class_map, strict=True):
             found_classes = class_map.cpu().numpy()
             for owner, thing in enumerate(scene.objects, 1):
-                pair = (thing.colour, thing.shape)
+                pair = (thing.color, thing.shape)
                 found = np.bincount(found_classes[scene.owners == owner]).argmax()
                 named[pair in UNSEEN_COMBINATIONS].append(found == COMBINATIONS.index(pair))
     return SceneScores(
         labelled_miou=confusion.result().miou,
-        hungarian_miou=hungarian.result().picture_miou,
+        hungarian_miou=hungarian.result().image_miou,
         unknown_rejected=float(np.mean(rejected[True])),
         known_rejected=float(np.mean(rejected[False])),
         unseen_named=float(np.mean(named[True])),

@@ -1,4 +1,4 @@
-"""One picture that shows what the demo did: scenes above what the program made of them, with the names in place."""
+"""One image that shows what the demo did: scenes above what the program made of them, with the names in place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 ROWS, COLUMNS = 2, 3
 GAP, TITLE, TEXT, NAME = 18, 30, 17, 15
-"""Pixels: between pictures, and sizes of letters."""
+"""Pixels: between images, and sizes of letters."""
 ERROR_INK = (176, 0, 32)
 
 
@@ -36,7 +36,7 @@ def write_summary(out: Path, labelled: Sequence[LabelledScene], scores: DemoScor
     draw = ImageDraw.Draw(page)
     title = (
         f"{scores.scenes} scenes: labelled mIoU {scores.labelled_miou:.2f}, "
-        f"Hungarian mIoU {scores.hungarian_miou:.2f}, {scores.pictures_per_second:.1f} pictures/s on {scores.device}"
+        f"Hungarian mIoU {scores.hungarian_miou:.2f}, {scores.images_per_second:.1f} images/s on {scores.device}"
     )
     _write(draw, (GAP, GAP), title, TITLE, INK)
     _write(draw, (GAP, GAP + 1.4 * TITLE), NOTICE, TEXT, FAINT_INK)
@@ -53,10 +53,10 @@ def write_summary(out: Path, labelled: Sequence[LabelledScene], scores: DemoScor
 
 
 def _named(one: LabelledScene) -> Image.Image:
-    """The scene in its class colours, with a name on each region."""
+    """The scene in its class colors, with a name on each region."""
     names = [*CLASSES, SOMETHING_ELSE]
-    picture = paint(one.scene.pixels, one.class_map, one.region_map, class_colors(len(CLASSES)))
-    draw = ImageDraw.Draw(picture)
+    image = paint(one.scene.pixels, one.class_map, one.region_map, class_colors(len(CLASSES)))
+    draw = ImageDraw.Draw(image)
     contents = one.scene.contents(one.region_map, len(one.class_index))
     for region, (index, (truth, _)) in enumerate(zip(one.class_index, contents, strict=True)):
         right = names[index] == truth.shape
@@ -69,7 +69,7 @@ def _named(one: LabelledScene) -> Image.Image:
         box = (column - half, row - 0.7 * NAME, column + half, row + 0.7 * NAME)
         draw.rounded_rectangle(box, NAME // 3, fill=PAPER)
         draw.text((column, row), text, fill=INK if right else ERROR_INK, font=font, anchor="mm")
-    return picture
+    return image
 
 
 def _inner_point(inside: Array) -> tuple[float, float]:

@@ -8,9 +8,9 @@ import numpy as np
 
 from ovsr_gpu.synthetic.draws import Draws, Field, soften
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "red": (208, 38, 34),
     "orange": (245, 132, 18),
     "yellow": (246, 218, 40),
@@ -22,10 +22,10 @@ COLOURS: dict[str, Colour] = {
 }
 
 
-def blend(start: Field | Colour, end: Field | Colour, share: Field) -> Field:
-    """From colour `start` (share 0) to colour `end` (share 1)."""
+def blend(start: Field | Color, end: Field | Color, fraction: Field) -> Field:
+    """From color `start` (share 0) to color `end` (share 1)."""
     first, last = np.asarray(start, np.float32), np.asarray(end, np.float32)
-    return first + (last - first) * share[:, :, None]
+    return first + (last - first) * fraction[:, :, None]
 
 
 def grass(draws: Draws, height: int, width: int) -> Field:
@@ -137,8 +137,8 @@ PATTERNS: dict[str, Callable[[Draws, Field, Field], Field]] = {
 """Where an object has its second tone: 0 or 1 at the coordinates u, v, which are turned for each object."""
 
 
-def second_tone(colour: Colour) -> Colour:
-    """Darker, or lighter for a dark colour."""
-    dark = max(colour) < 100
-    red, green, blue = (part + 0.35 * (255 - part) if dark else 0.62 * part for part in colour)
+def second_tone(color: Color) -> Color:
+    """Darker, or lighter for a dark color."""
+    dark = max(color) < 100
+    red, green, blue = (part + 0.35 * (255 - part) if dark else 0.62 * part for part in color)
     return red, green, blue

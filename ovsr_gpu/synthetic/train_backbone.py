@@ -20,7 +20,7 @@ EPOCHS = 3
 BATCH = 8
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2
 MARGIN = 0.12
-"""Share of the total variance that merging two regions should cost at least; the pipeline's threshold is 0.035."""
+"""Fraction of the total variance that merging two regions should cost at least; the pipeline's threshold is 0.035."""
 
 
 def train_backbone(scenes: Sequence[Scene], seed: int, report: Callable[[str], None]) -> nn.Sequential:
@@ -59,8 +59,8 @@ def train_backbone(scenes: Sequence[Scene], seed: int, report: Callable[[str], N
 def ward_loss(features: Tensor, regions: Tensor) -> Tensor:
     """How far the features are from clusters that Ward's method finds.
 
-    features: `[B, C, h, w]` float32. regions: `[B, h, w]` int64, numbers 0..n-1 in each picture. In each picture: the
-    share of the total variance that lies within the regions, plus the mean over the pairs of regions of the share of
+    features: `[B, C, h, w]` float32. regions: `[B, h, w]` int64, numbers 0..n-1 in each image. In each image: the
+    fraction of the total variance that lies within the regions, plus the mean over the pairs of regions of the fraction of
     MARGIN by which the cost of merging them, (n m / (n + m)) |mean - mean'|^2 over the total, falls short of it.
     """
     pixels = features.flatten(2).mT  # [B, P, C]
@@ -78,7 +78,7 @@ def ward_loss(features: Tensor, regions: Tensor) -> Tensor:
 
 
 def region_grid(scene: Scene, grid_size: int) -> Tensor:
-    """The region under the centre of each grid cell: `[h, w]` int64, numbers 0..n-1."""
+    """The region under the center of each grid cell: `[h, w]` int64, numbers 0..n-1."""
     height, width = scene.labels.shape
     row = ((2 * np.arange(grid_size) + 1) * height) // (2 * grid_size)
     column = ((2 * np.arange(grid_size) + 1) * width) // (2 * grid_size)

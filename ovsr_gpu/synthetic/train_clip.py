@@ -19,9 +19,9 @@ from ovsr_gpu.config import Config, RegionConfig
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.models.clip import BPE_FILE, ClipModel
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.results import LateRegions
+from ovsr_gpu.results import PendingRegions
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.regions import localise
+from ovsr_gpu.stages.regions import extract_regions
 from ovsr_gpu.synthetic.bpe import learn_merges, vocabulary_size, write_merges
 from ovsr_gpu.synthetic.scenes import SEEN_COMBINATIONS, Scene
 from ovsr_gpu.synthetic.schedule import shuffled, warmed_cosine
@@ -32,12 +32,12 @@ from ovsr_gpu.vocabulary import SOMETHING_ELSE
 STEPS = 6000
 BATCH = 64
 LEARNING_RATE, WEIGHT_DECAY = 5e-4, 0.05
-LEAST_PURE = 0.6
-"""Share of a region that must be of one thing for the region to be learnt from."""
-MOST_LEFT_OUT = 0.5
+MIN_PURE = 0.6
+"""Fraction of a region that must be of one thing for the region to be learnt from."""
+MAX_LEFT_OUT = 0.5
 """A step leaves out each caption with a probability drawn from 0 to this; regions without theirs are something else."""
 
-CAPTIONS = {"{shape}": 0.4, "{colour} {shape}": 0.35, "{pattern} {shape}": 0.1, "{pattern} {colour} {shape}": 0.15}
+CAPTIONS = {"{shape}": 0.4, "{color} {shape}": 0.35, "{pattern} {shape}": 0.1, "{pattern} {color} {shape}": 0.15}
 """What a step calls the objects, and how often; a ground goes by its name."""
 
 VISION = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "head_width": 32}
@@ -62,7 +62,7 @@ def train_clip(
     torch.manual_seed(seed)
     draws = np.random.default_rng(seed)
     clip, module, tokenizer = fresh_clip(folder)
-    config = Config(regions=RegionConfig(outlines="grid"))  # as the shipped weights were trained
+    config = Config(regions=RegionConfig(boundaries="grid"))  # as the shipped weights were trained
     crops = cut_regions(Segmenter(backbone, clip, config, torch.device("cpu")), scenes)
     report(f"CLIP: {len(crops.pixels)} regions of {len(scenes)} scenes")
 
@@ -133,23 +133,23 @@ def cut_regions(segmenter: Segmenter, scenes: Sequence[Scene], batch: int = 16) 
     pixels, truths = [], []
     for start in range(0, len(scenes), batch):
         part = scenes[start : start + batch]
-        pictures = [scene.pixels for scene in part]
-        images = ImageBatch.of(pictures, device)
-        found = segmenter.segment(pictures)
+        images = [scene.pixels for scene in part]
+        batch_of_images = ImageBatch.of(images, device)
+        found = segmenter.segment(images)
         true_grid = torch.stack([region_grid(scene, config.features.grid_size) for scene in part])
-        true_map, true_regions = localise(true_grid, images, config.regions)
+        true_map, true_regions = extract_regions(true_grid, batch_of_images, config.regions)
         for region_map, regions in (
             (torch.stack(list(found.region_map)), found.regions),
-            (true_map, LateRegions(true_regions).read()),
+            (true_map, PendingRegions(true_regions).read()),
         ):
             spans = regions.spans(len(part))
-            crops = region_crops(images, region_map, regions, spans, segmenter.clip, config.regions)
+            crops = region_crops(batch_of_images, region_map, regions, spans, segmenter.clip, config.regions)
             mean, std = (crops.new_tensor(values)[:, None, None] for values in segmenter.clip.normalisation)
             pixels.append((255 * (crops * std + mean)).round().to(torch.uint8))
             counts = regions.counts(len(part)).tolist()
             for scene, numbers, count in zip(part, region_map.numpy(), counts, strict=True):
                 truths += scene.contents(numbers, count)
-    pure = [index for index, (_, share) in enumerate(truths) if share >= LEAST_PURE]
+    pure = [index for index, (_, fraction) in enumerate(truths) if fraction >= MIN_PURE]
     names = {form: [caption(form, vars(truths[index][0])) for index in pure] for form in CAPTIONS}
     return Crops(torch.cat(pixels)[pure], names)
 
@@ -161,15 +161,15 @@ def caption(form: str, words: Mapping[str, str]) -> str:
 def caption_vocabulary(form: str) -> list[str]:
     """All that a step with captions of this form can name, without repetition."""
     objects = (
-        {"pattern": pattern, "colour": colour, "shape": shape}
-        for (colour, shape), pattern in product(SEEN_COMBINATIONS, PATTERNS)
+        {"pattern": pattern, "color": color, "shape": shape}
+        for (color, shape), pattern in product(SEEN_COMBINATIONS, PATTERNS)
     )
     return list(dict.fromkeys([*(caption(form, words) for words in objects), *GROUNDS]))
 
 
 def draw_captions(vocabulary: Sequence[str], draws: np.random.Generator) -> tuple[list[str], dict[str, int]]:
     """Texts of a step, each name in some template and "something else" at the end, and the place of each name."""
-    kept = draws.random(len(vocabulary)) >= draws.uniform(0, MOST_LEFT_OUT)
+    kept = draws.random(len(vocabulary)) >= draws.uniform(0, MAX_LEFT_OUT)
     names = [name for name, keep in zip(vocabulary, kept, strict=True) if keep]
     templates = draws.choice(len(open_clip.OPENAI_IMAGENET_TEMPLATES), len(names))
     texts = [open_clip.OPENAI_IMAGENET_TEMPLATES[one](name) for one, name in zip(templates, names, strict=True)]

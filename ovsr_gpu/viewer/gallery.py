@@ -27,11 +27,11 @@ Kind = Literal["gallery", "search"]
 
 
 @dataclass(frozen=True)
-class GalleryPicture:
-    """A labelled picture; in a search a region that was found, with the picture it is in.
+class GalleryImage:
+    """A labelled image; in a search a region that was found, with the image it is in.
 
     pixels: reads it, `[H, W, 3]` uint8. class_map: reads its class indices, `[H, W]` integers, L for "something else",
-        `images.UNCOVERED` where nothing is to be laid over the picture.
+        `images.UNCOVERED` where nothing is to be laid over the image.
     regions: class index, score and area in pixels of each region; in a search the score is the similarity.
     """
 
@@ -43,7 +43,7 @@ class GalleryPicture:
 
 @dataclass(frozen=True)
 class GalleryFailure:
-    """A picture of which there is nothing to show; `stage` is where it failed."""
+    """An image of which there is nothing to show; `stage` is where it failed."""
 
     path: Path
     stage: str
@@ -51,7 +51,7 @@ class GalleryFailure:
 
 
 def write_gallery(
-    pictures: Iterable[GalleryPicture],
+    images: Iterable[GalleryImage],
     failures: Iterable[GalleryFailure],
     classes: Sequence[str],
     out: Path,
@@ -61,10 +61,10 @@ def write_gallery(
 ) -> Path:
     """Write a folder called by its `kind` into `out`, in place of an earlier one, and return the page to open.
 
-    The page of a gallery begins with the least certain pictures, that of a search keeps their order.
-    A few pictures at a time are taken and read, by as many threads. One that cannot be read any more (OSError or
+    The page of a gallery begins with the least certain images, that of a search keeps their order.
+    A few images at a time are taken and read, by as many threads. One that cannot be read any more (OSError or
     ValueError), or whose class map has another size, is listed with the failures. `progress` is called with the number
-    of pictures done. The folder appears once it is complete; until then an earlier one stays.
+    of images done. The folder appears once it is complete; until then an earlier one stays.
 
     Raises ValueError where something else is called so, OSError where it cannot be written.
     """
@@ -75,7 +75,7 @@ def write_gallery(
         for source, name in STATIC_FILES.items():
             (made / name).write_bytes((files(__package__) / source).read_bytes())
         with (made / DATA).open("w", encoding="ascii") as data:
-            drawn = map_ahead(partial(_draw, classes=len(classes), folder=made), enumerate(pictures))
+            drawn = map_ahead(partial(_draw, classes=len(classes), folder=made), enumerate(images))
             _write_data(data, _counted(drawn, progress), failures, classes, title, kind)
     return folder / PAGE
 
@@ -83,22 +83,22 @@ def write_gallery(
 Outcome = dict[str, Any] | GalleryFailure
 
 
-def _draw(numbered: tuple[int, GalleryPicture], classes: int, folder: Path) -> Outcome:
-    number, picture = numbered
+def _draw(numbered: tuple[int, GalleryImage], classes: int, folder: Path) -> Outcome:
+    number, image = numbered
     try:
-        pixels, class_map = picture.pixels(), picture.class_map()
+        pixels, class_map = image.pixels(), image.class_map()
         height, width = class_map.shape
         if pixels.shape != (height, width, 3):
-            raise ValueError(f"the class map is {width}x{height}, the picture {pixels.shape[1]}x{pixels.shape[0]}")
+            raise ValueError(f"the class map is {width}x{height}, the image {pixels.shape[1]}x{pixels.shape[0]}")
     except (OSError, ValueError) as error:
-        return GalleryFailure(Path(picture.name), "gallery", str(error))
+        return GalleryFailure(Path(image.name), "gallery", str(error))
     return {
         "number": number,
-        "name": picture.name,
+        "name": image.name,
         "width": width,
         "height": height,
         "large": write_images(folder, number, pixels, class_map, classes),
-        "regions": [(int(index), round(float(score), 4), int(area)) for index, score, area in picture.regions],
+        "regions": [(int(index), round(float(score), 4), int(area)) for index, score, area in image.regions],
     }
 
 
@@ -117,8 +117,8 @@ def _write_data(
     title: str,
     kind: Kind,
 ) -> None:
-    """Write what the page is made from, each picture as soon as it is drawn."""
-    late_failures: dict[GalleryFailure, None] = {}  # each once: a search may show a picture several times
+    """Write what the page is made from, each image as soon as it is drawn."""
+    late_failures: dict[GalleryFailure, None] = {}  # each once: a search may show an image several times
 
     def drawn() -> Iterator[dict[str, Any]]:
         for outcome in outcomes:
@@ -132,7 +132,7 @@ def _write_data(
     legend = ({"name": name, "color": color} for name, color in zip(names, colors, strict=True))
     file.write(f'const GALLERY = {{"kind": {_literal(kind)},\n"title": {_literal(title)}')
     _write_rows(file, "classes", legend)
-    _write_rows(file, "pictures", drawn())
+    _write_rows(file, "images", drawn())
     _write_rows(file, "failures", (asdict(one) | {"path": str(one.path)} for one in chain(failures, late_failures)))
     file.write("\n};\n")
 

@@ -1,6 +1,6 @@
 "use strict";
 
-/** Rows of pictures, each row filling the width. Only tiles near the viewport exist, however many the pictures. */
+/** Rows of images, each row filling the width. Only tiles near the viewport exist, however many the images. */
 class Grid {
   static GAP = 12;
   static CAPTION = 34;
@@ -10,25 +10,25 @@ class Grid {
   #element;
   #makeTile;
   #width = 0;
-  #pictures = [];
+  #images = [];
   #places = [];
   #rows = [];
   #tiles = new Map();
 
-  /** makeTile: gives the element of a picture, which the grid puts in its place. */
+  /** makeTile: gives the element of an image, which the grid puts in its place. */
   constructor(element, makeTile) {
     this.#element = element;
     this.#makeTile = makeTile;
     new ResizeObserver(() => {
-      if (element.clientWidth !== this.#width) this.show(this.#pictures);
+      if (element.clientWidth !== this.#width) this.show(this.#images);
     }).observe(element);
     addEventListener("scroll", () => requestAnimationFrame(() => this.#render()), { passive: true });
     addEventListener("resize", () => this.#render());
     element.addEventListener("keydown", (event) => this.#step(event));
   }
 
-  show(pictures) {
-    this.#pictures = pictures;
+  show(images) {
+    this.#images = images;
     this.#layOut();
     this.#tiles.forEach((tile) => tile.remove());
     this.#tiles.clear();
@@ -51,19 +51,19 @@ class Grid {
     this.#rows = [];
     let top = 0;
     let aspects = [];
-    const endRow = (pictureHeight) => {
-      const row = { top, height: pictureHeight, first: this.#places.length, end: this.#places.length + aspects.length };
+    const endRow = (imageHeight) => {
+      const row = { top, height: imageHeight, first: this.#places.length, end: this.#places.length + aspects.length };
       let left = 0;
       for (const aspect of aspects) {
-        this.#places.push({ row, left, width: aspect * pictureHeight });
-        left += aspect * pictureHeight + Grid.GAP;
+        this.#places.push({ row, left, width: aspect * imageHeight });
+        left += aspect * imageHeight + Grid.GAP;
       }
       this.#rows.push(row);
-      top += pictureHeight + Grid.CAPTION + Grid.GAP;
+      top += imageHeight + Grid.CAPTION + Grid.GAP;
       aspects = [];
     };
-    for (const picture of this.#pictures) {
-      aspects.push(Math.min(Math.max(picture.width / picture.height, Grid.LEAST_ASPECT), Grid.MOST_ASPECT));
+    for (const image of this.#images) {
+      aspects.push(Math.min(Math.max(image.width / image.height, Grid.LEAST_ASPECT), Grid.MOST_ASPECT));
       const filling = (width - Grid.GAP * (aspects.length - 1)) / aspects.reduce((sum, aspect) => sum + aspect);
       if (filling <= height) endRow(filling);
     }
@@ -83,7 +83,7 @@ class Grid {
         this.#tiles.delete(index);
       }
     }
-    // In the order of the pictures, which is that of the Tab key, and without moving a tile that may have the focus.
+    // In the order of the images, which is that of the Tab key, and without moving a tile that may have the focus.
     let following = null;
     for (let index = end - 1; index >= first; index--) {
       if (!this.#tiles.has(index)) this.#insert(index, following);
@@ -93,7 +93,7 @@ class Grid {
 
   #insert(index, following) {
     const { row, left, width } = this.#places[index];
-    const tile = this.#makeTile(this.#pictures[index], index);
+    const tile = this.#makeTile(this.#images[index], index);
     tile.dataset.index = index;
     tile.style.transform = `translate(${left}px, ${row.top}px)`;
     tile.style.width = `${width}px`;
@@ -104,13 +104,13 @@ class Grid {
 
   #step(event) {
     const index = Number(event.target.dataset.index);
-    const wanted = this.#neighbour(event.key, index);
+    const wanted = this.#neighbor(event.key, index);
     if (wanted === undefined) return;
     event.preventDefault();
-    this.focus(Math.min(Math.max(wanted, 0), this.#pictures.length - 1));
+    this.focus(Math.min(Math.max(wanted, 0), this.#images.length - 1));
   }
 
-  #neighbour(key, index) {
+  #neighbor(key, index) {
     const { row, left, width } = this.#places[index];
     const inRow = (other) => {
       if (!other) return index;
@@ -124,7 +124,7 @@ class Grid {
       case "ArrowUp": return inRow(this.#rows[this.#rows.indexOf(row) - 1]);
       case "ArrowDown": return inRow(this.#rows[this.#rows.indexOf(row) + 1]);
       case "Home": return 0;
-      case "End": return this.#pictures.length - 1;
+      case "End": return this.#images.length - 1;
     }
   }
 }

@@ -1,11 +1,11 @@
 "use strict";
 
-const { title, classes, pictures, failures } = GALLERY;
-/** Whether each picture shows one region that was found, whose score is its similarity to the text. */
+const { title, classes, images, failures } = GALLERY;
+/** Whether each image shows one region that was found, whose score is its similarity to the text. */
 const isSearch = GALLERY.kind === "search";
 const [unit, units, none] = isSearch
   ? ["region", "regions", "None of the regions that were found can be shown."]
-  : ["picture", "pictures", "This run has no labelled pictures."];
+  : ["image", "images", "This run has no labelled images."];
 const chosen = new Set();
 let shown = [];
 let open = 0;
@@ -28,24 +28,24 @@ function swatch(color) {
   return made;
 }
 
-function prepare(picture) {
+function prepare(image) {
   const shares = new Map();
   let area = 0;
   let weighted = 0;
-  picture.lowest = Infinity;
-  for (const [index, score, pixels] of picture.regions) {
-    shares.set(index, (shares.get(index) ?? 0) + pixels / (picture.width * picture.height));
+  image.lowest = Infinity;
+  for (const [index, score, pixels] of image.regions) {
+    shares.set(index, (shares.get(index) ?? 0) + pixels / (image.width * image.height));
     area += pixels;
     weighted += pixels * score;
-    picture.lowest = Math.min(picture.lowest, score);
+    image.lowest = Math.min(image.lowest, score);
   }
-  picture.mean = area ? weighted / area : Infinity;
-  picture.shares = [...shares].sort(([, one], [, other]) => other - one);
-  picture.sought = fold(picture.name);
-  picture.base = picture.name.slice(picture.name.lastIndexOf("/") + 1);
-  picture.thumbnail = `thumbnails/${picture.number}.jpg`;
-  picture.mask = `masks/${picture.number}.png`;
-  picture.view = picture.large ? `views/${picture.number}.jpg` : picture.thumbnail;
+  image.mean = area ? weighted / area : Infinity;
+  image.shares = [...shares].sort(([, one], [, other]) => other - one);
+  image.sought = fold(image.name);
+  image.base = image.name.slice(image.name.lastIndexOf("/") + 1);
+  image.thumbnail = `thumbnails/${image.number}.jpg`;
+  image.mask = `masks/${image.number}.png`;
+  image.view = image.large ? `views/${image.number}.jpg` : image.thumbnail;
 }
 
 /** What is equal for names that differ in case or in how their accents are composed. */
@@ -63,15 +63,15 @@ const SORTS = isSearch ? {
 } : {
   lowest: {
     text: "least certain region first",
-    key: (picture) => [picture.lowest],
-    note: (picture) => certainty(picture.lowest),
+    key: (image) => [image.lowest],
+    note: (image) => certainty(image.lowest),
   },
   mean: {
     text: "least certain on average first",
-    key: (picture) => [picture.mean],
-    note: (picture) => certainty(picture.mean),
+    key: (image) => [image.mean],
+    note: (image) => certainty(image.mean),
   },
-  name: { text: "by name", key: () => [], note: (picture) => certainty(picture.lowest) },
+  name: { text: "by name", key: () => [], note: (image) => certainty(image.lowest) },
   class: {
     text: "by largest class",
     key: byClass,
@@ -94,19 +94,19 @@ function compare(one, other) {
   return 0;
 }
 
-function makeTile(picture, index) {
+function makeTile(image, index) {
   const image = (className, src) => element("img", { className, src, alt: "", decoding: "async" });
   const bar = element("span", { className: "bar" });
-  for (const [kind, share] of picture.shares) {
+  for (const [kind, share] of image.shares) {
     const part = swatch(classes[kind].color);
     part.style.flexGrow = share;
     bar.append(part);
   }
-  const frame = element("span", { className: "frame" }, image("photo", picture.thumbnail), image("mask", picture.mask));
-  const note = element("bdi", { className: "note" }, SORTS[byId("sort").value].note(picture));
-  const main = isSearch ? classes[picture.regions[0][0]].name : picture.base;
+  const frame = element("span", { className: "frame" }, image("photo", image.thumbnail), image("mask", image.mask));
+  const note = element("bdi", { className: "note" }, SORTS[byId("sort").value].note(image));
+  const main = isSearch ? classes[image.regions[0][0]].name : image.base;
   const caption = element("span", { className: "caption" }, element("bdi", {}, main), note);
-  const tile = element("button", { type: "button", className: "tile", title: picture.name }, frame, bar, caption);
+  const tile = element("button", { type: "button", className: "tile", title: image.name }, frame, bar, caption);
   tile.addEventListener("click", () => view(index));
   return tile;
 }
@@ -114,29 +114,29 @@ function makeTile(picture, index) {
 function update() {
   const words = fold(byId("search").value).split(/\s+/);
   const { key } = SORTS[byId("sort").value];
-  shown = pictures
+  shown = images
     .filter(({ sought }) => words.every((word) => sought.includes(word)))
     .filter(({ shares }) => !chosen.size || shares.some(([index]) => chosen.has(index)))
-    .map((picture) => ({ picture, key: key(picture) }))
+    .map((image) => ({ image, key: key(image) }))
     .sort((one, other) => compare(one.key, other.key))
-    .map(({ picture }) => picture);
-  byId("shown").textContent = `${grouped(shown.length)} of ${count(pictures.length, unit, units)}`;
+    .map(({ image }) => image);
+  byId("shown").textContent = `${grouped(shown.length)} of ${count(images.length, unit, units)}`;
   byId("empty").hidden = shown.length > 0;
-  byId("empty").textContent = pictures.length ? `No ${unit} matches.` : none;
+  byId("empty").textContent = images.length ? `No ${unit} matches.` : none;
   byId("clear").disabled = !chosen.size;
   if (byId("columns").getBoundingClientRect().top < 0) byId("columns").scrollIntoView();
   grid.show(shown);
 }
 
-/** Show a picture large; after the last comes the first. */
+/** Show an image large; after the last comes the first. */
 function view(index) {
   open = (index + shown.length) % shown.length;
-  const picture = shown[open];
-  const { width, height, regions } = picture;
-  byId("view").src = picture.view;
-  byId("mask").src = picture.mask;
-  byId("picture").style.setProperty("--aspect", width / height);
-  byId("name").textContent = picture.name;
+  const image = shown[open];
+  const { width, height, regions } = image;
+  byId("view").src = image.view;
+  byId("mask").src = image.mask;
+  byId("image").style.setProperty("--aspect", width / height);
+  byId("name").textContent = image.name;
   byId("place").textContent = `${grouped(open + 1)} of ${grouped(shown.length)}`;
   byId("facts").textContent = `${width} × ${height}, ${count(regions.length, "region", "regions")}`;
   const largestFirst = [...regions].sort(([, , one], [, , other]) => other - one);
@@ -160,10 +160,10 @@ function view(index) {
 }
 
 function fillLegend() {
-  const inPictures = classes.map(() => 0);
+  const inImages = classes.map(() => 0);
   const inRegions = classes.map(() => 0);
-  for (const { shares, regions } of pictures) {
-    for (const [index] of shares) inPictures[index]++;
+  for (const { shares, regions } of images) {
+    for (const [index] of shares) inImages[index]++;
     for (const [index] of regions) inRegions[index]++;
   }
   const rows = classes.map(({ name, color }, index) => {
@@ -174,9 +174,9 @@ function fillLegend() {
       else chosen.delete(index);
       update();
     });
-    const numbers = [inPictures, inRegions].map((counts) => element("td", {}, grouped(counts[index])));
+    const numbers = [inImages, inRegions].map((counts) => element("td", {}, grouped(counts[index])));
     const label = element("label", { className: "class" }, box, element("bdi", {}, name));
-    const className = inPictures[index] ? "" : "unused";
+    const className = inImages[index] ? "" : "unused";
     return element("tr", { className }, element("th", { scope: "row" }, label), ...numbers);
   });
   document.querySelector("#legend tbody").append(...rows);
@@ -194,12 +194,12 @@ function fillLegend() {
 function listFailures() {
   const section = byId("failures");
   section.hidden = !failures.length;
-  section.querySelector("summary").textContent = `${count(failures.length, "picture", "pictures")} failed`;
+  section.querySelector("summary").textContent = `${count(failures.length, "image", "images")} failed`;
   const rows = failures.map(({ path, stage, reason }) =>
     element("li", {}, element("bdi", {}, path), element("span", {}, stage), element("bdi", {}, reason)),
   );
   section.querySelector("ul").append(...rows);
-  section.open = !pictures.length;
+  section.open = !images.length;
 }
 
 function step(event) {
@@ -214,14 +214,14 @@ function setOpacity({ target }) {
 }
 
 const byName = new Intl.Collator("en", { numeric: true });
-pictures.forEach(prepare);
-pictures.sort((one, other) => byName.compare(one.name, other.name)); // sorting is stable: among equals this order stays
+images.forEach(prepare);
+images.sort((one, other) => byName.compare(one.name, other.name)); // sorting is stable: among equals this order stays
 document.title = title;
 document.body.classList.toggle("search", isSearch);
 byId("title").textContent = title;
 byId("totals").textContent = [
-  count(new Set(pictures.map(({ name }) => name)).size, "picture", "pictures"),
-  count(pictures.reduce((sum, { regions }) => sum + regions.length, 0), "region", "regions"),
+  count(new Set(images.map(({ name }) => name)).size, "image", "images"),
+  count(images.reduce((sum, { regions }) => sum + regions.length, 0), "region", "regions"),
   count(classes.length - 1, "class", "classes"),
 ].join(", ");
 for (const [value, { text }] of Object.entries(SORTS)) byId("sort").append(element("option", { value }, text));

@@ -21,7 +21,7 @@ from ovsr_gpu.store.record import Array
 from ovsr_gpu.store.store import ANNOTATION, Row, Store
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
-LEAST_MEANING = 0.01
+MIN_MEANING = 0.01
 """The length of what is left of a text's embedding without that of "something else"; less is rounding."""
 
 
@@ -94,7 +94,7 @@ def load_run_clip(run: Path, model: str | None, weights: str | None, device: tor
     if clip.text_fingerprint != fingerprint:
         raise ValueError(
             f"the run in {str(run)!r} was made with another CLIP than {model!r} with the weights {weights!r}; name the "
-            f"one that its {FILE} speaks of by --clip and --clip-weights, or label the pictures again"
+            f"one that its {FILE} speaks of by --clip and --clip-weights, or label the images again"
         )
     return clip
 
@@ -113,6 +113,6 @@ def embed_text(clip: ClipModel, text: str) -> Tensor:
         raise ValueError(f"the text does not fit the {clip.context_length} tokens that CLIP reads; shorten it")
     embedding, neutral = clip.encode_text([text, SOMETHING_ELSE])
     own = embedding - embedding @ neutral * neutral
-    if own.norm() < LEAST_MEANING:
+    if own.norm() < MIN_MEANING:
         raise ValueError(f"the text {text!r} says no more than {SOMETHING_ELSE!r}; name what to look for")
     return normalize(own, dim=0)

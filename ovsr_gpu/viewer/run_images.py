@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from ovsr_gpu.sources.decode import decode_picture
-from ovsr_gpu.sources.stored import stored_picture
+from ovsr_gpu.sources.decode import decode_image
+from ovsr_gpu.sources.stored import stored_image
 from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import Array
 from ovsr_gpu.store.store import ANNOTATION, Row, Store
-from ovsr_gpu.viewer.gallery import GalleryFailure, GalleryPicture
+from ovsr_gpu.viewer.gallery import GalleryFailure, GalleryImage
 from ovsr_gpu.viewer.gallery_images import UNCOVERED
 from ovsr_gpu.viewer.region_search import Hit
 
 
-def pictures_of(store: Store) -> Iterator[GalleryPicture]:
-    """The labelled pictures of a run; they are read again from where they were."""
-    for regions in store.pictures(ANNOTATION):
-        name = regions[0]["picture"]
-        yield GalleryPicture(
+def images_of(store: Store) -> Iterator[GalleryImage]:
+    """The labelled images of a run; they are read again from where they were."""
+    for regions in store.images(ANNOTATION):
+        name = regions[0]["image"]
+        yield GalleryImage(
             name,
             partial(_pixels, regions[0]),
             partial(paint_regions, regions, [row["class_index"] for row in regions]),
@@ -30,11 +30,11 @@ def pictures_of(store: Store) -> Iterator[GalleryPicture]:
         )
 
 
-def pictures_of_hits(hits: Sequence[Hit], classes: int) -> Iterator[GalleryPicture]:
-    """For each hit of a search its picture, in which all but the region is covered. classes: how many the run has."""
+def images_of_hits(hits: Sequence[Hit], classes: int) -> Iterator[GalleryImage]:
+    """For each hit of a search its image, in which all but the region is covered. classes: how many the run has."""
     for hit in hits:
-        yield GalleryPicture(
-            hit.row["picture"],
+        yield GalleryImage(
+            hit.row["image"],
             partial(_pixels, hit.row),
             partial(_all_but_region, hit.row, classes),
             [(hit.row["class_index"], hit.similarity, hit.row["area"])],
@@ -47,8 +47,8 @@ def failures_of(store: Store) -> Iterator[GalleryFailure]:
 
 
 def _pixels(row: Row) -> Array:
-    with stored_picture(row["picture"], row["file"], row["source"]).open() as file:
-        return decode_picture(file).permute(1, 2, 0).numpy()
+    with stored_image(row["image"], row["file"], row["source"]).open() as file:
+        return decode_image(file).permute(1, 2, 0).numpy()
 
 
 def _all_but_region(row: Row, classes: int) -> Array:

@@ -27,7 +27,7 @@ def normal(samples: int, features: int = 4, seed: int = 0) -> np.ndarray:
 
 
 def smooth(side: int, features: int, seed: int) -> np.ndarray:
-    """A grid whose neighbours resemble each other, as pixels do: `[side * side, features]`."""
+    """A grid whose neighbors resemble each other, as pixels do: `[side * side, features]`."""
     noise = np.random.default_rng(seed).normal(size=(side, side, features))
     return ndimage.gaussian_filter(noise, (2, 2, 0)).reshape(-1, features)
 
@@ -192,11 +192,11 @@ def test_stored_zeros_make_no_edge():
 
 
 def test_connectivity_as_function():
-    def neighbours(X):
+    def neighbors(X):
         assert isinstance(X, np.ndarray)
         return kneighbors_graph(X, 6)
 
-    assert_scikit_learns(normal(40), connectivity=neighbours)
+    assert_scikit_learns(normal(40), connectivity=neighbors)
 
 
 @pytest.mark.parametrize("structured", [False, True])

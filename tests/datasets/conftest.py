@@ -1,4 +1,4 @@
-"""Miniatures of data sets, on disk."""
+"""Miniatures of datasets, on disk."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from miniatures import write_miniature
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[[str], Path]:
-    """Writes the miniature of a data set; gives its innermost folder."""
+    """Writes the miniature of a dataset; gives its innermost folder."""
     return partial(write_miniature, root=tmp_path)

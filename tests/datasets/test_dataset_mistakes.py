@@ -1,4 +1,4 @@
-"""Data sets that are incomplete or wrong: one clear error each, with what was expected and what came."""
+"""Datasets that are incomplete or wrong: one clear error each, with what was expected and what came."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from miniatures import MINIATURES, write_label, write_picture
-from ovsr_gpu.datasets import open_data_set
-from ovsr_gpu.errors import DataSetError, PictureError
+from miniatures import MINIATURES, write_image, write_label
+from ovsr_gpu.datasets import open_dataset
+from ovsr_gpu.errors import DatasetError, ImageError
 
 
 def test_unknown_name(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no data set 'voc'; there are voc20, voc21, .*, msrc-23, folder"):
-        open_data_set("voc", tmp_path)
+    with pytest.raises(ValueError, match=r"there is no dataset 'voc'; there are voc20, voc21, .*, msrc-23, folder"):
+        open_dataset("voc", tmp_path)
 
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_empty_folder(tmp_path, name):
     mini = MINIATURES[name]
-    with pytest.raises(DataSetError) as caught:
-        open_data_set(name, tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(name, tmp_path)
     message = str(caught.value)
-    pictures = (tmp_path / mini.pictures.format("NAME")).parent
+    images = (tmp_path / mini.images.format("NAME")).parent
     if name == "cityscapes-19":
-        pictures = tmp_path / "leftImg8bit/val"
-    assert message.startswith(f"there is no {str(pictures)!r}; expected in {tmp_path} or ")
-    assert f"\n    {mini.pictures.format('NAME')}\n    {mini.labels.format('NAME')}\n" in message
+        images = tmp_path / "leftImg8bit/val"
+    assert message.startswith(f"there is no {str(images)!r}; expected in {tmp_path} or ")
+    assert f"\n    {mini.images.format('NAME')}\n    {mini.labels.format('NAME')}\n" in message
     assert mini.split is None or f"\n    {mini.split} (one NAME a line)\n" in message
     assert mini.folder in message
 
@@ -50,37 +50,37 @@ def test_empty_folder(tmp_path, name):
 def test_part_missing(build, tmp_path, name, moved):
     folder = build(name)
     (folder / moved).rename(tmp_path / "elsewhere")
-    with pytest.raises(DataSetError, match=f"^there is no {re.escape(repr(str(folder / moved)))}; expected in "):
-        open_data_set(name, folder)
+    with pytest.raises(DatasetError, match=f"^there is no {re.escape(repr(str(folder / moved)))}; expected in "):
+        open_dataset(name, folder)
 
 
 def test_two_folders_that_may_be_meant(build, tmp_path):
     folder = build("coco-object-81")
     (tmp_path / "coco_object/images/val2017").mkdir(parents=True)
-    with pytest.raises(DataSetError, match=r"^both '.*coco_object' and '.*coco_stuff164k' may be meant; give one"):
-        open_data_set("coco-object-81", tmp_path)
-    assert len(open_data_set("coco-object-81", folder).examples) == 2
+    with pytest.raises(DatasetError, match=r"^both '.*coco_object' and '.*coco_stuff164k' may be meant; give one"):
+        open_dataset("coco-object-81", tmp_path)
+    assert len(open_dataset("coco-object-81", folder).examples) == 2
 
 
 @pytest.mark.parametrize("name", MINIATURES)
-@pytest.mark.parametrize("kind", ["picture", "label map"])
+@pytest.mark.parametrize("kind", ["image", "label map"])
 def test_without_counterpart(build, tmp_path, name, kind):
     mini, folder = MINIATURES[name], build(name)
-    path = folder / (mini.pictures if kind == "picture" else mini.labels).format(mini.names[1])
+    path = folder / (mini.images if kind == "image" else mini.labels).format(mini.names[1])
     path.unlink()
     message = f"^the example {mini.names[1]!r} has no {kind}: there is no {re.escape(repr(str(path)))}; add it, or "
-    with pytest.raises(DataSetError, match=message):
-        open_data_set(name, folder)
+    with pytest.raises(DatasetError, match=message):
+        open_dataset(name, folder)
     (tmp_path / "names.txt").write_text(mini.names[0])
-    assert len(open_data_set(name, folder, tmp_path / "names.txt").examples) == 1
+    assert len(open_dataset(name, folder, tmp_path / "names.txt").examples) == 1
 
 
 def test_label_maps_not_converted(build):
     folder = build("coco-stuff-171")
     for path in folder.glob("annotations/val2017/*_labelTrainIds.png"):
         path.unlink()
-    with pytest.raises(DataSetError, match=r"'000000000139' has no label map(.|\n)*converters/coco_stuff164k.py"):
-        open_data_set("coco-stuff-171", folder)
+    with pytest.raises(DatasetError, match=r"'000000000139' has no label map(.|\n)*converters/coco_stuff164k.py"):
+        open_dataset("coco-stuff-171", folder)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +97,13 @@ def test_label_maps_not_converted(build):
 )
 def test_list_of_names(build, tmp_path, content, message):
     (tmp_path / "names.txt").write_bytes(content)
-    with pytest.raises(DataSetError, match=message):
-        open_data_set("camvid-11", build("camvid-11"), tmp_path / "names.txt")
+    with pytest.raises(DatasetError, match=message):
+        open_dataset("camvid-11", build("camvid-11"), tmp_path / "names.txt")
 
 
 def test_list_of_names_missing(build, tmp_path):
-    with pytest.raises(DataSetError, match=r"list of names '.*names.txt' cannot be read: .*No such file"):
-        open_data_set("camvid-11", build("camvid-11"), tmp_path / "names.txt")
+    with pytest.raises(DatasetError, match=r"list of names '.*names.txt' cannot be read: .*No such file"):
+        open_dataset("camvid-11", build("camvid-11"), tmp_path / "names.txt")
 
 
 OUT_OF_RANGE = {
@@ -128,16 +128,16 @@ def test_value_out_of_range(build, name):
     path = folder / mini.labels.format(mini.names[0])
     write_label(path, values)
     message = f"the label map {str(path)!r} cannot be used: it holds {value} in row 1, column 7; {rule}; take "
-    with pytest.raises(DataSetError, match=re.escape(message)):
-        open_data_set(name, folder).examples[0].truth()
+    with pytest.raises(DatasetError, match=re.escape(message)):
+        open_dataset(name, folder).examples[0].truth()
 
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_label_map_of_another_size(build, name):
     mini, folder = MINIATURES[name], build(name)
-    write_picture(folder / mini.pictures.format(mini.names[0]), 4, 9)
-    with pytest.raises(DataSetError, match=rf"is {len(mini.values)} x 3, the picture '.*' 4 x 9; they must be of one"):
-        open_data_set(name, folder).examples[0].truth()
+    write_image(folder / mini.images.format(mini.names[0]), 4, 9)
+    with pytest.raises(DatasetError, match=rf"is {len(mini.values)} x 3, the image '.*' 4 x 9; they must be of one"):
+        open_dataset(name, folder).examples[0].truth()
 
 
 def grey_of_four_bits(width: int, height: int) -> bytes:
@@ -162,15 +162,15 @@ def test_label_map_of_another_kind(build, mode):
         path.write_bytes(grey_of_four_bits(22, 3))
     else:
         Image.new(mode, (22, 3)).save(path)
-    message = f"the label map {str(path)!r} must be a PNG of 8-bit grey or of a palette, its values the classes; "
-    with pytest.raises(DataSetError, match=re.escape(f"{message}it is of mode {mode}; convert it")):
-        open_data_set("voc21", folder).examples[0].truth()
+    message = f"the label map {str(path)!r} must be a PNG of 8-bit gray or of a palette, its values the classes; "
+    with pytest.raises(DatasetError, match=re.escape(f"{message}it is of mode {mode}; convert it")):
+        open_dataset("voc21", folder).examples[0].truth()
 
 
-@pytest.mark.parametrize("kind", ["pictures", "labels"])
+@pytest.mark.parametrize("kind", ["images", "labels"])
 def test_broken_file(build, kind):
     mini, folder = MINIATURES["voc21"], build("voc21")
     path = folder / getattr(mini, kind).format(mini.names[0])
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(PictureError, match=re.escape(f"cannot read {str(path)!r}: ")):
-        open_data_set("voc21", folder).examples[0].truth()
+    with pytest.raises(ImageError, match=re.escape(f"cannot read {str(path)!r}: ")):
+        open_dataset("voc21", folder).examples[0].truth()

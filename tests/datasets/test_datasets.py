@@ -1,4 +1,4 @@
-"""The published data sets: right pairs in the right order, right indices, as their folders and encodings have it."""
+"""The published datasets: right pairs in the right order, right indices, as their folders and encodings have it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import pytest
 from PIL import Image
 
 from miniatures import MINIATURES, label_values
-from ovsr_gpu.datasets import DATA_SETS, open_data_set
+from ovsr_gpu.datasets import DATASETS, open_dataset
 from ovsr_gpu.vocabulary import ready_vocabulary
 
 
-def test_every_data_set_has_a_miniature():
-    assert {*MINIATURES, "msrc-23", "folder"} == set(DATA_SETS)
+def test_every_dataset_has_a_miniature():
+    assert {*MINIATURES, "msrc-23", "folder"} == set(DATASETS)
 
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_pairs_and_truth(build, name):
     mini, folder = MINIATURES[name], build(name)
-    data_set = open_data_set(name, folder)
-    assert data_set.name == name
-    assert [example.picture.name for example in data_set.examples] == list(mini.names)
-    for number, example in enumerate(data_set.examples):
-        assert example.picture.path == folder / mini.pictures.format(mini.names[number])
+    dataset = open_dataset(name, folder)
+    assert dataset.name == name
+    assert [example.source.name for example in dataset.examples] == list(mini.names)
+    for number, example in enumerate(dataset.examples):
+        assert example.source.path == folder / mini.images.format(mini.names[number])
         truth = example.truth()
         assert truth.dtype == np.int32
         assert truth.tolist() == np.vectorize(mini.truth)(label_values(mini, number)).tolist()
@@ -32,58 +32,58 @@ def test_pairs_and_truth(build, name):
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_classes_fit_the_vocabulary(build, name):
-    data_set = open_data_set(name, build(name))
-    assert data_set.vocabulary == ready_vocabulary(name)
-    seen = set(np.unique(data_set.examples[0].truth())) - {-1}
-    assert seen == set(range(len(data_set.vocabulary)))
-    names = data_set.vocabulary.names
-    assert data_set.background == (names.index("background") if "background" in names else None)
+    dataset = open_dataset(name, build(name))
+    assert dataset.vocabulary == ready_vocabulary(name)
+    seen = set(np.unique(dataset.examples[0].truth())) - {-1}
+    assert seen == set(range(len(dataset.vocabulary)))
+    names = dataset.vocabulary.names
+    assert dataset.background == (names.index("background") if "background" in names else None)
 
 
 def test_full_sizes(build):
-    sizes = {name: open_data_set(name, build(name)).full_size for name in ("voc21", "ade20k-150", "cityscapes-19")}
+    sizes = {name: open_dataset(name, build(name)).full_size for name in ("voc21", "ade20k-150", "cityscapes-19")}
     assert sizes == {"voc21": 1449, "ade20k-150": 2000, "cityscapes-19": 500}
 
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_folder_above(build, tmp_path, name):
     inner = build(name)
-    assert open_data_set(name, inner.parent).examples == open_data_set(name, inner).examples
-    assert open_data_set(name, tmp_path).examples == open_data_set(name, inner).examples
+    assert open_dataset(name, inner.parent).examples == open_dataset(name, inner).examples
+    assert open_dataset(name, tmp_path).examples == open_dataset(name, inner).examples
 
 
 def test_relative_folder(build, monkeypatch):
     monkeypatch.chdir(build("camvid-11"))
-    assert open_data_set("camvid-11", ".").examples[0].picture.path == Path("test/0001TP_008550.png")
+    assert open_dataset("camvid-11", ".").examples[0].source.path == Path("test/0001TP_008550.png")
 
 
 @pytest.mark.parametrize("name", ["voc21", "cityscapes-19"])
 def test_list_of_names(build, tmp_path, name):
     folder, names = build(name), MINIATURES[name].names
     (tmp_path / "names.txt").write_text(f"\ufeff{names[1]}\r\n\n{names[0]} \n", "utf-8")
-    examples = open_data_set(name, folder, tmp_path / "names.txt").examples
-    assert [example.picture.name for example in examples] == [names[1], names[0]]
+    examples = open_dataset(name, folder, tmp_path / "names.txt").examples
+    assert [example.source.name for example in examples] == [names[1], names[0]]
     (tmp_path / "names.txt").write_text(names[1])
-    assert [example.picture.name for example in open_data_set(name, folder, tmp_path / "names.txt").examples] == [
+    assert [example.source.name for example in open_dataset(name, folder, tmp_path / "names.txt").examples] == [
         names[1]
     ]
 
 
 def test_palette_of_four_bits(build):
-    """Pillow and others write a palette of few colours so; its indices stay what they are."""
+    """Pillow and others write a palette of few colors so; its indices stay what they are."""
     folder, mini = build("voc21"), MINIATURES["voc21"]
     path = folder / mini.labels.format(mini.names[0])
     image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
     image.putpalette([0, 0, 0] * 12)
     image.save(path, bits=4)
-    Image.new("RGB", (4, 3)).save(folder / mini.pictures.format(mini.names[0]))
-    assert open_data_set("voc21", folder).examples[0].truth().tolist() == np.arange(12).reshape(3, 4).tolist()
+    Image.new("RGB", (4, 3)).save(folder / mini.images.format(mini.names[0]))
+    assert open_dataset("voc21", folder).examples[0].truth().tolist() == np.arange(12).reshape(3, 4).tolist()
 
 
-def test_picture_turned_by_exif(build):
-    """The truth fits the upright picture, which is what the segmenter sees."""
+def test_image_turned_by_exif(build):
+    """The truth fits the upright image, which is what the segmenter sees."""
     folder, mini = build("ade20k-150"), MINIATURES["ade20k-150"]
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (3, 151)).save(folder / mini.pictures.format(mini.names[0]), exif=exif)
-    assert open_data_set("ade20k-150", folder).examples[0].truth().shape == (3, 151)
+    Image.new("RGB", (3, 151)).save(folder / mini.images.format(mini.names[0]), exif=exif)
+    assert open_dataset("ade20k-150", folder).examples[0].truth().shape == (3, 151)

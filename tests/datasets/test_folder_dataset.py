@@ -1,4 +1,4 @@
-"""Folders of one's own and MSRC v2: what the label values mean, and what is refused; real pictures of both."""
+"""Folders of one's own and MSRC v2: what the label values mean, and what is refused; real images of both."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from miniatures import write_label, write_picture
+from miniatures import write_image, write_label
 from ovsr_gpu import Vocabulary
-from ovsr_gpu.datasets import open_data_set
-from ovsr_gpu.errors import DataSetError, VocabularyError
+from ovsr_gpu.datasets import open_dataset
+from ovsr_gpu.errors import DatasetError, VocabularyError
 from ovsr_gpu.vocabulary import ready_vocabulary
 
 VALUES = np.array([[0, 1, 2], [2, 255, 0]])
@@ -21,11 +21,11 @@ MSRC = {"classes": ["void", *ready_vocabulary("msrc-23").names], "void": 0}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for picture, label in (("b.JPG", "b.png"), ("a.webp", "a.png"), ("street/c.png", "street/c.png")):
-        write_picture(tmp_path / "images" / picture, 3, 2)
+    for image, label in (("b.JPG", "b.png"), ("a.webp", "a.png"), ("street/c.png", "street/c.png")):
+        write_image(tmp_path / "images" / image, 3, 2)
         write_label(tmp_path / "labels" / label, VALUES)
-    (tmp_path / "images/notes.md").write_text("not a picture")
-    write_picture(tmp_path / "images/.trash/old.png", 3, 2)
+    (tmp_path / "images/notes.md").write_text("not an image")
+    write_image(tmp_path / "images/.trash/old.png", 3, 2)
     (tmp_path / "classes.txt").write_text("# ours\ndog\ngrass, lawn\nsky\n")
     return tmp_path
 
@@ -36,11 +36,11 @@ def legend(folder: Path, content: object) -> None:
 
 
 def test_classes_as_text(folder):
-    data_set = open_data_set("folder", folder)
-    assert data_set.vocabulary == Vocabulary.parse("dog; grass, lawn; sky")
-    assert (data_set.background, data_set.full_size) == (None, None)
-    assert [example.picture.name for example in data_set.examples] == ["a", "b", "street/c"]
-    assert [example.truth().tolist() for example in data_set.examples] == [[[0, 1, 2], [2, -1, 0]]] * 3
+    dataset = open_dataset("folder", folder)
+    assert dataset.vocabulary == Vocabulary.parse("dog; grass, lawn; sky")
+    assert (dataset.background, dataset.full_size) == (None, None)
+    assert [example.source.name for example in dataset.examples] == ["a", "b", "street/c"]
+    assert [example.truth().tolist() for example in dataset.examples] == [[[0, 1, 2], [2, -1, 0]]] * 3
 
 
 @pytest.mark.parametrize(
@@ -54,29 +54,29 @@ def test_classes_as_text(folder):
 def test_classes_as_legend(folder, void, names, truth):
     legend(folder, {"classes": ["nothing", "dog", "sky"], "void": void})
     write_label(folder / "labels/a.png", np.array([[0, 1, 2]] * 2))
-    data_set = open_data_set("folder", folder)
-    assert data_set.vocabulary.names == names
-    assert data_set.examples[0].truth().tolist() == [truth] * 2
-    with pytest.raises(DataSetError, match="it holds 255 in row 1, column 1; classes are "):
-        data_set.examples[1].truth()
+    dataset = open_dataset("folder", folder)
+    assert dataset.vocabulary.names == names
+    assert dataset.examples[0].truth().tolist() == [truth] * 2
+    with pytest.raises(DatasetError, match="it holds 255 in row 1, column 1; classes are "):
+        dataset.examples[1].truth()
 
 
 def test_255_classes(folder):
     (folder / "classes.txt").write_text("\n".join(f"class {number}" for number in range(255)))
     write_label(folder / "labels/a.png", np.array([[0, 254, 255]] * 2))
-    assert open_data_set("folder", folder).examples[0].truth().tolist() == [[0, 254, -1]] * 2
+    assert open_dataset("folder", folder).examples[0].truth().tolist() == [[0, 254, -1]] * 2
     (folder / "classes.txt").write_text("\n".join(f"class {number}" for number in range(256)))
-    with pytest.raises(DataSetError, match="has 256 classes; 8-bit label maps hold 255, and 255 is void"):
-        open_data_set("folder", folder)
+    with pytest.raises(DatasetError, match="has 256 classes; 8-bit label maps hold 255, and 255 is void"):
+        open_dataset("folder", folder)
 
 
 def test_msrc(folder):
     legend(folder, MSRC)
     write_label(folder / "labels/a.png", np.array([[0, 1, 23]] * 2))
-    data_set = open_data_set("msrc-23", folder)
-    assert data_set.vocabulary == ready_vocabulary("msrc-23")
-    assert data_set.full_size == 591
-    assert data_set.examples[0].truth().tolist() == [[-1, 0, 22]] * 2
+    dataset = open_dataset("msrc-23", folder)
+    assert dataset.vocabulary == ready_vocabulary("msrc-23")
+    assert dataset.full_size == 591
+    assert dataset.examples[0].truth().tolist() == [[-1, 0, 22]] * 2
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_msrc(folder):
 )
 def test_msrc_with_other_classes(folder, content):
     legend(folder, content)
-    with pytest.raises(DataSetError, match=r"must have the void value 0 and then building, grass, .*; it has void"):
-        open_data_set("msrc-23", folder)
+    with pytest.raises(DatasetError, match=r"must have the void value 0 and then building, grass, .*; it has void"):
+        open_dataset("msrc-23", folder)
 
 
 @pytest.mark.parametrize(
@@ -103,32 +103,32 @@ def test_msrc_with_other_classes(folder, content):
 )
 def test_legend_refused(folder, content, message):
     legend(folder, content)
-    with pytest.raises(DataSetError, match=rf'classes.json\' must hold {{"classes": \[name of each .*{message}'):
-        open_data_set("folder", folder)
+    with pytest.raises(DatasetError, match=rf'classes.json\' must hold {{"classes": \[name of each .*{message}'):
+        open_dataset("folder", folder)
 
 
 def test_classes_missing_or_twice(folder):
     (folder / "classes.json").write_text("{}")
-    with pytest.raises(DataSetError, match=r"one of classes.txt and classes.json must be in .*; both are there"):
-        open_data_set("folder", folder)
+    with pytest.raises(DatasetError, match=r"one of classes.txt and classes.json must be in .*; both are there"):
+        open_dataset("folder", folder)
     (folder / "classes.json").unlink()
     with pytest.raises(VocabularyError, match=r"classes.json cannot be read: No such file"):
-        open_data_set("msrc-23", folder)
+        open_dataset("msrc-23", folder)
     (folder / "classes.txt").unlink()
-    with pytest.raises(DataSetError, match=r"one of classes.txt and classes.json must be in .*; neither is there"):
-        open_data_set("folder", folder)
+    with pytest.raises(DatasetError, match=r"one of classes.txt and classes.json must be in .*; neither is there"):
+        open_dataset("folder", folder)
 
 
 def test_empty_vocabulary(folder):
     (folder / "classes.txt").write_text("# to do\n")
     with pytest.raises(VocabularyError, match="names no class"):
-        open_data_set("folder", folder)
+        open_dataset("folder", folder)
 
 
 @pytest.mark.parametrize("name", ["folder", "msrc-23"])
 def test_nothing_there(tmp_path, name):
-    with pytest.raises(DataSetError) as caught:
-        open_data_set(name, tmp_path)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(name, tmp_path)
     assert str(caught.value).startswith(f"there is no {str(tmp_path / 'images')!r}; expected in {tmp_path}:")
     assert "\n    images/NAME.*\n    labels/NAME.png\n" in str(caught.value)
 
@@ -137,27 +137,27 @@ def test_empty_folders(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
     (tmp_path / "classes.txt").write_text("dog")
-    with pytest.raises(DataSetError, match="there are neither pictures nor label maps in "):
-        open_data_set("folder", tmp_path)
+    with pytest.raises(DatasetError, match="there are neither images nor label maps in "):
+        open_dataset("folder", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("removed", "message"),
     [
         ("labels/street/c.png", "the example 'street/c' has no label map: there is no "),
-        ("images/b.JPG", "the example 'b' has no picture: there is no "),
+        ("images/b.JPG", "the example 'b' has no image: there is no "),
     ],
 )
 def test_without_counterpart(folder, removed, message):
     (folder / removed).unlink()
-    with pytest.raises(DataSetError, match=message):
-        open_data_set("folder", folder)
+    with pytest.raises(DatasetError, match=message):
+        open_dataset("folder", folder)
 
 
-def test_two_pictures_of_one_name(folder):
-    write_picture(folder / "images/a.png", 3, 2)
-    with pytest.raises(DataSetError, match=r"'.*a\.\w+' and '.*a\.\w+' have one name; take one of them away"):
-        open_data_set("folder", folder)
+def test_two_images_of_one_name(folder):
+    write_image(folder / "images/a.png", 3, 2)
+    with pytest.raises(DatasetError, match=r"'.*a\.\w+' and '.*a\.\w+' have one name; take one of them away"):
+        open_dataset("folder", folder)
 
 
 def counts(examples) -> dict[int, int]:
@@ -167,12 +167,12 @@ def counts(examples) -> dict[int, int]:
 
 def test_real_msrc(assets):
     root = assets / "msrc_v2"
-    held_out = open_data_set("msrc-23", root, root / "heldout_100.txt")
-    assert [example.picture.name for example in held_out.examples[:3]] == ["1_2_s", "1_8_s", "1_15_s"]
+    held_out = open_dataset("msrc-23", root, root / "heldout_100.txt")
+    assert [example.source.name for example in held_out.examples[:3]] == ["1_2_s", "1_8_s", "1_15_s"]
     assert len(held_out.examples) == 100
-    data_set = open_data_set("msrc-23", root)
-    assert len(data_set.examples) == 340
-    pixels = counts(data_set.examples)
+    dataset = open_dataset("msrc-23", root)
+    assert len(dataset.examples) == 340
+    pixels = counts(dataset.examples)
     assert set(pixels) == set(range(-1, 23))
     assert {index: pixels[index] for index in (-1, 0, 4, 22)} == {-1: 4450649, 0: 1860986, 4: 2212, 22: 130856}
 
@@ -182,7 +182,7 @@ def test_real_camvid(assets, tmp_path):
     root = assets / "camvid_test"
     (tmp_path / "test").symlink_to(root / "images")
     (tmp_path / "testannot").symlink_to(root / "labels")
-    camvid, plain = open_data_set("camvid-11", tmp_path), open_data_set("folder", root)
+    camvid, plain = open_dataset("camvid-11", tmp_path), open_dataset("folder", root)
     assert len(camvid.examples) == 59
     assert camvid.vocabulary == plain.vocabulary
     pixels = counts(camvid.examples)
@@ -194,6 +194,6 @@ def test_real_camvid(assets, tmp_path):
 def test_order_of_real_list(assets):
     root = assets / "camvid_test"
     names = (root / "holdout_split.txt").read_text().split()
-    examples = open_data_set("folder", root, root / "holdout_split.txt").examples
-    assert [example.picture.name for example in examples] == names
-    assert all(re.fullmatch(r"\w+\.png", Path(example.picture.path).name) for example in examples)
+    examples = open_dataset("folder", root, root / "holdout_split.txt").examples
+    assert [example.source.name for example in examples] == names
+    assert all(re.fullmatch(r"\w+\.png", Path(example.source.path).name) for example in examples)

@@ -13,14 +13,14 @@ import yaml
 from miniatures import write_scenes
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, RecognitionConfig, Segmenter
 from ovsr_gpu.cli import main
-from ovsr_gpu.datasets import open_data_set
+from ovsr_gpu.datasets import open_dataset
 from ovsr_gpu.evaluation import ablation
 from ovsr_gpu.evaluation.ablation import with_fields
 from ovsr_gpu.evaluation.runner import evaluate
 from ovsr_gpu.synthetic.networks import EMBEDDED
 
 PLAN: dict[str, Any] = {
-    "data_set": "folder",
+    "dataset": "folder",
     "root": "$SCENES",
     "backbone_weights": "embedded",
     "clip": "embedded",
@@ -71,7 +71,7 @@ def test_rows_are_evaluations(
         recognition=RecognitionConfig(templates=("{}",)),
     )
     segmenter = Segmenter.from_pretrained(config, backbone_weights=EMBEDDED, clip=EMBEDDED, device="cpu")
-    alone = evaluate(segmenter, open_data_set("folder", folder), withheld=["star"])
+    alone = evaluate(segmenter, open_dataset("folder", folder), withheld=["star"])
     scores = kept["rows"][2]["scores"]
     assert without_time(scores) == without_time(json.loads(json.dumps(alone.totals())))
     assert scores["calibration"]["accuracy"] != kept["rows"][1]["scores"]["calibration"]["accuracy"]
@@ -110,7 +110,7 @@ def test_finished_rows_are_kept(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"grid": []}, "grid is none of data_set, root, list"),
+        ({"grid": []}, "grid is none of dataset, root, list"),
         (
             {"grids": [{"clustering.linkage": "ward"}]},
             "clustering.linkage of a grid must be a list of values; it is 'ward'",
@@ -121,7 +121,7 @@ def test_finished_rows_are_kept(
         ({"base": {"features.grid_size": "big"}}, "features.grid_size: 'big'"),
         ({"root": "$NO_SUCH_PLACE/a"}, "needs the environment variable $NO_SUCH_PLACE, which is not set"),
         ({"preset": "best"}, "preset must be one of"),
-        ({"data_set": "imagenet"}, "no data set 'imagenet'"),
+        ({"dataset": "imagenet"}, "no dataset 'imagenet'"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -140,8 +140,8 @@ def test_mistakes_are_one_sentence(
 def test_a_file_that_is_no_plan(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert run(monkeypatch, tmp_path, ["data_set"]) == 2
-    assert "must hold a map with data_set and root" in capsys.readouterr().err
+    assert run(monkeypatch, tmp_path, ["dataset"]) == 2
+    assert "must hold a map with dataset and root" in capsys.readouterr().err
 
 
 def test_fields_by_name() -> None:

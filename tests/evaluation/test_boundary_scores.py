@@ -48,7 +48,7 @@ def test_scores_by_dilation(tolerance: float, void: float) -> None:
     random = np.random.default_rng(int(1000 * tolerance) + (void > 0))
     score = BoundaryScore(4, tolerance)
     by_class: list[list[float]] = [[] for _ in range(4)]
-    by_picture = []
+    by_image = []
     for _ in range(3):
         found, truth = blobs(random, 5), blobs(random, 3)
         found[:12] = truth[:12]
@@ -62,12 +62,12 @@ def test_scores_by_dilation(tolerance: float, void: float) -> None:
         }
         for label, value in scores.items():
             by_class[label].append(value)
-        by_picture.append(np.mean(list(scores.values())))
+        by_image.append(np.mean(list(scores.values())))
     result = score.result()
     expected = [np.mean(values) if values else None for values in by_class]
     assert result.f == pytest.approx(expected)
     assert result.macro_f == pytest.approx(np.mean([value for value in expected if value is not None]))
-    assert result.picture_f == pytest.approx(np.mean(by_picture))
+    assert result.image_f == pytest.approx(np.mean(by_image))
 
 
 def test_a_line_shifted_within_the_tolerance_and_beyond_it() -> None:
@@ -87,7 +87,7 @@ def test_classes_without_an_outline() -> None:
     score.update(full + 1, full)  # something else than what is there; neither has an outline
     assert score.result().f == [1, 1, None]
     score.update(full + 3, full)  # "something else" has no score of its own
-    assert score.result().picture_f == 1
+    assert score.result().image_f == 1
     half = full.index_fill(1, torch.tensor([0]), 2)
     score.update(half, full)
     assert score.result().f == [3 / 4, 1, 0]
@@ -96,7 +96,7 @@ def test_classes_without_an_outline() -> None:
 def test_one_pixel_and_void_alone() -> None:
     score = BoundaryScore(2)
     score.update(torch.tensor([[0]]), torch.tensor([[-1]]))
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         score.result()
     score.update(torch.tensor([[0]]), torch.tensor([[0]]))
     assert score.result().f == [1, None]

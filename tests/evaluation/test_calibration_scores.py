@@ -12,10 +12,10 @@ def error(confidence: np.ndarray, correct: np.ndarray, weight: np.ndarray) -> fl
     total = 0.0
     for number in range(15):
         inside = (confidence > number / 15) & (confidence <= (number + 1) / 15) | (confidence == 0) & (number == 0)
-        share = weight[inside].sum() / weight.sum()
-        if share:
+        fraction = weight[inside].sum() / weight.sum()
+        if fraction:
             accuracy, mean = (np.average(values[inside], weights=weight[inside]) for values in (correct, confidence))
-            total += share * abs(accuracy - mean)
+            total += fraction * abs(accuracy - mean)
     return total
 
 

@@ -26,7 +26,7 @@ WITHHELD = ("grass", "star", "sky")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes as a data set, some of their pixels void, one of them smaller than the others."""
+    """Scenes as a dataset, some of their pixels void, one of them smaller than the others."""
     folder = tmp_path_factory.mktemp("scenes")
     for name in ("images", "labels"):
         (folder / name).mkdir()
@@ -91,9 +91,9 @@ def test_a_folder(
     bins = np.ceil(np.array(confidence) * 15).clip(1, 15)
     gaps = [abs(np.sum((np.array(right) - confidence)[bins == number])) for number in range(1, 16)]
     assert found["scores"]["calibration"]["ece"] == pytest.approx(sum(gaps) / len(right), abs=1e-6)
-    assert found["scores"]["open_set"] is None and found["pictures"] == 4
+    assert found["scores"]["open_set"] is None and found["images"] == 4
     assert found["config"]["preset"] == "default" and "versions" in found and found["classes"] == list(CLASSES)
-    with (tmp_path / "pictures.csv").open(newline="") as file:
+    with (tmp_path / "images.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [str(seed) for seed in SEEDS]
     for row, prediction, own in zip(rows, predictions, truths, strict=True):
@@ -104,7 +104,7 @@ def test_a_folder(
     page = (tmp_path / "scores.md").read_text()
     miou = f"{100 * found['scores']['pixels']['miou']:.1f}"
     assert f"| labelled mIoU | {miou} |" in page and "| star |" in page
-    assert f"labelled mIoU                                  {miou}" in capsys.readouterr().out
+    assert f"labelled mIoU                                {miou}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("prompt", ["something else", ""])
@@ -149,7 +149,7 @@ def test_mistakes_are_one_sentence(
 ) -> None:
     (tmp_path / "bad" / "images").mkdir(parents=True)
     for arguments, message in (
-        (["imagenet", "--root", folder], "no data set 'imagenet'; there are voc20"),
+        (["imagenet", "--root", folder], "no dataset 'imagenet'; there are voc20"),
         (["voc20", "--root", folder], "ImageSets/Segmentation/val.txt"),
         (["folder", "--root", folder, "--withhold", "zebra"], "no class 'zebra'"),
         (["folder", "--root", folder, "--withhold", "; ".join(CLASSES)], "all classes are withheld"),
@@ -162,7 +162,7 @@ def test_mistakes_are_one_sentence(
         assert said.count("ovsr: ") == 1 and message in said
 
 
-def test_a_picture_that_cannot_be_read_ends_it(
+def test_a_image_that_cannot_be_read_ends_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
     for name in ("images", "labels"):

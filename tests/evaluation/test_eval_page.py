@@ -1,4 +1,4 @@
-"""Scores by picture against loops, and the page of an evaluation, with a segmenter that reads labels off the pixels."""
+"""Scores by image against loops, and the page of an evaluation, with a segmenter that reads labels off the pixels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from ovsr_gpu import Config
-from ovsr_gpu.datasets import DataSet, open_data_set
+from ovsr_gpu.datasets import Dataset, open_dataset
 from ovsr_gpu.drawing.palette import SOMETHING_ELSE_COLOR, class_colors
-from ovsr_gpu.evaluation.image_scores import PictureScores, best_and_worst
+from ovsr_gpu.evaluation.image_scores import ImageScores, best_and_worst
 from ovsr_gpu.evaluation.plot import class_plot
 from ovsr_gpu.evaluation.report_page import write_page
 from ovsr_gpu.evaluation.runner import evaluate
@@ -27,11 +27,11 @@ from ovsr_gpu.vocabulary import Vocabulary
 NAMES = ("<script>alert(1)</script>", "cat & dog", "sky", "star")
 VOID = 255
 Maps = dict[str, tuple[np.ndarray, np.ndarray]]
-"""The class map that is found and the true one, by the name of the picture."""
+"""The class map that is found and the true one, by the name of the image."""
 
 
 class PixelReader:
-    """Takes the red channel of a picture for its class map, even and odd columns of a class for two regions.
+    """Takes the red channel of an image for its class map, even and odd columns of a class for two regions.
 
     The score is a tenth for the first class, two for the second and so on.
     """
@@ -69,7 +69,7 @@ SEGMENTER: Any = PixelReader()
 
 @pytest.fixture
 def maps() -> Maps:
-    """Random maps of 4 classes and "something else", 0 to 2 rows void; one picture is large, names look like HTML."""
+    """Random maps of 4 classes and "something else", 0 to 2 rows void; one image is large, names look like HTML."""
     random = np.random.default_rng(7)
     made = {}
     for number, name in enumerate(["a&lt;b&gt;", "b&lt;b&gt;", "large"]):
@@ -80,14 +80,14 @@ def maps() -> Maps:
     return made
 
 
-def write_data_set(root: Path, maps: Maps) -> DataSet:
+def write_dataset(root: Path, maps: Maps) -> Dataset:
     for folder in ("images", "labels"):
         (root / folder).mkdir()
     for name, (found, truth) in maps.items():
         Image.fromarray(np.dstack([found] * 3).astype(np.uint8)).save(root / "images" / f"{name}.png")
         Image.fromarray(truth.astype(np.uint8)).save(root / "labels" / f"{name}.png")
     (root / "classes.txt").write_text("\n".join(NAMES))
-    return open_data_set("folder", root)
+    return open_dataset("folder", root)
 
 
 def by_loops(found: np.ndarray, truth: np.ndarray) -> tuple[float, float, int, float]:
@@ -100,23 +100,23 @@ def by_loops(found: np.ndarray, truth: np.ndarray) -> tuple[float, float, int, f
     return mean(iou), accuracy, len(regions), mean(1 - (int(f) + 1) / 10 for f in found.ravel())
 
 
-def test_scores_of_each_picture(maps: Maps, tmp_path: Path) -> None:
-    data_set = write_data_set(tmp_path, {**maps, "void": (np.ones((5, 4)), np.full((5, 4), VOID))})
-    found = evaluate(SEGMENTER, data_set, batch_size=2)
-    assert [picture.name for picture in found.by_picture] == [*maps, "void"]
-    for picture, own in zip(found.by_picture, maps.values(), strict=False):
-        scores = (picture.miou, picture.pixel_accuracy, picture.regions, picture.uncertainty)
+def test_scores_of_each_image(maps: Maps, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path, {**maps, "void": (np.ones((5, 4)), np.full((5, 4), VOID))})
+    found = evaluate(SEGMENTER, dataset, batch_size=2)
+    assert [image.name for image in found.by_image] == [*maps, "void"]
+    for image, own in zip(found.by_image, maps.values(), strict=False):
+        scores = (image.miou, image.pixel_accuracy, image.regions, image.uncertainty)
         assert scores == pytest.approx(by_loops(*own))
-    assert found.by_picture[-1] == PictureScores("void", None, None, 2, pytest.approx(0.8))
-    assert "by_picture" not in found.totals()
+    assert found.by_image[-1] == ImageScores("void", None, None, 2, pytest.approx(0.8))
+    assert "by_image" not in found.totals()
 
 
-def scored(**miou: float | None) -> list[PictureScores]:
-    return [PictureScores(name, value, value, 1, 0.0) for name, value in miou.items()]
+def scored(**miou: float | None) -> list[ImageScores]:
+    return [ImageScores(name, value, value, 1, 0.0) for name, value in miou.items()]
 
 
 @pytest.mark.parametrize(
-    ("pictures", "best", "worst"),
+    ("images", "best", "worst"),
     [
         (scored(a=0.5, b=0.9, c=0.1, d=0.7, e=0.2), "bd", "ce"),
         (scored(d=0.5, c=0.5, b=0.5, a=0.5, e=0.5), "ab", "cd"),
@@ -126,9 +126,9 @@ def scored(**miou: float | None) -> list[PictureScores]:
         ([], "", ""),
     ],
 )
-def test_best_and_worst(pictures: list[PictureScores], best: str, worst: str) -> None:
-    found = best_and_worst(pictures, 2)
-    assert ["".join(picture.name for picture in some) for some in found] == [best, worst]
+def test_best_and_worst(images: list[ImageScores], best: str, worst: str) -> None:
+    found = best_and_worst(images, 2)
+    assert ["".join(image.name for image in some) for some in found] == [best, worst]
 
 
 class Page(HTMLParser):
@@ -150,19 +150,19 @@ class Page(HTMLParser):
 
 
 def test_the_page(maps: Maps, tmp_path: Path) -> None:
-    data_set = write_data_set(tmp_path, maps)
+    dataset = write_dataset(tmp_path, maps)
     images = tmp_path / "scores_files"
     images.mkdir()
     (images / "99-truth.png").touch()
-    found = evaluate(SEGMENTER, data_set)
-    page = Page(write_page(found, data_set, SEGMENTER, (), tmp_path))
+    found = evaluate(SEGMENTER, dataset)
+    page = Page(write_page(found, dataset, SEGMENTER, (), tmp_path))
     assert not page.tags & {"script", "b"} and set(NAMES) < set(page.text)
     assert [page.text.count(name) for name in maps] == [1, 1, 1]
     used = [*(Path(image).name for image in page.images), "page.css", "scores.css"]
     assert len(used) == 11 and sorted(path.name for path in images.iterdir()) == sorted(used)
-    assert [Image.open(path).size for path in sorted(images.glob("*-picture.jpg"))].count((640, 10)) == 1
+    assert [Image.open(path).size for path in sorted(images.glob("*-image.jpg"))].count((640, 10)) == 1
 
-    name = min(found.by_picture, key=lambda picture: picture.miou or 0).name
+    name = min(found.by_image, key=lambda image: image.miou or 0).name
     class_map, truth = maps[name]
     colors = class_colors(len(NAMES))
     known = truth != VOID
@@ -173,17 +173,17 @@ def test_the_page(maps: Maps, tmp_path: Path) -> None:
     wrong = [(t, f) for t, f in zip(truth[known].tolist(), class_map[known].tolist(), strict=True) if t != f]
     pair = max(set(wrong), key=lambda pair: (wrong.count(pair), -pair[1], -pair[0]))
     taken = [*NAMES, "something else"][pair[1]]
-    share = 100 * wrong.count(pair) / known.sum()
-    assert f"{NAMES[pair[0]]} taken for {taken} {share:.1f}" in "".join(page.text)
+    fraction = 100 * wrong.count(pair) / known.sum()
+    assert f"{NAMES[pair[0]]} taken for {taken} {fraction:.1f}" in "".join(page.text)
 
 
 def test_a_withheld_class_is_shown_as_something_else(maps: Maps, tmp_path: Path) -> None:
     maps = {name: (np.minimum(found, 3), truth) for name, (found, truth) in maps.items() if name != "large"}
-    data_set = write_data_set(tmp_path, maps)
-    found = evaluate(SEGMENTER, data_set, withheld=["sky"])
-    page = Page(write_page(found, data_set, SEGMENTER, ["sky"], tmp_path))
+    dataset = write_dataset(tmp_path, maps)
+    found = evaluate(SEGMENTER, dataset, withheld=["sky"])
+    page = Page(write_page(found, dataset, SEGMENTER, ["sky"], tmp_path))
     assert any("withheld" in text and "sky" in text for text in page.text)
-    name = min(found.by_picture, key=lambda picture: picture.miou or 0).name
+    name = min(found.by_image, key=lambda image: image.miou or 0).name
     shown = np.asarray(Image.open(tmp_path / "scores_files" / "0-truth.png").convert("RGBA"))
     assert ((shown[..., :3] == SOMETHING_ELSE_COLOR).all(-1) == (maps[name][1] == 2))[shown[..., 3] > 0].all()
 

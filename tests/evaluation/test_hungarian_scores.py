@@ -17,7 +17,7 @@ def pixels(labels: torch.Tensor, value: int, known: torch.Tensor) -> Pixels:
 
 
 def best_assignment(found: torch.Tensor, truth: torch.Tensor) -> tuple[float, dict[int, tuple[Pixels, Pixels]]]:
-    """Of all one-to-one assignments of a picture the one with the largest mean IoU: found and true pixels by class."""
+    """Of all one-to-one assignments of an image the one with the largest mean IoU: found and true pixels by class."""
     known = truth >= 0
     labels = truth[known].unique().tolist()
     regions: list[Pixels] = [pixels(found, number, known) for number in found.unique().tolist()]
@@ -32,7 +32,7 @@ def best_assignment(found: torch.Tensor, truth: torch.Tensor) -> tuple[float, di
     return sum(map(iou, best)) / len(labels), dict(zip(labels, best, strict=True))
 
 
-def random_pictures(regions: int, classes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def random_images(regions: int, classes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     random = np.random.default_rng(regions * 10 + classes)
     return [
         (
@@ -44,13 +44,13 @@ def random_pictures(regions: int, classes: int) -> list[tuple[torch.Tensor, torc
 
 
 @pytest.mark.parametrize(("regions", "classes"), [(1, 1), (1, 4), (4, 1), (3, 3), (4, 2)])
-def test_the_assignment_of_each_picture_is_the_best_of_all(regions: int, classes: int) -> None:
-    pictures = random_pictures(regions, classes)
+def test_the_assignment_of_each_image_is_the_best_of_all(regions: int, classes: int) -> None:
+    images = random_images(regions, classes)
     hungarian = ImageHungarian(2 * classes)
-    hungarian.update(*map(torch.stack, zip(*pictures[:2], strict=True)))
-    for picture in pictures[2:]:
-        hungarian.update(*picture)
-    best = [best_assignment(*picture) for picture in pictures]
+    hungarian.update(*map(torch.stack, zip(*images[:2], strict=True)))
+    for image in images[2:]:
+        hungarian.update(*image)
+    best = [best_assignment(*image) for image in images]
     iou: list[float | None] = []
     for label in range(2 * classes):
         pairs = [by_class[label] for _, by_class in best if label in by_class]
@@ -58,7 +58,7 @@ def test_the_assignment_of_each_picture_is_the_best_of_all(regions: int, classes
         union = sum(len(found | true) for found, true in pairs)
         iou.append(hits / union if union else None)
     scores = hungarian.result()
-    assert scores.picture_miou == pytest.approx(np.mean([mean for mean, _ in best]))
+    assert scores.image_miou == pytest.approx(np.mean([mean for mean, _ in best]))
     assert scores.iou == pytest.approx(iou)
     assert scores.miou == pytest.approx(np.mean([value for value in iou if value is not None]))
 
@@ -68,23 +68,23 @@ def test_both_means_by_hand() -> None:
     hungarian.update(torch.tensor([[0, 0, 1, 1, 2]]), torch.tensor([[0, 0, 0, 2, 2]]))  # IoU 2/3 of 0, 1/3 or 1/2 of 2
     hungarian.update(torch.tensor([[0, 0, 0, 0, 5]]), torch.tensor([[0, 0, 0, 0, -1]]))
     scores = hungarian.result()
-    assert scores.picture_miou == pytest.approx(((2 / 3 + 1 / 2) / 2 + 1) / 2)
+    assert scores.image_miou == pytest.approx(((2 / 3 + 1 / 2) / 2 + 1) / 2)
     assert scores.iou == pytest.approx([6 / 7, None, 1 / 2])
     assert scores.miou == pytest.approx((6 / 7 + 1 / 2) / 2)
 
 
-def test_a_picture_of_void_counts_nowhere() -> None:
+def test_a_image_of_void_counts_nowhere() -> None:
     hungarian = ImageHungarian(2)
     void = torch.full((1, 2, 2), -1)
     hungarian.update(torch.zeros_like(void), void)
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="no image"):
         hungarian.result()
     hungarian.update(torch.zeros(2, 2, 2, dtype=torch.int64), torch.cat([void, torch.ones_like(void)]))
-    assert hungarian.result().picture_miou == 1
+    assert hungarian.result().image_miou == 1
 
 
 @pytest.mark.parametrize(("clusters", "classes"), [(1, 1), (1, 3), (3, 1), (3, 3), (4, 3), (2, 4)])
-def test_the_assignment_of_a_data_set_gives_the_most_pixels_their_class(clusters: int, classes: int) -> None:
+def test_the_assignment_of_a_dataset_gives_the_most_pixels_their_class(clusters: int, classes: int) -> None:
     random = np.random.default_rng(clusters * 10 + classes)
     found = torch.tensor(random.integers(0, clusters, (3, 5, 7)), device=DEVICE)
     truth = torch.tensor(random.integers(-1, classes, (3, 5, 7)), device=DEVICE)
@@ -111,7 +111,7 @@ def test_the_assignment_of_a_data_set_gives_the_most_pixels_their_class(clusters
     assert scores.pixel_accuracy == pytest.approx(right(best) / len(here))
 
 
-def test_renamed_classes_cost_nothing_over_the_data_set() -> None:
+def test_renamed_classes_cost_nothing_over_the_dataset() -> None:
     truth = torch.randint(0, 4, (2, 6, 6))
     hungarian = DatasetHungarian(5, 4)
     hungarian.update(4 - truth, truth)
@@ -119,7 +119,7 @@ def test_renamed_classes_cost_nothing_over_the_data_set() -> None:
     assert scores.iou == [1, 1, 1, 1] and scores.cluster == [4, 3, 2, 1] and scores.pixel_accuracy == 1
 
 
-def test_a_data_set_of_void_has_no_score() -> None:
+def test_a_dataset_of_void_has_no_score() -> None:
     hungarian = DatasetHungarian(2, 2)
     hungarian.update(torch.zeros(2, 2, dtype=torch.int64), torch.full((2, 2), -1))
     with pytest.raises(ValueError, match="no pixel"):

@@ -18,10 +18,10 @@ def scores_of(counts: list[list[int]]) -> PixelScores:
     return confusion.result()
 
 
-def random_maps(seed: int, classes: int, pictures: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+def random_maps(seed: int, classes: int, images: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     """Class maps and true ones `[B, 11, 13]` with void; the last class never true, the first never predicted."""
     random = np.random.default_rng(seed)
-    found = random.integers(1, classes + 1, (pictures, 11, 13))
+    found = random.integers(1, classes + 1, (images, 11, 13))
     truth = random.integers(-1, classes - 1, found.shape)
     found[random.random(found.shape) < 0.5] = classes - 1
     agree = (random.random(found.shape) < 0.4) & (truth > 0)
@@ -40,7 +40,7 @@ def test_a_table_by_hand() -> None:
     assert scores.mean_accuracy == pytest.approx((6 / 10 + 4 / 6) / 2)
 
 
-def test_counts_of_a_picture_by_hand() -> None:
+def test_counts_of_a_image_by_hand() -> None:
     confusion = PixelConfusion(3)
     truth = torch.tensor([[0, 0, 1, -1], [1, 1, 2, -1]], device=DEVICE)
     found = torch.tensor([[0, 3, 1, 3], [0, 1, 3, 0]], dtype=torch.int32, device=DEVICE)

@@ -12,7 +12,7 @@ import pytest
 from miniatures import write_miniature
 from ovsr_gpu import Config
 from ovsr_gpu.cli import main
-from ovsr_gpu.datasets import DATA_SETS, DataSet
+from ovsr_gpu.datasets import DATASETS, Dataset
 from ovsr_gpu.evaluation.protocols import SCLIP, under_protocol
 from ovsr_gpu.vocabulary import ready_vocabulary
 
@@ -32,26 +32,26 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_settings_and_words(name: str) -> None:
-    data_set = DataSet(name, ready_vocabulary(name), ())
-    config, changed = under_protocol("sclip", Config(preset="paper"), data_set)
+    dataset = Dataset(name, ready_vocabulary(name), ())
+    config, changed = under_protocol("sclip", Config(preset="paper"), dataset)
     scale, probability, area, count, word = PUBLISHED[name]
     found = config.recognition
     assert (found.logit_scale, found.threshold, found.area_threshold) == (scale, probability, area)
     assert (found.synonyms, found.something_else, found.templates, found.shared_rank) == ("max", (), "imagenet", None)
-    assert found.background is (data_set.vocabulary.names[0] == "background")
+    assert found.background is (dataset.vocabulary.names[0] == "background")
     assert config.clustering == Config(preset="paper").clustering
     words = [word for row in changed.vocabulary.synonyms for word in row]
-    assert changed.vocabulary.names == data_set.vocabulary.names
+    assert changed.vocabulary.names == dataset.vocabulary.names
     assert len(words) == count and word in words
 
 
-def test_only_for_published_data_sets() -> None:
+def test_only_for_published_datasets() -> None:
     assert list(SCLIP) == list(PUBLISHED)
-    for name in set(DATA_SETS) - set(PUBLISHED):
+    for name in set(DATASETS) - set(PUBLISHED):
         with pytest.raises(ValueError, match=f"'sclip' has no settings for '{name}'; it has some for voc20, voc21"):
-            under_protocol("sclip", Config(), DataSet(name, ready_vocabulary("msrc-23"), ()))
+            under_protocol("sclip", Config(), Dataset(name, ready_vocabulary("msrc-23"), ()))
     with pytest.raises(ValueError, match="no protocol 'clip'; there are sclip"):
-        under_protocol("clip", Config(), DataSet("voc20", ready_vocabulary("voc20"), ()))
+        under_protocol("clip", Config(), Dataset("voc20", ready_vocabulary("voc20"), ()))
 
 
 def evaluate(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
@@ -66,7 +66,7 @@ def test_by_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setattr(open_clip, "OPENAI_IMAGENET_TEMPLATES", open_clip.OPENAI_IMAGENET_TEMPLATES[:1])  # for speed
     root = write_miniature("voc21", tmp_path)
     assert evaluate(monkeypatch, "voc21", "--root", root, "--encoder", "dense", "--out", tmp_path / "out") == 0
-    assert "voc21, 2 of 1449 pictures, protocol sclip" in capsys.readouterr().out
+    assert "voc21, 2 of 1449 images, protocol sclip" in capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "scores.json").read_text())
     protocol, recognition = found["protocol"], found["config"]["recognition"]
     assert (protocol["name"], protocol["logit_scale"], protocol["area_thd"]) == ("sclip", 65, 0.1)

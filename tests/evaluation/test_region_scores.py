@@ -14,7 +14,7 @@ CLASSES = 3
 
 
 def random_segments(random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Segments of one picture in stripes of which the found ones are shifted a little; void and none here and there."""
+    """Segments of one image in stripes of which the found ones are shifted a little; void and none here and there."""
     stripes = np.repeat(np.arange(12), random.integers(1, 9, 12))[:40]
     truth = np.tile(np.resize(stripes, 40), (7, 1))
     found = np.roll(truth, random.integers(-2, 3), axis=1)
@@ -33,9 +33,9 @@ def test_matches_by_plain_loops(seed: int) -> None:
     hits, wrong, missed = ([0] * CLASSES for _ in range(3))
     ious: list[list[float]] = [[] for _ in range(CLASSES)]
     for _ in range(3):
-        picture = random_segments(random)
-        matches.update(*picture)
-        found, found_class, truth, true_class = (part.cpu().numpy() for part in picture)
+        image = random_segments(random)
+        matches.update(*image)
+        found, found_class, truth, true_class = (part.cpu().numpy() for part in image)
         matched_found, matched_true = set(), set()
         for one in range(12):
             for other in range(12):

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from oracles import encoded
-from ovsr_gpu.sources.files import Picture
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.sources.files import ImageSource
+from ovsr_gpu.store.record import LabelledImage
 
 
-def make_record(name: str, height: int, width: int, classes: int, seed: int = 0) -> LabelledPicture:
-    """A picture whose regions are the cells of a random partition, every property counted by plain loops."""
+def make_record(name: str, height: int, width: int, classes: int, seed: int = 0) -> LabelledImage:
+    """An image whose regions are the cells of a random partition, every property counted by plain loops."""
     random = np.random.default_rng(seed)
     seeds = random.random((6, 2)) * (height, width)
     region_map = np.zeros((height, width), np.int32)
@@ -29,8 +29,8 @@ def make_record(name: str, height: int, width: int, classes: int, seed: int = 0)
     class_index = probabilities.argmax(1)
     rows_and_columns = [tuple(zip(*cell, strict=True)) for cell in cells]
     boxes = [(min(xs), min(ys), max(xs) + 1, max(ys) + 1) for ys, xs in rows_and_columns]
-    return LabelledPicture(
-        picture=Picture(Path("in") / f"{name}.jpg", name),
+    return LabelledImage(
+        source=ImageSource(Path("in") / f"{name}.jpg", name),
         pixels=random.integers(0, 256, (height, width, 3), dtype=np.uint8),
         class_map=class_index[region_map].astype(np.int32),
         region_map=region_map,
@@ -45,5 +45,5 @@ def make_record(name: str, height: int, width: int, classes: int, seed: int = 0)
 
 
 @pytest.fixture
-def record() -> Callable[..., LabelledPicture]:
+def record() -> Callable[..., LabelledImage]:
     return make_record

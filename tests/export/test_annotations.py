@@ -16,17 +16,17 @@ from pycocotools.coco import COCO
 from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.jsonl import LineFile, write_jsonl
 from ovsr_gpu.sources.locations import absolute
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.record import LabelledImage
 from stores import store_of
 
-Record = Callable[..., LabelledPicture]
+Record = Callable[..., LabelledImage]
 CLASSES = ("dog", "grass", "sky")
 
 
-def write_all(out: Path, records: list[LabelledPicture]) -> None:
+def write_all(out: Path, records: list[LabelledImage]) -> None:
     store = store_of(out, *records)
-    write_coco(store.pictures, CLASSES, out)
-    write_jsonl(store.pictures, CLASSES, out)
+    write_coco(store.images, CLASSES, out)
+    write_jsonl(store.images, CLASSES, out)
 
 
 def read_coco(out: Path) -> COCO:
@@ -41,7 +41,7 @@ def test_lines_say_what_the_record_says(tmp_path: Path, record: Record) -> None:
     expected = [(one, region) for one in records for region in range(len(one.areas))]
     assert len(lines) == len(expected)
     for line, (one, region) in zip(lines, expected, strict=True):
-        assert (line["picture"], line["file"]) == (one.picture.name, absolute(one.picture.path))
+        assert (line["image"], line["file"]) == (one.source.name, absolute(one.source.path))
         assert (line["region"], line["box"], line["area"]) == (region, one.boxes[region].tolist(), one.areas[region])
         assert line["class"] == [*CLASSES, "something else"][line["class_index"]]
         assert line["class_index"] == one.class_index[region]
@@ -52,14 +52,14 @@ def test_lines_say_what_the_record_says(tmp_path: Path, record: Record) -> None:
 
 
 def test_pycocotools_reads_the_annotations(tmp_path: Path, record: Record) -> None:
-    records = [record(f"picture {seed}", 15 + seed, 25 - seed, 3, seed=seed) for seed in range(4)]
+    records = [record(f"image {seed}", 15 + seed, 25 - seed, 3, seed=seed) for seed in range(4)]
     write_all(tmp_path, records)
     coco = read_coco(tmp_path)
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == [*CLASSES, "something else"]
     assert coco.getCatIds() == [1, 2, 3, 4]
     images = coco.loadImgs(coco.getImgIds())
     assert [(i["file_name"], i["path"], i["height"], i["width"]) for i in images] == [
-        (f"{one.picture.name}.jpg", absolute(one.picture.path), *one.region_map.shape) for one in records
+        (f"{one.source.name}.jpg", absolute(one.source.path), *one.region_map.shape) for one in records
     ]
     for image, one in zip(images, records, strict=True):
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
@@ -75,7 +75,7 @@ def test_pycocotools_reads_the_annotations(tmp_path: Path, record: Record) -> No
     assert len(set(coco.getAnnIds())) == sum(len(one.areas) for one in records)
 
 
-def test_a_run_without_pictures_gives_valid_files(tmp_path: Path) -> None:
+def test_a_run_without_images_gives_valid_files(tmp_path: Path) -> None:
     write_all(tmp_path, [])
     coco = read_coco(tmp_path)
     assert coco.getImgIds() == [] and coco.getAnnIds() == [] and len(coco.getCatIds()) == 4

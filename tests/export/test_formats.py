@@ -24,19 +24,19 @@ from ovsr_gpu.export.formats import FORMATS, export_run
 from ovsr_gpu.export.polygons import polygons
 from ovsr_gpu.export.voc import voc_colors
 from ovsr_gpu.runtime.atomic import write_json
-from ovsr_gpu.sources.files import Picture
+from ovsr_gpu.sources.files import ImageSource
 from ovsr_gpu.store.masks import paint_regions
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.store.store import Failure
 from stores import store_of
 
-Record = Callable[..., LabelledPicture]
+Record = Callable[..., LabelledImage]
 CLASSES = ("dog", 'grass & <"lawn">', "it's 犬, #1")
 NAMES = ("a", "a/b/c", "train/images/x", "images/y.z", 'it\'s "50%" & <b> {c}', "犬/Ünïcode é")
-PICTURE_FILES = {"coco-panoptic": "panoptic/*.png", "yolo": "labels/*.txt", "voc": "SegmentationClass/*.png"}
+IMAGE_FILES = {"coco-panoptic": "panoptic/*.png", "yolo": "labels/*.txt", "voc": "SegmentationClass/*.png"}
 
 
-def store_run(run: Path, records: list[LabelledPicture], classes: tuple[str, ...] = CLASSES) -> None:
+def store_run(run: Path, records: list[LabelledImage], classes: tuple[str, ...] = CLASSES) -> None:
     write_json(run / "run.json", {"vocabulary": {"names": classes}})
     store_of(run, *records, Failure("broken", "in/broken.jpg", "decode", "it is empty"))
 
@@ -47,13 +47,13 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def records(tmp_path: Path, run: Path, record: Record) -> list[LabelledPicture]:
-    """Pictures of hostile names in a stored run; all but the first really exist."""
+def records(tmp_path: Path, run: Path, record: Record) -> list[LabelledImage]:
+    """Images of hostile names in a stored run; all but the first really exist."""
     made = []
     for seed, name in enumerate(NAMES):
         path = tmp_path / "in" / f"{name}.jpg"
         one = record(name, 20 + seed, 37 - seed, len(CLASSES), seed=seed)
-        made.append(replace(one, picture=Picture(path, name)))
+        made.append(replace(one, source=ImageSource(path, name)))
         if seed:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(one.pixels).save(path)
@@ -134,7 +134,7 @@ def test_regions_are_painted_with_their_values() -> None:
     assert np.array_equal(paint_regions(rows_from(region_map), [7, 0, 300]), [[7, 7, 0], [300, 7, 0]])
 
 
-def test_coco(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
+def test_coco(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
     export_run(run, "coco", tmp_path / "out")
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(tmp_path / "out" / "coco.json"))
@@ -143,10 +143,10 @@ def test_coco(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None
         rebuilt = np.full(record.class_map.shape, -1)
         for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
             rebuilt[coco.annToMask(annotation).astype(bool)] = annotation["category_id"] - 1
-        assert image["name"] == record.picture.name and np.array_equal(rebuilt, record.class_map)
+        assert image["name"] == record.source.name and np.array_equal(rebuilt, record.class_map)
 
 
-def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
+def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
     """By the rules that panopticapi's evaluation checks; the PNGs stand in a folder called like the JSON."""
     export_run(run, "coco-panoptic", tmp_path / "out")
     content = json.loads((tmp_path / "out" / "panoptic.json").read_text("utf-8"))
@@ -157,7 +157,7 @@ def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledPicture]
     assert len(images) == len(content["annotations"]) == len(records)
     for annotation, record in zip(content["annotations"], records, strict=True):
         image = images[annotation["image_id"]]
-        assert image["file_name"] == f"{record.picture.name}.jpg" and image["path"] == str(record.picture.path)
+        assert image["file_name"] == f"{record.source.name}.jpg" and image["path"] == str(record.source.path)
         with Image.open(tmp_path / "out" / "panoptic" / annotation["file_name"]) as png:
             assert png.mode == "RGB" and png.size == (image["width"], image["height"])
             ids = np.asarray(png).astype(np.int64) @ (1, 256, 256**2)
@@ -172,7 +172,7 @@ def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledPicture]
             assert segment["category_id"] in categories
 
 
-def test_panoptic_colours_hold_many_regions(tmp_path: Path, run: Path, record: Record) -> None:
+def test_panoptic_colors_hold_many_regions(tmp_path: Path, run: Path, record: Record) -> None:
     region_map = np.arange(20 * 30).reshape(20, 30)
     columns = {"boxes": np.zeros((600, 4), int), "areas": np.ones(600, int), "class_index": np.zeros(600, int)}
     columns |= {"scores": np.ones(600), "probabilities": np.ones((600, 4)), "embeddings": np.ones((600, 2))}
@@ -181,11 +181,11 @@ def test_panoptic_colours_hold_many_regions(tmp_path: Path, run: Path, record: R
     export_run(run, "coco-panoptic", tmp_path / "out")
     with Image.open(tmp_path / "out" / "panoptic" / "a.png") as png:
         assert np.array_equal(np.asarray(png).astype(np.int64) @ (1, 256, 256**2), region_map + 1)
-    with pytest.raises(ValueError, match="at most 254 objects a picture, and 'a' has 600"):
+    with pytest.raises(ValueError, match="at most 254 objects an image, and 'a' has 600"):
         export_run(run, "voc", tmp_path / "voc")
 
 
-def test_yolo(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
+def test_yolo(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
     """By the rules of Ultralytics' loader: where it looks for labels, what it takes, and how it draws polygons."""
     out = tmp_path / "out"
     export_run(run, "yolo", out)
@@ -194,10 +194,10 @@ def test_yolo(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None
     images = list((out / "images").rglob("*.jpg"))
     assert len(images) == len(records) - 1 and not (out / "images" / "a.jpg").exists()
     for record in records[1:]:
-        image = out / "images" / f"{record.picture.name}.jpg"
-        assert image in images and os.readlink(image) == str(record.picture.path)
+        image = out / "images" / f"{record.source.name}.jpg"
+        assert image in images and os.readlink(image) == str(record.source.path)
     for record in records:
-        image = str(out / "images" / f"{record.picture.name}.jpg")
+        image = str(out / "images" / f"{record.source.name}.jpg")
         label = Path("/labels/".join(image.rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt")
         lines = [line.split() for line in label.read_text("ascii").splitlines()]
         known = [region for region, index in enumerate(record.class_index) if index < len(CLASSES)]
@@ -210,7 +210,7 @@ def test_yolo(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None
             assert np.array_equal(drawn, record.region_map == region)
 
 
-def test_voc(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
+def test_voc(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
     out = tmp_path / "out"
     export_run(run, "voc", out)
     assert (out / "ImageSets" / "Segmentation" / "default.txt").read_text("utf-8").splitlines() == list(NAMES)
@@ -222,7 +222,7 @@ def test_voc(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
         known = record.class_map < len(CLASSES)
         images = []
         for folder in ("SegmentationClass", "SegmentationObject"):
-            with Image.open(out / folder / f"{record.picture.name}.png") as png:
+            with Image.open(out / folder / f"{record.source.name}.png") as png:
                 assert png.mode == "P" and np.array_equal(np.array(png.convert("RGB")), voc_colors()[np.asarray(png)])
                 images.append(np.asarray(png))
         classes, objects = images
@@ -237,7 +237,7 @@ def test_voc(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
             assert not number or np.array_equal(objects == number, record.region_map == region)
 
 
-def test_the_colours_of_voc() -> None:
+def test_the_colors_of_voc() -> None:
     assert voc_colors()[[0, 1, 2, 3, 15, 20, 255]].tolist() == [
         *([0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [192, 128, 128], [0, 64, 128], [224, 224, 192]),
     ]
@@ -256,19 +256,19 @@ def test_classes_that_voc_cannot_have(tmp_path: Path, run: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["a\nb", "#a", " a"])
-def test_pictures_that_voc_cannot_list(tmp_path: Path, run: Path, record: Record, name: str) -> None:
+def test_images_that_voc_cannot_list(tmp_path: Path, run: Path, record: Record, name: str) -> None:
     store_run(run, [record(name, 5, 6, 3)])
     with pytest.raises(ValueError, match="cannot stand in VOC's list"):
         export_run(run, "voc", tmp_path / "out")
 
 
-def test_labelme(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
-    """By the rules of labelme's label file: the keys that it needs, and a path that leads to the picture."""
+def test_labelme(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
+    """By the rules of labelme's label file: the keys that it needs, and a path that leads to the image."""
     export_run(run, "labelme", tmp_path / "out")
     for record in records:
-        file = tmp_path / "out" / f"{record.picture.name}.json"
+        file = tmp_path / "out" / f"{record.source.name}.json"
         content = json.loads(file.read_text("utf-8"))
-        assert file.parent / content["imagePath"] == record.picture.path and content["imageData"] is None
+        assert file.parent / content["imagePath"] == record.source.path and content["imageData"] is None
         height, width = record.region_map.shape
         assert (content["imageHeight"], content["imageWidth"]) == (height, width)
         assert isinstance(content["version"], str) and content["flags"] == {}
@@ -280,12 +280,12 @@ def test_labelme(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> N
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_pictures_are_written_one_by_one(tmp_path: Path, run: Path, record: Record, format: str) -> None:
+def test_images_are_written_one_by_one(tmp_path: Path, run: Path, record: Record, format: str) -> None:
     store_run(run, [record(str(number), 5, 6, 3, seed=number) for number in range(5)])
     seen = []
 
     def progress(done: int, total: int | None) -> None:
-        seen.append((done, len(list((tmp_path / "out").glob(PICTURE_FILES.get(format, "*.json"))))))
+        seen.append((done, len(list((tmp_path / "out").glob(IMAGE_FILES.get(format, "*.json"))))))
         assert total == 5
 
     export_run(run, format, tmp_path / "out", progress)
@@ -302,12 +302,12 @@ def test_pictures_are_written_one_by_one(tmp_path: Path, run: Path, record: Reco
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_run_without_pictures(tmp_path: Path, run: Path, format: str) -> None:
+def test_a_run_without_images(tmp_path: Path, run: Path, format: str) -> None:
     store_run(run, [])
     export_run(run, format, tmp_path / "out")
 
 
-def test_what_cannot_be_exported(tmp_path: Path, run: Path, records: list[LabelledPicture]) -> None:
+def test_what_cannot_be_exported(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
     with pytest.raises(ValueError, match="'cvat' is not known; choose one of coco, coco-panoptic, yolo, voc, labelme"):
         export_run(run, "cvat", tmp_path / "out")
     with pytest.raises(ValueError, match="is not an empty folder"):

@@ -7,27 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovsr_gpu.export.images_csv import write_pictures
+from ovsr_gpu.export.images_csv import write_images
 from ovsr_gpu.sources.locations import absolute
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.record import LabelledImage
 from stores import store_of
 
-Record = Callable[..., LabelledPicture]
+Record = Callable[..., LabelledImage]
 
 
-def test_a_line_a_picture_as_its_pixels_say(tmp_path: Path, record: Record) -> None:
+def test_a_line_a_image_as_its_pixels_say(tmp_path: Path, record: Record) -> None:
     records = [record('a, "b"', 20, 30, 3, seed=1), record("犬\n", 7, 5, 3, seed=2), record("one", 1, 1, 3)]
     store = store_of(tmp_path, *records)
-    write_pictures(store.pictures, ("dog", "grass", "sky"), tmp_path)
-    with (tmp_path / "pictures.csv").open(encoding="utf-8", newline="") as file:
+    write_images(store.images, ("dog", "grass", "sky"), tmp_path)
+    with (tmp_path / "images.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     for line, one in zip(lines, records, strict=True):
-        assert (line["picture"], line["file"]) == (one.picture.name, absolute(one.picture.path))
+        assert (line["image"], line["file"]) == (one.source.name, absolute(one.source.path))
         assert int(line["regions"]) == len(one.areas)
         assert float(line["uncertainty"]) == pytest.approx(1 - one.scores[one.region_map].mean(dtype=float), abs=1e-5)
         assert float(line["something_else"]) == pytest.approx(np.mean(one.class_index[one.region_map] == 3), abs=1e-5)
 
 
-def test_no_pictures_are_a_head_line(tmp_path: Path) -> None:
-    write_pictures(store_of(tmp_path).pictures, ("dog",), tmp_path)
-    assert (tmp_path / "pictures.csv").read_text() == "picture,file,regions,uncertainty,something_else\n"
+def test_no_images_are_a_head_line(tmp_path: Path) -> None:
+    write_images(store_of(tmp_path).images, ("dog",), tmp_path)
+    assert (tmp_path / "images.csv").read_text() == "image,file,regions,uncertainty,something_else\n"

@@ -17,8 +17,8 @@ from ovsr_gpu.export import label_studio
 from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.export.label_studio import brush_rle
 from ovsr_gpu.runtime.atomic import write_json
-from ovsr_gpu.sources.files import Picture
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.sources.files import ImageSource
+from ovsr_gpu.store.record import LabelledImage
 from stores import store_of
 
 CLASSES = ("dog", 'grass & <"lawn">', "it's 犬, #1")
@@ -26,13 +26,15 @@ NAMES = ("a", "a/b c", 'it\'s "50%" & <b> {c}', "犬/é?d=#1")
 
 
 @pytest.fixture
-def records(tmp_path: Path, record: Callable[..., LabelledPicture]) -> list[LabelledPicture]:
-    """Pictures of hostile names in the run `tmp_path / "run"`; the last one came from a URL."""
+def records(tmp_path: Path, record: Callable[..., LabelledImage]) -> list[LabelledImage]:
+    """Images of hostile names in the run `tmp_path / "run"`; the last one came from a URL."""
     made = [
-        replace(record(name, 20 + seed, 37 - seed, len(CLASSES), seed), picture=Picture(tmp_path / f"{name}.jpg", name))
+        replace(
+            record(name, 20 + seed, 37 - seed, len(CLASSES), seed), source=ImageSource(tmp_path / f"{name}.jpg", name)
+        )
         for seed, name in enumerate(NAMES)
     ]
-    made.append(replace(record("u", 9, 8, len(CLASSES)), picture=Picture("https://example.org/u.jpg?a=1&b=2", "u")))
+    made.append(replace(record("u", 9, 8, len(CLASSES)), source=ImageSource("https://example.org/u.jpg?a=1&b=2", "u")))
     write_json(tmp_path / "run" / "run.json", {"vocabulary": {"names": CLASSES}})
     store_of(tmp_path / "run", *made)
     return made
@@ -41,7 +43,9 @@ def records(tmp_path: Path, record: Callable[..., LabelledPicture]) -> list[Labe
 def masks() -> list[np.ndarray]:
     """Of 1x1 to 300x400 pixels, empty and full ones, with runs of all kinds of length."""
     random = np.random.default_rng(0)
-    noise = [random.random(random.integers(1, 40, 2)) < share for share in (0, 0.05, 0.5, 0.95, 1) for _ in range(8)]
+    noise = [
+        random.random(random.integers(1, 40, 2)) < fraction for fraction in (0, 0.05, 0.5, 0.95, 1) for _ in range(8)
+    ]
     stripes = [np.repeat(random.random((300, 2)) < 0.5, width, axis=1) for width in (1, 2, 5, 64, 65, 200)]
     return [*noise, *stripes, np.zeros((1, 1), bool), np.ones((300, 400), bool), np.eye(300, 400) > 0]
 
@@ -84,7 +88,7 @@ def test_label_studio_reads_the_masks(inside: np.ndarray) -> None:
     assert by_sdk[: len(brush_rle(inside))] == brush_rle(inside)  # it may add a byte of nothing
 
 
-def test_tasks(tmp_path: Path, records: list[LabelledPicture]) -> None:
+def test_tasks(tmp_path: Path, records: list[LabelledImage]) -> None:
     export_run(tmp_path / "run", "label-studio", tmp_path / "out")
     tasks = tasks_in(tmp_path / "out")
     assert tasks[-1]["data"] == {"image": "https://example.org/u.jpg?a=1&b=2"}
@@ -93,7 +97,7 @@ def test_tasks(tmp_path: Path, records: list[LabelledPicture]) -> None:
         if not address.scheme:
             assert address.path == "/data/local-files/" and not address.fragment
             [inside_root] = parse_qs(address.query)["d"]
-            assert Path(tmp_path.anchor, inside_root) == record.picture.path
+            assert Path(tmp_path.anchor, inside_root) == record.source.path
         [prediction] = task["predictions"]
         assert prediction["score"] == pytest.approx(record.scores.min(), abs=1e-6)
         assert len(prediction["result"]) == len({result["id"] for result in prediction["result"]}) == len(record.areas)
@@ -105,14 +109,14 @@ def test_tasks(tmp_path: Path, records: list[LabelledPicture]) -> None:
             assert result["score"] == pytest.approx(record.scores[region], abs=1e-6)
 
 
-def test_interface(tmp_path: Path, records: list[LabelledPicture]) -> None:
+def test_interface(tmp_path: Path, records: list[LabelledImage]) -> None:
     export_run(tmp_path / "run", "label-studio", tmp_path / "out")
     labels = ElementTree.parse(tmp_path / "out" / "interface.xml").findall("BrushLabels/Label")
     assert [label.get("value") for label in labels] == [*CLASSES, "something else"]
     assert [label.get("background") for label in labels[::3]] == ["#f0783c", "#404040"]
 
 
-def test_label_studio_validates_interface_and_predictions(tmp_path: Path, records: list[LabelledPicture]) -> None:
+def test_label_studio_validates_interface_and_predictions(tmp_path: Path, records: list[LabelledImage]) -> None:
     sdk = pytest.importorskip("label_studio_sdk.label_interface")
     export_run(tmp_path / "run", "label-studio", tmp_path / "out")
     interface = sdk.LabelInterface((tmp_path / "out" / "interface.xml").read_text("utf-8"))
@@ -123,7 +127,7 @@ def test_label_studio_validates_interface_and_predictions(tmp_path: Path, record
 
 
 def test_tasks_go_on_in_another_file(
-    tmp_path: Path, records: list[LabelledPicture], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, records: list[LabelledImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_run(tmp_path / "run", "label-studio", tmp_path / "one")
     monkeypatch.setattr(label_studio, "LARGEST", 1 + len(json.dumps(tasks_in(tmp_path / "one")[0])))

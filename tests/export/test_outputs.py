@@ -17,18 +17,18 @@ from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.export import webdataset
 from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.export.outputs import OUTPUTS, Outputs
-from ovsr_gpu.sources.image_source import Picture
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.sources.image_source import ImageSource
+from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.store.store import Failure
 from ovsr_gpu.vocabulary import Vocabulary
 from stores import store_of
 
-Record = Callable[..., LabelledPicture]
+Record = Callable[..., LabelledImage]
 VOCABULARY = Vocabulary.parse("dog; grass, lawn; sky")
 
 
 @pytest.fixture
-def records(tmp_path: Path, record: Record) -> list[LabelledPicture]:
+def records(tmp_path: Path, record: Record) -> list[LabelledImage]:
     made = []
     for number, (name, suffix) in enumerate(
         [("a.b", "jpg"), ("in/b", "PNG"), ("c", "png"), ("d", "png"), ("e", "png")]
@@ -37,11 +37,11 @@ def records(tmp_path: Path, record: Record) -> list[LabelledPicture]:
         path = tmp_path / "in" / f"{number}.{suffix}"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(one.pixels).save(path)
-        made.append(LabelledPicture(Picture(path, name), *list(vars(one).values())[1:]))
+        made.append(LabelledImage(ImageSource(path, name), *list(vars(one).values())[1:]))
     return made
 
 
-def write(out: Path, names: list[str], records: list[LabelledPicture]) -> None:
+def write(out: Path, names: list[str], records: list[LabelledImage]) -> None:
     """As a run does."""
     (out / "run.json").write_text(json.dumps({"vocabulary": {"names": VOCABULARY.names}}))
     outputs = Outputs(out, names)
@@ -59,7 +59,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-def test_each_alone(tmp_path: Path, records: list[LabelledPicture], name: str) -> None:
+def test_each_alone(tmp_path: Path, records: list[LabelledImage], name: str) -> None:
     out = tmp_path / "out"
     out.mkdir()
     write(out, [name], records)
@@ -71,7 +71,7 @@ def test_an_unknown_output() -> None:
         Outputs(Path("out"), ["labels", "pdf"])
 
 
-def test_panoptic_in_a_run_is_what_is_exported_from_it(tmp_path: Path, records: list[LabelledPicture]) -> None:
+def test_panoptic_in_a_run_is_what_is_exported_from_it(tmp_path: Path, records: list[LabelledImage]) -> None:
     out = tmp_path / "out"
     out.mkdir()
     write(out, ["coco-panoptic"], records)
@@ -84,13 +84,13 @@ def members(path: Path) -> dict[str, bytes]:
         return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
 
-def test_shards_hold_the_pictures_and_what_was_found(
-    tmp_path: Path, records: list[LabelledPicture], monkeypatch: pytest.MonkeyPatch
+def test_shards_hold_the_images_and_what_was_found(
+    tmp_path: Path, records: list[LabelledImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webdataset, "SHARD_PICTURES", 2)
+    monkeypatch.setattr(webdataset, "SHARD_IMAGES", 2)
     out = tmp_path / "out"
     out.mkdir()
-    records[3].picture.path.unlink()
+    records[3].source.path.unlink()
     write(out, ["webdataset"], records)
     shards = sorted((out / "shards").iterdir())
     assert [path.name for path in shards] == ["000000.tar", "000001.tar", "000002.tar"]
@@ -98,11 +98,11 @@ def test_shards_hold_the_pictures_and_what_was_found(
     for path in shards:
         found |= members(path)
     assert list(found)[:6] == [
-        f"{n:09}.{end}" for n, picture in ((0, "jpg"), (1, "png")) for end in (picture, "labels.png", "json")
+        f"{n:09}.{end}" for n, image in ((0, "jpg"), (1, "png")) for end in (image, "labels.png", "json")
     ]
     for number, one in enumerate(records):
         content = json.loads(found[f"{number:09}.json"])
-        assert (content["picture"], content["height"], content["width"]) == (one.picture.name, 8 + number, 11)
+        assert (content["image"], content["height"], content["width"]) == (one.source.name, 8 + number, 11)
         assert [region["category_id"] for region in content["regions"]] == (one.class_index + 1).tolist()
         assert [region["class"] for region in content["regions"]] == [
             [*VOCABULARY.names, "something else"][index] for index in one.class_index
@@ -114,10 +114,10 @@ def test_shards_hold_the_pictures_and_what_was_found(
             assert "there is no such file" in content["error"] and "000000003.png" not in found
         else:
             suffix = "jpg" if number == 0 else "png"
-            assert found[f"{number:09}.{suffix}"] == Path(one.picture.path).read_bytes() and "error" not in content
+            assert found[f"{number:09}.{suffix}"] == Path(one.source.path).read_bytes() and "error" not in content
 
 
-def test_webdataset_reads_the_shards(tmp_path: Path, records: list[LabelledPicture]) -> None:
+def test_webdataset_reads_the_shards(tmp_path: Path, records: list[LabelledImage]) -> None:
     wds = pytest.importorskip("webdataset")
     out = tmp_path / "out"
     out.mkdir()
@@ -125,15 +125,15 @@ def test_webdataset_reads_the_shards(tmp_path: Path, records: list[LabelledPictu
     samples = list(wds.WebDataset(str(out / "shards" / "000000.tar"), shardshuffle=False).decode("rgb8"))
     assert [sample["__key__"] for sample in samples] == [f"{number:09}" for number in range(5)]
     for sample, one in zip(samples, records, strict=True):
-        assert sample["json"]["picture"] == one.picture.name
+        assert sample["json"]["image"] == one.source.name
         if "png" in sample:
             assert np.array_equal(sample["png"], one.pixels)
 
 
 def test_whole_shards_of_an_earlier_session_are_kept(
-    tmp_path: Path, records: list[LabelledPicture], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, records: list[LabelledImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webdataset, "SHARD_PICTURES", 2)
+    monkeypatch.setattr(webdataset, "SHARD_IMAGES", 2)
     whole, out = tmp_path / "whole", tmp_path / "out"
     for folder in (whole, out):
         folder.mkdir()
@@ -146,16 +146,16 @@ def test_whole_shards_of_an_earlier_session_are_kept(
     assert files(out) == files(whole)
 
 
-def test_a_member_of_a_tar_goes_over_as_it_is(tmp_path: Path, records: list[LabelledPicture], record: Record) -> None:
-    from ovsr_gpu.sources.files import find_pictures
+def test_a_member_of_a_tar_goes_over_as_it_is(tmp_path: Path, records: list[LabelledImage], record: Record) -> None:
+    from ovsr_gpu.sources.files import find_images
 
-    data: Any = Path(records[2].picture.path).read_bytes()
+    data: Any = Path(records[2].source.path).read_bytes()
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         member = tarfile.TarInfo("x/y.PNG")
         member.size = len(data)
         tar.addfile(member, io.BytesIO(data))
-    [picture] = find_pictures([tmp_path / "a.tar"])
+    [image] = find_images([tmp_path / "a.tar"])
     out = tmp_path / "out"
     out.mkdir()
-    write(out, ["webdataset"], [LabelledPicture(picture, *list(vars(records[2]).values())[1:])])
+    write(out, ["webdataset"], [LabelledImage(image, *list(vars(records[2]).values())[1:])])
     assert members(out / "shards" / "000000.tar")["000000000.png"] == data

@@ -10,21 +10,21 @@ from PIL import Image
 from ovsr_gpu.drawing import fonts
 from ovsr_gpu.drawing.overlay import OverlayWriter, draw_overlay
 from ovsr_gpu.drawing.palette import class_colors
-from ovsr_gpu.sources.files import Picture
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.sources.files import ImageSource
+from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
 
-Record = Callable[..., LabelledPicture]
+Record = Callable[..., LabelledImage]
 
 
-def flat_record(height: int, width: int, class_map: np.ndarray) -> LabelledPicture:
-    """A white picture, one region a class."""
+def flat_record(height: int, width: int, class_map: np.ndarray) -> LabelledImage:
+    """A white image, one region a class."""
     nothing = np.zeros(0)
     pixels = np.full((height, width, 3), 255, np.uint8)
-    return LabelledPicture(Picture(Path("a"), "a"), pixels, class_map, class_map, *[nothing] * 6, [])
+    return LabelledImage(ImageSource(Path("a"), "a"), pixels, class_map, class_map, *[nothing] * 6, [])
 
 
-def halves(height: int, width: int) -> LabelledPicture:
+def halves(height: int, width: int) -> LabelledImage:
     class_map = np.zeros((height, width), np.int32)
     class_map[:, width // 2 :] = 1
     return flat_record(height, width, class_map)
@@ -34,27 +34,27 @@ def colors_in(image: Image.Image) -> set[tuple[int, ...]]:
     return {color for _, color in image.getcolors(1 << 24)}
 
 
-def draw(record: LabelledPicture, names: Sequence[str]) -> Image.Image:
+def draw(record: LabelledImage, names: Sequence[str]) -> Image.Image:
     return draw_overlay(record, [*names, "something else"], class_colors(len(names)))
 
 
 def test_the_legend_stands_below_and_shows_the_classes_that_occur() -> None:
-    image = draw(halves(300, 400), ["dog", "sky", "absent"])
-    assert image.width == 400 and 320 < image.height < 400
+    overlay = draw(halves(300, 400), ["dog", "sky", "absent"])
+    assert overlay.width == 400 and 320 < overlay.height < 400
     colors = [tuple(color) for color in class_colors(3).tolist()]
-    legend = colors_in(image.crop((0, 300, 400, image.height)))
+    legend = colors_in(overlay.crop((0, 300, 400, overlay.height)))
     assert {colors[0], colors[1]} <= legend and not {colors[2], colors[3]} & legend
-    picture = colors_in(image.crop((0, 0, 400, 300)))
-    assert len(picture) == 3 and (255, 255, 255) in picture  # two blended classes and their border
+    above = colors_in(overlay.crop((0, 0, 400, 300)))
+    assert len(above) == 3 and (255, 255, 255) in above  # two blended classes and their border
 
 
-def test_the_legend_stands_beside_a_tall_picture() -> None:
+def test_the_legend_stands_beside_a_tall_image() -> None:
     image = draw(halves(600, 300), ["dog", "sky"])
     assert image.height == 600 and 360 < image.width < 600
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "picture"),
+    ("height", "width", "size"),
     [
         (1, 1, (256, 256)),
         (3, 10000, (16, 1600)),
@@ -63,13 +63,13 @@ def test_the_legend_stands_beside_a_tall_picture() -> None:
         (3000, 4000, (1200, 1600)),
     ],
 )
-def test_tiny_extreme_and_large_pictures(height: int, width: int, picture: tuple[int, int]) -> None:
-    image = draw(halves(height, width), ["dog", "sky"])
-    assert picture[0] <= image.height <= picture[0] + 100
-    assert picture[1] <= image.width <= picture[1] + 300
-    paper = image.getpixel((image.width - 1, image.height - 1))
+def test_tiny_extreme_and_large_images(height: int, width: int, size: tuple[int, int]) -> None:
+    overlay = draw(halves(height, width), ["dog", "sky"])
+    assert size[0] <= overlay.height <= size[0] + 100
+    assert size[1] <= overlay.width <= size[1] + 300
+    paper = overlay.getpixel((overlay.width - 1, overlay.height - 1))
     assert paper == (255, 255, 255)
-    assert image.getpixel((picture[1] - 1, picture[0] - 1)) != paper
+    assert overlay.getpixel((size[1] - 1, size[0] - 1)) != paper
 
 
 def test_many_and_long_names_stay_inside_a_legend_of_reasonable_size() -> None:

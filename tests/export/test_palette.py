@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from ovsr_gpu.drawing.palette import DISTINCT_COLORS, PaletteWriter, class_colors
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
 
-Record = Callable[..., LabelledPicture]
+Record = Callable[..., LabelledImage]
 
 
 def vocabulary(count: int) -> Vocabulary:

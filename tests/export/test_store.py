@@ -12,25 +12,25 @@ from pycocotools import mask
 
 from ovsr_gpu.sources.locations import absolute
 from ovsr_gpu.store import store as module
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.store.store import SCHEMA, Failure, Store, StoreWriter, text
 from stores import batch_of, store_of
 
-Record = Callable[..., LabelledPicture]
+Record = Callable[..., LabelledImage]
 
 
 def test_what_goes_in_comes_out(tmp_path: Path, record: Record) -> None:
     records = [record(name, 9 + seed, 12, 3, seed=seed) for seed, name in enumerate(["a", "犬\u2028", "z\udcff"])]
     failures = [Failure("b", "in/b.png", "decode", "it is empty"), Failure("y\udcff", "y", "segment", "no memory")]
     store_of(tmp_path, records[0], failures[0], records[1], failures[1], records[2])
-    found = list(Store(tmp_path).pictures(SCHEMA.names))
-    assert [rows[0]["picture"] for rows in found] == ["a", "犬\u2028", "z\\udcff"]
+    found = list(Store(tmp_path).images(SCHEMA.names))
+    assert [rows[0]["image"] for rows in found] == ["a", "犬\u2028", "z\\udcff"]
     for rows, one in zip(found, records, strict=True):
         assert [row["region"] for row in rows] == list(range(len(one.areas)))
         for row in rows:
             n = row["region"]
             assert (row["height"], row["width"]) == one.region_map.shape
-            assert row["file"] == text(absolute(one.picture.path))
+            assert row["file"] == text(absolute(one.source.path))
             assert row["box"] == one.boxes[n].tolist() and row["area"] == one.areas[n]
             assert row["class_index"] == one.class_index[n] and row["score"] == one.scores[n]
             assert np.array_equal(np.float32(row["probabilities"]), one.probabilities[n])
@@ -44,15 +44,15 @@ def test_what_goes_in_comes_out(tmp_path: Path, record: Record) -> None:
 
 
 def test_parts_follow_each_other_over_sessions(tmp_path: Path, record: Record, monkeypatch) -> None:
-    monkeypatch.setattr(module, "PART_PICTURES", 3)
-    records: list[LabelledPicture | Failure] = [record(str(number), 4, 5, 2, seed=number) for number in range(11)]
+    monkeypatch.setattr(module, "PART_IMAGES", 3)
+    records: list[LabelledImage | Failure] = [record(str(number), 4, 5, 2, seed=number) for number in range(11)]
     for start, stop in ((0, 4), (4, 4), (4, 11)):
         store_of(tmp_path, *records[start:stop])
     parts = sorted((tmp_path / "store").iterdir())
     assert [path.name for path in parts] == [f"part-{number:06}.parquet" for number in range(5)]
-    sizes = [len(set(parquet.read_table(path)["picture"].to_pylist())) for path in parts]
+    sizes = [len(set(parquet.read_table(path)["image"].to_pylist())) for path in parts]
     assert sizes == [3, 1, 3, 3, 1]
-    assert [rows[0]["picture"] for rows in Store(tmp_path).pictures(["picture"])] == [str(n) for n in range(11)]
+    assert [rows[0]["image"] for rows in Store(tmp_path).images(["image"])] == [str(n) for n in range(11)]
 
 
 def test_an_old_part_is_written(tmp_path: Path, record: Record, monkeypatch) -> None:
@@ -66,14 +66,14 @@ def test_an_old_part_is_written(tmp_path: Path, record: Record, monkeypatch) -> 
 
 
 def test_a_batch_is_kept_whole(tmp_path: Path, record: Record, monkeypatch) -> None:
-    monkeypatch.setattr(module, "PART_PICTURES", 2)
+    monkeypatch.setattr(module, "PART_IMAGES", 2)
     writer = StoreWriter(tmp_path)
     failure = Failure("c", "c.png", "decode", "broken")
     writer.add(batch_of(record("a", 3, 3, 2), record("b", 4, 3, 2), failure, record("d", 3, 3, 2)))
     writer.add(batch_of(failure))
     writer.close()
-    tables = list(Store(tmp_path).tables(["picture"]))
-    assert [table["picture"].unique().to_pylist() for table in tables] == [["a", "b", "d"], []]
+    tables = list(Store(tmp_path).tables(["image"]))
+    assert [table["image"].unique().to_pylist() for table in tables] == [["a", "b", "d"], []]
     assert list(Store(tmp_path).failures()) == [failure, failure]
 
 
@@ -95,6 +95,6 @@ def test_a_part_that_cannot_be_written_is_not_there(tmp_path: Path, record: Reco
 
 def test_an_empty_store(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert (list(store.rows(["picture"])), list(store.failures()), len(store.names())) == ([], [], 0)
+    assert (list(store.rows(["image"])), list(store.failures()), len(store.names())) == ([], [], 0)
     store_of(tmp_path)
     assert list((tmp_path / "store").iterdir()) == []

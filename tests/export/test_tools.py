@@ -13,8 +13,8 @@ from PIL import Image
 
 from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.runtime.atomic import write_json
-from ovsr_gpu.sources.files import Picture
-from ovsr_gpu.store.record import LabelledPicture
+from ovsr_gpu.sources.files import ImageSource
+from ovsr_gpu.store.record import LabelledImage
 from stores import store_of
 
 CLASSES = ("dog", "grass & <lawn>", "it's 犬")
@@ -22,8 +22,8 @@ NAMES = ("a", "b c/d.e", "犬/é")
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the pictures, in which the run was made."""
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the images, in which the run was made."""
     folder = tmp_path / "photos"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -32,16 +32,16 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def records(
-    tmp_path: Path, pictures: Path, record: Callable[..., LabelledPicture], monkeypatch: pytest.MonkeyPatch
-) -> dict[str, LabelledPicture]:
-    """By their names, the pictures of the run `tmp_path / "run"`, which exist; exports are made elsewhere."""
+    tmp_path: Path, images: Path, record: Callable[..., LabelledImage], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, LabelledImage]:
+    """By their names, the images of the run `tmp_path / "run"`, which exist; exports are made elsewhere."""
     write_json(tmp_path / "run" / "run.json", {"vocabulary": {"names": CLASSES}})
     made = {}
     for seed, name in enumerate(NAMES):
         path = Path(f"{name}.png")
         path.parent.mkdir(exist_ok=True)
         one = record(name, 20 + seed, 37 - seed, len(CLASSES), seed)
-        made[name] = replace(one, picture=Picture(path, name))
+        made[name] = replace(one, source=ImageSource(path, name))
         Image.fromarray(one.pixels).save(path)
     store_of(tmp_path / "run", *made.values())
     monkeypatch.chdir(tmp_path)
@@ -49,20 +49,20 @@ def records(
 
 
 def test_fiftyone_reads_coco(
-    tmp_path: Path, pictures: Path, records: dict[str, LabelledPicture], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: Path, records: dict[str, LabelledImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FIFTYONE_DISABLE_SERVICES", "1")  # its importer needs no database
     fiftyone = pytest.importorskip("fiftyone.utils.coco")
     export_run(tmp_path / "run", "coco", tmp_path / "out")
     importer = fiftyone.COCODetectionDatasetImporter(
-        data_path=str(pictures), labels_path=str(tmp_path / "out" / "coco.json"), label_types="segmentations"
+        data_path=str(images), labels_path=str(tmp_path / "out" / "coco.json"), label_types="segmentations"
     )
     with importer:
-        read = {Path(path).relative_to(pictures): label.detections for path, _, label in importer}
-    assert read.keys() == {record.picture.path for record in records.values()}
+        read = {Path(path).relative_to(images): label.detections for path, _, label in importer}
+    assert read.keys() == {record.source.path for record in records.values()}
     for record in records.values():
         height, width = record.class_map.shape
-        for region, detection in enumerate(read[record.picture.path]):
+        for region, detection in enumerate(read[record.source.path]):
             x0, y0, x1, y1 = record.boxes[region]
             box = np.array(detection.bounding_box) * (width, height, width, height)
             assert box == pytest.approx((x0, y0, x1 - x0, y1 - y0))
@@ -73,7 +73,7 @@ def test_fiftyone_reads_coco(
 
 @pytest.mark.parametrize("format", ["coco_instances", "voc_segmentation"])
 def test_datumaro_reads_coco_and_voc(
-    tmp_path: Path, pictures: Path, records: dict[str, LabelledPicture], format: str
+    tmp_path: Path, images: Path, records: dict[str, LabelledImage], format: str
 ) -> None:
     datumaro = pytest.importorskip("datumaro")
     out = tmp_path / "out"
@@ -81,7 +81,7 @@ def test_datumaro_reads_coco_and_voc(
         export_run(tmp_path / "run", "coco", tmp_path / "coco")
         (out / "annotations").mkdir(parents=True)
         shutil.copy(tmp_path / "coco" / "coco.json", out / "annotations" / "instances_default.json")
-        (out / "images").symlink_to(pictures)
+        (out / "images").symlink_to(images)
     else:
         export_run(tmp_path / "run", "voc", out)
     read = {item.id: item for item in datumaro.Dataset.import_from(str(out), format)}

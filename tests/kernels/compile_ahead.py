@@ -35,8 +35,8 @@ PIXEL = pixel_graph_triton.TUNING
 TILE = {"TILE": full_graph_triton.TILE, "enable_fp_fusion": False}
 SPECTRAL = spectral_triton.TUNING
 CROPS = {"SUPPORT": 2, **crops_triton.PASS_TUNING}
-PLAIN = {"FILL": 0.0, "region_map": None, "spans": None, "COLOUR": None, "MEAN": None, "STD": None}
-FINISHED = {"FILL": 0.0, "COLOUR": (122.7, 116.7, 104.0), "MEAN": (0.481, 0.458, 0.408), "STD": (0.269, 0.261, 0.276)}
+PLAIN = {"FILL": 0.0, "region_map": None, "spans": None, "COLOR": None, "MEAN": None, "STD": None}
+FINISHED = {"FILL": 0.0, "COLOR": (122.7, 116.7, 104.0), "MEAN": (0.481, 0.458, 0.408), "STD": (0.269, 0.261, 0.276)}
 
 KERNELS = [
     *((crops_triton.line_weights, {"SUPPORT": support, **crops_triton.WEIGHTS_TUNING}) for support in (1, 2)),
@@ -47,7 +47,7 @@ KERNELS = [
     (spectral_triton.factorise, {"ROWS": 8, "WIDTH": 256, **SPECTRAL}),
     *((spectral_triton.orthogonalise, {"PAIRS": 2048 // width, "WIDTH": width, **SPECTRAL}) for width in (256, 1024)),
     *((full_graph_triton.point_distances, {"SQUARED": squared, **TILE}) for squared in (True, False)),
-    (full_graph_triton.first_neighbours, FULL),
+    (full_graph_triton.first_neighbors, FULL),
     *(
         (full_graph_triton.grow_trees, {"METHOD": method, "BLOCK": full_graph_triton.BLOCK, **FULL})
         for method in ("ward", "complete", "average", "weighted")

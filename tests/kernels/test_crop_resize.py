@@ -12,8 +12,8 @@ from ovsr_gpu.kernels.crop_resize import Normalisation, RegionMask, crop_masks, 
 HEIGHT, WIDTH = 150, 220
 
 
-def pictures() -> np.ndarray:
-    """Noise, which shows every rounding, and a smooth picture with edges, as photographs have: `[2, H, W, 3]`."""
+def sample_images() -> np.ndarray:
+    """Noise, which shows every rounding, and a smooth image with edges, as photographs have: `[2, H, W, 3]`."""
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -30,15 +30,15 @@ def random_boxes(count: int, least: int, seed: int) -> torch.Tensor:
     return torch.tensor(np.stack([x0, y0, x0 + width, y0 + height], 1))
 
 
-def by_pillow(picture: np.ndarray, box, height: int, width: int) -> np.ndarray:
-    crop = Image.fromarray(picture).crop(tuple(int(side) for side in box))
+def by_pillow(image: np.ndarray, box, height: int, width: int) -> np.ndarray:
+    crop = Image.fromarray(image).crop(tuple(int(side) for side in box))
     return pillow_resize(crop, width, height).transpose(2, 0, 1)
 
 
 @pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 resizes along x first, whatever the box")
 @pytest.mark.parametrize("box", [(0, 0, 220, 150), (30, 0, 60, 150), (0, 0, 220, 9), (0, 0, 9, 9), (10, 10, 110, 150)])
 def test_the_oracle_is_pillows_own_resize(box):
-    crop = Image.fromarray(pictures()[0]).crop(box)
+    crop = Image.fromarray(sample_images()[0]).crop(box)
     for width, height in [(24, 24), (96, 40), (300, 300)]:
         own = np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC))
         assert np.array_equal(pillow_resize(crop, width, height), own)
@@ -46,7 +46,7 @@ def test_the_oracle_is_pillows_own_resize(box):
 
 @pytest.mark.parametrize("side", [24, 96, 300])
 def test_every_box_equals_pillow(side):
-    sources = pictures()
+    sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     boxes = torch.cat(
         [random_boxes(60, 8, side), torch.tensor([[0, 0, WIDTH, HEIGHT], [3, 5, 11, 13], [0, 0, 8, 150]])]
@@ -62,7 +62,7 @@ def test_every_box_equals_pillow(side):
 
 @pytest.mark.parametrize("box", [(5, 5, 6, 6), (0, 0, 1, 150), (0, 10, 220, 11), (218, 148, 220, 150)])
 def test_tiny_and_thin_boxes(box):
-    sources = pictures()
+    sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     crop = crop_resize(
         images,
@@ -79,7 +79,7 @@ def test_tiny_and_thin_boxes(box):
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other builds of Pillow may fuse operations")
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 def test_pillow_bit_by_bit(interpolation):
-    sources = pictures()
+    sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     generator = np.random.default_rng(5)
     for number, box in enumerate(random_boxes(60, 1, 5)):
@@ -94,28 +94,28 @@ def test_pillow_bit_by_bit(interpolation):
             offset=torch.tensor([[0, 0]]),
             interpolation=interpolation,
         )
-        picture = Image.fromarray(sources[number % 2]).crop(tuple(box.tolist()))
-        own = np.asarray(picture.resize((width, height), Image.Resampling[interpolation.upper()]))
+        crop = Image.fromarray(sources[number % 2]).crop(tuple(box.tolist()))
+        own = np.asarray(crop.resize((width, height), Image.Resampling[interpolation.upper()]))
         assert np.array_equal(crop[0, :, :height, :width].numpy(), own.transpose(2, 0, 1)), (box, height, width)
 
 
 def test_many_taps():
-    """A picture far larger than the crop: more taps than sums of weights in float32 could hold."""
-    picture = np.random.default_rng(6).integers(0, 256, (2, 7680, 3), dtype=np.uint8)
+    """An image far larger than the crop: more taps than sums of weights in float32 could hold."""
+    image = np.random.default_rng(6).integers(0, 256, (2, 7680, 3), dtype=np.uint8)
     crop = crop_resize(
-        torch.tensor(picture).permute(2, 0, 1)[None],
+        torch.tensor(image).permute(2, 0, 1)[None],
         torch.tensor([0]),
         torch.tensor([[0, 0, 7680, 2]]),
         5,
         resized=torch.tensor([[5, 5]]),
         offset=torch.tensor([[0, 0]]),
     )
-    assert np.abs(crop[0].numpy() - by_pillow(picture, (0, 0, 7680, 2), 5, 5)).max() == 0
+    assert np.abs(crop[0].numpy() - by_pillow(image, (0, 0, 7680, 2), 5, 5)).max() == 0
 
 
 def test_window_of_a_resized_box():
-    """A window that cuts the centre out of one box and pads another with the fill colour."""
-    sources = pictures()
+    """A window that cuts the center out of one box and pads another with the fill color."""
+    sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     boxes = torch.tensor([[10, 20, 110, 70], [10, 20, 110, 70]])
     crops = crop_resize(
@@ -135,7 +135,7 @@ def test_window_of_a_resized_box():
 
 
 def test_padding_of_the_canvas_and_the_rest_of_the_batch_do_not_matter():
-    images = torch.tensor(pictures()).permute(0, 3, 1, 2)
+    images = torch.tensor(sample_images()).permute(0, 3, 1, 2)
     boxes = random_boxes(6, 8, 3)
     window = {"resized": torch.full((6, 2), 48), "offset": torch.zeros(6, 2).long()}
     together = crop_resize(images, torch.tensor([0, 1, 0, 1, 0, 1]), boxes, 48, **window)
@@ -184,7 +184,7 @@ def test_bad_arguments(changes, message):
 
 def test_finish_against_the_plain_crop():
     """Mask, normalisation, dtype and memory format beside NumPy on the plain crop."""
-    images = torch.tensor(pictures()).permute(0, 3, 1, 2)
+    images = torch.tensor(sample_images()).permute(0, 3, 1, 2)
     boxes = random_boxes(4, 8, 7)
     window = {"resized": torch.tensor([[20, 48]] * 4), "offset": torch.tensor([[-3, 10]] * 4), "fill": 9}
     generator = np.random.default_rng(7)
@@ -192,20 +192,20 @@ def test_finish_against_the_plain_crop():
     index, spans = torch.tensor([0, 1, 0, 1]), torch.tensor([[0, 1], [1, 4], [1, 1], [0, 3]])
     plain = crop_resize(images, index, boxes, 32, **window).numpy().astype(float)
     own = crop_masks(region_map, index, spans, boxes, 32, window["resized"], window["offset"])[:, None].numpy()
-    colour, mean, std = (12.5, 100, 200), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    color, mean, std = (12.5, 100, 200), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float16, 2**-11), (torch.bfloat16, 2**-8)):
         found = crop_resize(
             images,
             index,
             boxes,
             32,
-            mask=RegionMask(region_map, spans, colour),
+            mask=RegionMask(region_map, spans, color),
             normalisation=Normalisation(mean, std),
             dtype=dtype,
             memory_format=torch.channels_last,
             **window,
         )
-        painted = np.where(own, plain, np.reshape(colour, (3, 1, 1)))
+        painted = np.where(own, plain, np.reshape(color, (3, 1, 1)))
         expected = (painted / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
         assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
         np.testing.assert_allclose(found.float().numpy(), expected, rtol=tolerance, atol=1e-6)

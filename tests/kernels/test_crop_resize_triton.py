@@ -83,7 +83,7 @@ def test_half_precision(dtype):
 
 
 def test_every_region_has_its_own_window():
-    """Tables of weights and halfway pictures lie side by side: neighbours must not disturb each other."""
+    """Tables of weights and halfway images lie side by side: neighbors must not disturb each other."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (1, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
     boxes = torch.tensor(BOXES)
@@ -104,7 +104,7 @@ def test_no_boxes():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-def test_large_pictures_equal_the_twin_on_the_cpu():
+def test_large_images_equal_the_twin_on_the_cpu():
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(0, 256, (1, 3, 4320, 7680), dtype=torch.uint8, generator=generator)
     boxes = torch.tensor([[0, 0, 7680, 4320], [0, 0, 300, 4320], [100, 7, 420, 247], [7679, 4319, 7680, 4320]])

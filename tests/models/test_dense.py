@@ -34,20 +34,20 @@ def tower_of(module: open_clip.CLIP):
     return dense_tower(SimpleNamespace(name="random", image_tower=module.visual))
 
 
-def pictures(side: int) -> torch.Tensor:
+def images(side: int) -> torch.Tensor:
     return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(3))
 
 
 class PlainTransformer:
-    """open_clip's vision transformer with ClearCLIP's last block, a picture and a token at a time in float64."""
+    """open_clip's vision transformer with ClearCLIP's last block, an image and a token at a time in float64."""
 
     def __init__(self, tower: torch.nn.Module, heads: int, patch: int, late_norm: bool) -> None:
         self.weights = {name: value.double().numpy() for name, value in tower.state_dict().items()}
         self.heads, self.patch, self.late_norm = heads, patch, late_norm
 
     def norm(self, name: str, x: np.ndarray) -> np.ndarray:
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        centered = x - x.mean(-1, keepdims=True)
+        scaled = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-5)
         return scaled * self.weights[f"{name}.weight"] + self.weights[f"{name}.bias"]
 
     def attention(self, block: str, x: np.ndarray, to_queries: bool = False) -> np.ndarray:
@@ -61,8 +61,8 @@ class PlainTransformer:
             part = slice(head * width, (head + 1) * width)
             for token in range(len(x)):
                 scores = np.array([query[token, part] @ other for other in key[:, part]]) / math.sqrt(width)
-                share = np.exp(scores - scores.max())
-                mixed[token, part] = (share / share.sum()) @ value[:, part]
+                fraction = np.exp(scores - scores.max())
+                mixed[token, part] = (fraction / fraction.sum()) @ value[:, part]
         out = mixed @ self.weights[f"{block}.attn.out_proj.weight"].T + self.weights[f"{block}.attn.out_proj.bias"]
         return out * self.weights.get(f"{block}.ls_1.gamma", 1.0)
 
@@ -77,19 +77,19 @@ class PlainTransformer:
         x = x + self.attention(f"transformer.resblocks.{number}", x)
         return x + self.mlp(f"transformer.resblocks.{number}", x)
 
-    def tokens(self, picture: np.ndarray) -> np.ndarray:
+    def tokens(self, image: np.ndarray) -> np.ndarray:
         """`[3, S, S]` to `[1 + P, C]`, what goes into the last of two blocks."""
         patches = [
-            np.einsum("cyx,kcyx->k", picture[:, y : y + self.patch, x : x + self.patch], self.weights["conv1.weight"])
-            for y in range(0, picture.shape[1], self.patch)
-            for x in range(0, picture.shape[2], self.patch)
+            np.einsum("cyx,kcyx->k", image[:, y : y + self.patch, x : x + self.patch], self.weights["conv1.weight"])
+            for y in range(0, image.shape[1], self.patch)
+            for x in range(0, image.shape[2], self.patch)
         ]
         x = np.stack([self.weights["class_embedding"], *patches]) + self.weights["positional_embedding"]
         return self.block(0, self.norm("ln_pre", x))
 
-    def positions(self, picture: np.ndarray) -> np.ndarray:
+    def positions(self, image: np.ndarray) -> np.ndarray:
         """`[3, S, S]` to `[P, C]`."""
-        x = self.attention("transformer.resblocks.1", self.tokens(picture), to_queries=True)[1:]
+        x = self.attention("transformer.resblocks.1", self.tokens(image), to_queries=True)[1:]
         return x if self.late_norm else self.norm("ln_post", x)
 
     def head(self, pooled: np.ndarray) -> np.ndarray:
@@ -100,10 +100,10 @@ def test_plain_numpy_with_the_usual_last_block_is_the_tower_itself():
     module = random_clip(**VIT)
     plain = PlainTransformer(module.visual, heads=2, patch=16, late_norm=False)
     expected = [
-        plain.norm("ln_post", plain.block(1, plain.tokens(picture))[0]) @ plain.weights["proj"]
-        for picture in pictures(48).double().numpy()
+        plain.norm("ln_post", plain.block(1, plain.tokens(image))[0]) @ plain.weights["proj"]
+        for image in images(48).double().numpy()
     ]
-    np.testing.assert_allclose(module.encode_image(pictures(48)).numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(module.encode_image(images(48)).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("change", [{}, {"ls_init_value": 0.3}, {"pool_type": "avg", "final_ln_after_pool": True}])
@@ -111,9 +111,9 @@ def test_transformer_against_plain_numpy(change):
     module = random_clip(**VIT, **change)
     tower = tower_of(module)
     plain = PlainTransformer(module.visual, heads=2, patch=16, late_norm="final_ln_after_pool" in change)
-    features = tower.features(pictures(48))
+    features = tower.features(images(48))
     assert features.shape == (2, 64, 3, 3)
-    expected = np.stack([plain.positions(picture) for picture in pictures(48).double().numpy()])  # [B, P, C]
+    expected = np.stack([plain.positions(image) for image in images(48).double().numpy()])  # [B, P, C]
     np.testing.assert_allclose(features.flatten(2).mT.numpy(), expected, rtol=1e-4, atol=1e-5)
     pooled = expected[:, [0, 4, 5]].mean(1)
     found = tower.head(torch.tensor(pooled).float()).numpy()
@@ -131,10 +131,10 @@ def small_resnet() -> open_clip.CLIP:
 def test_resnet_takes_the_way_of_the_values():
     module = small_resnet()
     visual, tower = module.visual, tower_of(module)
-    x = visual.stem(pictures(96))
+    x = visual.stem(images(96))
     for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
         x = layer(x)
-    features = tower.features(pictures(96))
+    features = tower.features(images(96))
     assert features.shape == (2, 256, 3, 3)
     pool = {name: value.double().numpy() for name, value in visual.attnpool.state_dict().items()}
     for row, column in [(0, 0), (1, 2), (2, 1)]:
@@ -151,7 +151,7 @@ def test_resnet_whose_pool_attends_to_all_alike_equals_its_own_embedding():
     pool.positional_embedding[0] = pool.positional_embedding[1:].mean(0)
     tower = tower_of(module)
     torch.testing.assert_close(
-        tower.head(tower.features(pictures(96)).mean((2, 3))), module.encode_image(pictures(96)), rtol=1e-4, atol=1e-5
+        tower.head(tower.features(images(96)).mean((2, 3))), module.encode_image(images(96)), rtol=1e-4, atol=1e-5
     )
 
 
@@ -165,13 +165,13 @@ def test_resnet_whose_pool_attends_to_all_alike_equals_its_own_embedding():
     ],
     ids=lambda vision: f"{vision['timm_model_name']}-{vision['timm_proj'] or 'classifier'}",
 )
-def test_averaging_towers_give_their_own_embedding_for_the_whole_picture(vision):
+def test_averaging_towers_give_their_own_embedding_for_the_whole_image(vision):
     module = random_clip(image_size=96, **vision)
     tower = tower_of(module)
-    features = tower.features(pictures(96))
+    features = tower.features(images(96))
     assert features.shape[2:] == (3, 3)
     found = normalize(tower.head(features.mean((2, 3))), dim=1)
-    torch.testing.assert_close(found, module.encode_image(pictures(96), normalize=True), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, module.encode_image(images(96), normalize=True), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

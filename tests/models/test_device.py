@@ -25,7 +25,7 @@ def test_refused(wanted):
         choose_device(wanted)
 
 
-def test_a_cpu_takes_few_large_pictures_at_a_time():
+def test_a_cpu_takes_few_large_images_at_a_time():
     auto = ModelConfig()
     assert [NetworkBatch.of(side, CPU, auto).most for side in (160, 224, 448, 4096)] == [10, 5, 1, 1]
     assert NetworkBatch.of(448, GPU, auto) == NetworkBatch(64, full=False)

@@ -12,20 +12,20 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from ovsr_gpu.errors import PictureError
-from ovsr_gpu.sources.decode import read_picture, to_rgb
+from ovsr_gpu.errors import ImageError
+from ovsr_gpu.sources.decode import read_image, to_rgb
 
 
 @pytest.fixture
 def photo() -> np.ndarray:
-    """Smooth random colours, so that a JPEG of it stays close: [24, 40, 3] uint8."""
+    """Smooth random colors, so that a JPEG of it stays close: [24, 40, 3] uint8."""
     small = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     return np.array(Image.fromarray(small).resize((40, 24), Image.Resampling.BICUBIC))
 
 
-def as_array(picture: torch.Tensor) -> np.ndarray:
-    assert picture.dtype == torch.uint8 and picture.device.type == "cpu" and picture.is_contiguous()
-    return picture.permute(1, 2, 0).numpy()
+def as_array(image: torch.Tensor) -> np.ndarray:
+    assert image.dtype == torch.uint8 and image.device.type == "cpu" and image.is_contiguous()
+    return image.permute(1, 2, 0).numpy()
 
 
 def bomb_png(width: int, height: int) -> bytes:
@@ -42,16 +42,16 @@ def bomb_png(width: int, height: int) -> bytes:
 def test_lossless_files_come_back_exactly(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(photo).save(path, **({"lossless": True} if suffix == "webp" else {}))
-    assert np.array_equal(as_array(read_picture(path)), photo)
-    assert np.array_equal(as_array(read_picture(str(path))), photo)
+    assert np.array_equal(as_array(read_image(path)), photo)
+    assert np.array_equal(as_array(read_image(str(path))), photo)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 10000), (10000, 3)])
 def test_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
     Image.new("RGB", size, (1, 2, 3)).save(tmp_path / "a.png")
-    picture = read_picture(tmp_path / "a.png")
-    assert picture.shape == (3, size[1], size[0])
-    assert [int(channel.min()) for channel in picture] == [1, 2, 3] == [int(channel.max()) for channel in picture]
+    image = read_image(tmp_path / "a.png")
+    assert image.shape == (3, size[1], size[0])
+    assert [int(channel.min()) for channel in image] == [1, 2, 3] == [int(channel.max()) for channel in image]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -70,15 +70,15 @@ def test_exif_orientation_is_applied(tmp_path: Path, photo: np.ndarray, orientat
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(as_array(read_picture(tmp_path / "a.png")), photo)
+    assert np.array_equal(as_array(read_image(tmp_path / "a.png")), photo)
 
 
-def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
+def test_sixteen_bit_gray_is_scaled_and_not_clipped(tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
     for suffix in ("png", "tif"):
         Image.fromarray(values).save(tmp_path / f"a.{suffix}")
-        picture = as_array(read_picture(tmp_path / f"a.{suffix}"))
-        assert picture[0].tolist() == [[level] * 3 for level in (0, 0, 1, 1, 128, 255)]
+        image = as_array(read_image(tmp_path / f"a.{suffix}"))
+        assert image[0].tolist() == [[level] * 3 for level in (0, 0, 1, 1, 128, 255)]
     big_endian = Image.frombytes("I;16B", (6, 1), values.astype(">u2").tobytes())
     assert as_array(to_rgb(big_endian))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
 
@@ -87,7 +87,7 @@ def test_thirty_two_bit_grey(tmp_path: Path) -> None:
     within_16_bits = np.array([[0, 257, 65535]], np.int32)
     assert as_array(to_rgb(Image.fromarray(within_16_bits)))[0, :, 1].tolist() == [0, 1, 255]
     Image.fromarray(np.array([[-1000, 0, 99000]], np.int32)).save(tmp_path / "a.tif")
-    assert as_array(read_picture(tmp_path / "a.tif"))[0, :, 2].tolist() == [0, 3, 255]
+    assert as_array(read_image(tmp_path / "a.tif"))[0, :, 2].tolist() == [0, 3, 255]
     constant = np.full((2, 2), 10**6, np.int32)
     assert as_array(to_rgb(Image.fromarray(constant))).max() == 0
 
@@ -97,7 +97,7 @@ def test_float_grey() -> None:
     assert as_array(to_rgb(Image.fromarray(unit)))[0, :, 0].tolist() == [0, 128, 255]
     assert as_array(to_rgb(Image.fromarray(bytes_)))[0, :, 0].tolist() == [0, 1, 255]
     for bad in (-0.1, 256, np.nan, np.inf):
-        with pytest.raises(PictureError, match=r"0\.\.1 or 0\.\.255"):
+        with pytest.raises(ImageError, match=r"0\.\.1 or 0\.\.255"):
             to_rgb(Image.fromarray(np.array([[0, bad]], np.float32)))
 
 
@@ -106,7 +106,7 @@ def test_palette_bilevel_and_grey(tmp_path: Path) -> None:
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((1, 0), 1)
     palette.save(tmp_path / "p.png")
-    assert as_array(read_picture(tmp_path / "p.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert as_array(read_image(tmp_path / "p.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     bilevel = Image.new("1", (2, 1))
     bilevel.putpixel((0, 0), 1)
     assert as_array(to_rgb(bilevel)).tolist() == [[[255] * 3, [0] * 3]]
@@ -115,7 +115,7 @@ def test_palette_bilevel_and_grey(tmp_path: Path) -> None:
 
 def test_cmyk_jpeg(tmp_path: Path) -> None:
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=95)
-    red = as_array(read_picture(tmp_path / "a.jpg"))
+    red = as_array(read_image(tmp_path / "a.jpg"))
     assert red[..., 0].min() > 250 and red[..., 1:].max() < 5
 
 
@@ -123,9 +123,9 @@ def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
     rgba = np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [100, 0, 200, 51]]], np.uint8)
     Image.fromarray(rgba).save(tmp_path / "a.png")
     expected = [[255, 255, 255], [10, 20, 30], [224, 204, 244]]  # 255 + (value - 255) * alpha
-    assert as_array(read_picture(tmp_path / "a.png"))[0].tolist() == expected
-    grey = Image.fromarray(np.array([[[0, 0], [50, 255]]], np.uint8), "LA")
-    assert as_array(to_rgb(grey))[0].tolist() == [[255] * 3, [50] * 3]
+    assert as_array(read_image(tmp_path / "a.png"))[0].tolist() == expected
+    gray = Image.fromarray(np.array([[[0, 0], [50, 255]]], np.uint8), "LA")
+    assert as_array(to_rgb(gray))[0].tolist() == [[255] * 3, [50] * 3]
 
 
 def test_transparent_palette_entry_is_white(tmp_path: Path) -> None:
@@ -133,13 +133,13 @@ def test_transparent_palette_entry_is_white(tmp_path: Path) -> None:
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putpixel((1, 0), 1)
     image.save(tmp_path / "a.png", transparency=0)
-    assert as_array(read_picture(tmp_path / "a.png"))[0].tolist() == [[255, 255, 255], [40, 50, 60]]
+    assert as_array(read_image(tmp_path / "a.png"))[0].tolist() == [[255, 255, 255], [40, 50, 60]]
 
 
 def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert (as_array(read_picture(tmp_path / "a.gif")) == [255, 0, 0]).all()
+    assert (as_array(read_image(tmp_path / "a.gif")) == [255, 0, 0]).all()
 
 
 def test_the_callers_image_is_left_alone(photo: np.ndarray) -> None:
@@ -157,8 +157,8 @@ def test_truncated_files(tmp_path: Path, kept: float) -> None:
         whole = (tmp_path / f"whole.{suffix}").read_bytes()
         path = tmp_path / f"cut.{suffix}"
         path.write_bytes(whole[: int(len(whole) * kept)])
-        with pytest.raises(PictureError, match=r"cannot read .*cut"):
-            read_picture(path)
+        with pytest.raises(ImageError, match=r"cannot read .*cut"):
+            read_image(path)
 
 
 @pytest.mark.parametrize(
@@ -167,24 +167,24 @@ def test_truncated_files(tmp_path: Path, kept: float) -> None:
 )
 def test_what_is_no_image(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(PictureError, match=reason):
-        read_picture(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match=reason):
+        read_image(tmp_path / "a.jpg")
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"nothing\.png.*no such file"):
-        read_picture(tmp_path / "nothing.png")
-    with pytest.raises(PictureError, match="folder"):
-        read_picture(tmp_path)
-    with pytest.raises(PictureError, match="no such file"):
-        read_picture("a\0b.png")
+    with pytest.raises(ImageError, match=r"nothing\.png.*no such file"):
+        read_image(tmp_path / "nothing.png")
+    with pytest.raises(ImageError, match="folder"):
+        read_image(tmp_path)
+    with pytest.raises(ImageError, match="no such file"):
+        read_image("a\0b.png")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(PictureError, match="not a regular file"):
-        read_picture(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="not a regular file"):
+        read_image(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("side", [10_000, 14_000, 60_000])  # Pillow lets pass with a warning, or refuses
@@ -193,8 +193,8 @@ def test_decompression_bombs_in_many_threads(tmp_path: Path, side: int) -> None:
     path.write_bytes(bomb_png(side, side))
 
     def reason(_: int) -> str:
-        with pytest.raises(PictureError) as caught:
-            read_picture(path)
+        with pytest.raises(ImageError) as caught:
+            read_image(path)
         return str(caught.value)
 
     for action in ("ignore", "error"):
@@ -207,16 +207,16 @@ def test_decompression_bombs_in_many_threads(tmp_path: Path, side: int) -> None:
 def test_pillows_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (20, 20)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 399)
-    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(PictureError, match="20 x 20"):
-        read_picture(tmp_path / "a.png")
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(ImageError, match="20 x 20"):
+        read_image(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert read_picture(tmp_path / "a.png").shape == (3, 20, 20)
+    assert read_image(tmp_path / "a.png").shape == (3, 20, 20)
 
 
 def test_images_without_pixels_or_without_an_rgb_form() -> None:
-    with pytest.raises(PictureError, match="no pixels"):
+    with pytest.raises(ImageError, match="no pixels"):
         to_rgb(Image.new("RGB", (0, 5)))
-    with pytest.raises(PictureError, match="'La' cannot be turned into RGB"):
+    with pytest.raises(ImageError, match="'La' cannot be turned into RGB"):
         to_rgb(Image.new("La", (2, 2)))
 
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ovsr_gpu.errors import OvsrError, PictureError
+from ovsr_gpu.errors import ImageError, OvsrError
 from ovsr_gpu.sources import name_registry as names_module
-from ovsr_gpu.sources.files import find_pictures, iter_pictures
-from ovsr_gpu.sources.image_source import UnreadablePicture
+from ovsr_gpu.sources.files import find_images, iter_images
+from ovsr_gpu.sources.image_source import UnreadableImage
 from ovsr_gpu.sources.name_registry import LONGEST_NAME
 
 
@@ -31,14 +31,14 @@ def touch(*paths: str) -> None:
 
 
 def names(*sources: str) -> list[str]:
-    return [picture.name for picture in find_pictures(sources)]
+    return [image.name for image in find_images(sources)]
 
 
 def test_folders_are_searched_in_order_and_by_suffix(place: Path) -> None:
     touch("in/b.JPG", "in/a.png", "in/sub/deep/c.webp", "in/notes.txt", "in/.hidden.png", "in/.cache/d.png", "in/e")
-    pictures = find_pictures(["in"])
-    assert [picture.name for picture in pictures] == ["a", "b", "sub/deep/c"]
-    assert [picture.path for picture in pictures] == [Path("in/a.png"), Path("in/b.JPG"), Path("in/sub/deep/c.webp")]
+    images = find_images(["in"])
+    assert [image.name for image in images] == ["a", "b", "sub/deep/c"]
+    assert [image.path for image in images] == [Path("in/a.png"), Path("in/b.JPG"), Path("in/sub/deep/c.webp")]
 
 
 def test_a_file_given_by_name_is_taken_whatever_it_is(place: Path) -> None:
@@ -74,7 +74,7 @@ def test_numbers_in_braces(place: Path) -> None:
     touch("a07.png", "a08.png", "a09.png", "a10.png", "b-{1..2}.png", "1/2.png", "1/3.png", "2/2.png", "2/3.png")
     assert names("a{08..10}.png") == ["a08", "a09", "a10"]
     assert names("b-{1..2}.png") == ["b-{1..2}"]
-    assert [picture.path.as_posix() for picture in find_pictures(["{1..2}/{2..3}*"])] == [
+    assert [image.path.as_posix() for image in find_images(["{1..2}/{2..3}*"])] == [
         *("1/2.png", "1/3.png", "2/2.png", "2/3.png")
     ]
     with pytest.raises(ValueError, match=r"'a11\.png' does not exist"):
@@ -106,9 +106,9 @@ def test_a_folder_named_like_an_output(place: Path) -> None:
 def test_odd_names(place: Path) -> None:
     odd = ["two words", "quote'\"s", "new\nline", "犬と猫", "кошка", "tab\t", "50%", "a.b", "trailing."]
     touch(*(f"in/{name}.png" for name in odd))
-    pictures = find_pictures(["in"])
-    assert sorted(picture.name for picture in pictures) == sorted(odd)
-    assert all(picture.path.is_file() for picture in pictures)
+    images = find_images(["in"])
+    assert sorted(image.name for image in images) == sorted(odd)
+    assert all(image.path.is_file() for image in images)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="bytes beyond Unicode are POSIX's")
@@ -126,27 +126,27 @@ def test_names_that_are_no_unicode_and_very_long_names(place: Path) -> None:
 
 def test_the_results_of_an_earlier_run_are_no_sources(place: Path) -> None:
     touch("a.png", "out/labels/a.png", "outside.png")
-    assert [picture.name for picture in find_pictures(["."], outside=Path("out"))] == ["a", "outside"]
+    assert [image.name for image in find_images(["."], outside=Path("out"))] == ["a", "outside"]
 
 
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
         (["nowhere"], "'nowhere' does not exist"),
-        (["nowhere/*.png"], "no picture in 'nowhere/"),
-        (["empty"], "no picture in 'empty'"),
-        (["texts"], "no picture in 'texts'"),
-        (["a.png/*.png"], "no picture in 'a.png/"),
-        (["a.png", "texts"], "no picture in 'texts'"),
+        (["nowhere/*.png"], "no image in 'nowhere/"),
+        (["empty"], "no image in 'empty'"),
+        (["texts"], "no image in 'texts'"),
+        (["a.png/*.png"], "no image in 'a.png/"),
+        (["a.png", "texts"], "no image in 'texts'"),
         (["a.png", "@nowhere"], "'nowhere' does not exist"),
-        ([], "no picture to label"),
+        ([], "no image to label"),
     ],
 )
-def test_sources_without_pictures(place: Path, sources: list[str], message: str) -> None:
+def test_sources_without_images(place: Path, sources: list[str], message: str) -> None:
     touch("texts/a.txt", "a.png")
     Path("empty").mkdir()
     with pytest.raises(ValueError, match=message) as caught:
-        iter_pictures(sources)  # at once, and not when all those before have been labelled
+        iter_images(sources)  # at once, and not when all those before have been labelled
     assert "\n" not in str(caught.value)
 
 
@@ -160,37 +160,37 @@ def test_a_folder_that_cannot_be_listed_is_reported(place: Path, monkeypatch: py
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    a, locked, z = find_pictures(["in"])
-    assert (a.name, z.name) == ("a", "z") and isinstance(locked, UnreadablePicture)
-    with pytest.raises(PictureError, match=r"cannot read .*locked.*the folder cannot be listed \(Permission denied\)"):
+    a, locked, z = find_images(["in"])
+    assert (a.name, z.name) == ("a", "z") and isinstance(locked, UnreadableImage)
+    with pytest.raises(ImageError, match=r"cannot read .*locked.*the folder cannot be listed \(Permission denied\)"):
         locked.open()
     with pytest.raises(ValueError, match=r"'in/locked' cannot be read \(Permission denied\)"):
-        find_pictures(["in/locked"])
+        find_images(["in/locked"])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_never_waited_for(place: Path) -> None:
     for name in ("a.tar", "a.txt"):
         os.mkfifo(name)
-        [picture] = find_pictures([name])
-        with pytest.raises(PictureError, match="not a regular file"), picture.open():
+        [image] = find_images([name])
+        with pytest.raises(ImageError, match="not a regular file"), image.open():
             pass
 
 
 def test_a_full_disk_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class SmallRegister(names_module.Register):
+    class SmallRegister(names_module.NameRegistry):
         def __init__(self) -> None:
             super().__init__()
             self._database.execute("PRAGMA max_page_count = 5")
 
-    monkeypatch.setattr("ovsr_gpu.sources.files.Register", SmallRegister)
+    monkeypatch.setattr("ovsr_gpu.sources.files.NameRegistry", SmallRegister)
     touch(*(f"in/{number:0200}.png" for number in range(100)))
     with pytest.raises(OvsrError, match=r"temporary files \(.*full\).*TMPDIR"):
-        find_pictures(["in"])
+        find_images(["in"])
 
 
 def test_a_large_tree_is_found_in_passing(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """100,000 pictures in 1000 folders, which are listed one after another, in constant memory."""
+    """100,000 images in 1000 folders, which are listed one after another, in constant memory."""
     listed = []
 
     @contextmanager
@@ -203,14 +203,14 @@ def test_a_large_tree_is_found_in_passing(monkeypatch: pytest.MonkeyPatch, place
         )
 
     monkeypatch.setattr(os, "scandir", scandir)
-    pictures = iter_pictures([place])
-    assert next(pictures).name == "000/0" and len(listed) == 2
-    for number, _ in enumerate(islice(pictures, 79_999), 2):
+    images = iter_images([place])
+    assert next(images).name == "000/0" and len(listed) == 2
+    for number, _ in enumerate(islice(images, 79_999), 2):
         assert len(listed) == 2 + (number - 1) // 100
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     try:
-        last = deque(pictures, 1)[0]
+        last = deque(images, 1)[0]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ovsr_gpu.errors import OvsrError, PictureError
+from ovsr_gpu.errors import ImageError, OvsrError
 from ovsr_gpu.sources import gpu_decode
-from ovsr_gpu.sources.decode import open_picture, read_picture
+from ovsr_gpu.sources.decode import open_image, read_image
 from ovsr_gpu.sources.gpu_decode import MAX_DIFFERENCE, MEAN_DIFFERENCE, GpuJpegDecoder
 
 CUDA = torch.device("cuda")
@@ -51,7 +51,7 @@ def decoder(stand_in: None, monkeypatch: pytest.MonkeyPatch) -> GpuJpegDecoder:
 
 @pytest.fixture
 def image() -> Image.Image:
-    """Smooth random colours: 57 x 35."""
+    """Smooth random colors: 57 x 35."""
     small = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((57, 35), Image.Resampling.BICUBIC)
 
@@ -61,19 +61,19 @@ def noise() -> Image.Image:
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
-def assert_same_picture(found: Tensor, expected: Tensor) -> None:
+def assert_same_image(found: Tensor, expected: Tensor) -> None:
     assert found.dtype == torch.uint8 and found.is_contiguous() and found.shape == expected.shape
     difference = (found.cpu().float() - expected).abs()
     assert difference.mean() <= MEAN_DIFFERENCE and difference.max() <= MAX_DIFFERENCE
 
 
 def read(decoder: GpuJpegDecoder, path: Path) -> Tensor:
-    with open_picture(path) as file:
+    with open_image(path) as file:
         return decoder(file)
 
 
 def reason(read: Callable[[Path], Tensor], path: Path) -> str:
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         read(path)
     return str(caught.value)
 
@@ -86,7 +86,7 @@ def reason(read: Callable[[Path], Tensor], path: Path) -> str:
         {"subsampling": "4:2:2"},
         {"progressive": True},
         {"restart_marker_rows": 1},
-        {"dpi": (300, 300), "comment": "a picture", "icc_profile": b"not a profile"},
+        {"dpi": (300, 300), "comment": "an image", "icc_profile": b"not a profile"},
     ],
     ids=str,
 )
@@ -95,7 +95,7 @@ def test_plain_jpeg_is_decoded_by_the_device(
     tmp_path: Path, decoder: GpuJpegDecoder, image: Image.Image, mode: str, options: dict
 ) -> None:
     image.convert(mode).save(tmp_path / "a.jpg", **options)
-    assert_same_picture(read(decoder, tmp_path / "a.jpg"), read_picture(tmp_path / "a.jpg"))
+    assert_same_image(read(decoder, tmp_path / "a.jpg"), read_image(tmp_path / "a.jpg"))
     assert decoder._decode.calls == 1
 
 
@@ -111,7 +111,7 @@ def test_orientation(
     )
     tags = {"exif": {"exif": exif}, "xmp": {"xmp": xmp}, "both": {"exif": exif, "xmp": xmp}}[written_as]
     image.save(tmp_path / "a.jpg", **tags)
-    assert_same_picture(read(decoder, tmp_path / "a.jpg"), read_picture(tmp_path / "a.jpg"))
+    assert_same_image(read(decoder, tmp_path / "a.jpg"), read_image(tmp_path / "a.jpg"))
     assert decoder._decode.calls == 1
 
 
@@ -123,7 +123,7 @@ def test_other_files_go_to_pillow(tmp_path: Path, decoder: GpuJpegDecoder, image
     image.save(tmp_path / "rgb.jpg", keep_rgb=True)
     image.save(tmp_path / "two.mpo", format="MPO", save_all=True, append_images=[image])
     for path in tmp_path.iterdir():
-        assert torch.equal(read(decoder, path), read_picture(path)), path
+        assert torch.equal(read(decoder, path), read_image(path)), path
     assert decoder._decode.calls == 0
 
 
@@ -135,7 +135,7 @@ def test_what_the_device_cannot_decode_goes_to_pillow(
 
     decoder._decode = fails
     image.save(tmp_path / "a.jpg")
-    assert torch.equal(read(decoder, tmp_path / "a.jpg"), read_picture(tmp_path / "a.jpg"))
+    assert torch.equal(read(decoder, tmp_path / "a.jpg"), read_image(tmp_path / "a.jpg"))
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.2, 0.5, 0.9, 0.9999])
@@ -150,26 +150,26 @@ def test_a_truncated_file_is_an_error_whatever_the_device_makes_of_it(
     whole = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: int(len(whole) * kept)])
     assert read(decoder, tmp_path / "whole.jpg").max() == 0
-    assert reason(partial(read, decoder), tmp_path / "cut.jpg") == reason(read_picture, tmp_path / "cut.jpg")
+    assert reason(partial(read, decoder), tmp_path / "cut.jpg") == reason(read_image, tmp_path / "cut.jpg")
 
 
-def test_bytes_after_the_end_of_the_picture_do_not_matter(
+def test_bytes_after_the_end_of_the_image_do_not_matter(
     tmp_path: Path, decoder: GpuJpegDecoder, noise: Image.Image
 ) -> None:
     noise.save(tmp_path / "a.jpg")
     with open(tmp_path / "a.jpg", "ab") as file:
         file.write(b"a film, perhaps" * 1000)
-    assert_same_picture(read(decoder, tmp_path / "a.jpg"), read_picture(tmp_path / "a.jpg"))
+    assert_same_image(read(decoder, tmp_path / "a.jpg"), read_image(tmp_path / "a.jpg"))
     assert decoder._decode.calls == 1
 
 
-def test_errors_are_those_of_read_picture(tmp_path: Path, decoder: GpuJpegDecoder) -> None:
+def test_errors_are_those_of_read_image(tmp_path: Path, decoder: GpuJpegDecoder) -> None:
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("just text, whatever it is called")
     (tmp_path / "start.jpg").write_bytes(b"\xff\xd8\xff\xd9")
     (tmp_path / "folder.jpg").mkdir()
     for name in ("empty.jpg", "text.jpg", "start.jpg", "folder.jpg", "missing.jpg", "a\0b.jpg"):
-        assert reason(partial(read, decoder), tmp_path / name) == reason(read_picture, tmp_path / name)
+        assert reason(partial(read, decoder), tmp_path / name) == reason(read_image, tmp_path / name)
     assert decoder._decode.calls == 0
 
 
@@ -194,7 +194,7 @@ def test_in_two_threads_at_once(tmp_path: Path, decoder: GpuJpegDecoder, image: 
         image.rotate(18 * number).resize((50 + number, 40)).save(path)
     with ThreadPoolExecutor(2) as pool:
         for path, found in zip(paths, pool.map(partial(read, decoder), paths), strict=True):
-            assert_same_picture(found, read_picture(path))
+            assert_same_image(found, read_image(path))
 
 
 def test_warning_filters_stay_as_they_were(
@@ -224,7 +224,7 @@ def test_self_test_lets_an_honest_decoder_pass(stand_in: None) -> None:
     ],
     ids=["black", "BGR", "turned", "one row"],
 )
-def test_self_test_finds_a_decoder_that_spoils_every_third_picture(
+def test_self_test_finds_a_decoder_that_spoils_every_third_image(
     stand_in: None, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]
 ) -> None:
     class Spoils(CpuStandIn):
@@ -233,11 +233,11 @@ def test_self_test_finds_a_decoder_that_spoils_every_third_picture(
             return pixels if self.calls % 3 else spoil(pixels)
 
     monkeypatch.setattr(gpu_decode, "_DecodeOnOwnStream", Spoils)
-    with pytest.raises(OvsrError, match=r"failed the self-test .*'cuda'.*a picture .*: update it .*--gpu-decode"):
+    with pytest.raises(OvsrError, match=r"failed the self-test .*'cuda'.*an image .*: update it .*--gpu-decode"):
         GpuJpegDecoder(CUDA)
 
 
-def test_self_test_finds_a_decoder_that_writes_over_earlier_pictures(
+def test_self_test_finds_a_decoder_that_writes_over_earlier_images(
     stand_in: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class WritesOver(CpuStandIn):
@@ -281,7 +281,7 @@ def test_on_a_device_that_is_busy(tmp_path: Path) -> None:
             del pixels
     assert len(found) == 200 and torch.all(matrix == 1)
     for path, pixels, mean in zip(paths, found, means, strict=True):
-        expected = read_picture(path)
+        expected = read_image(path)
         assert abs(mean.item() - expected.float().mean()) <= MEAN_DIFFERENCE
         if pixels is not None:
-            assert_same_picture(pixels, expected)
+            assert_same_image(pixels, expected)

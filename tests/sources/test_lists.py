@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ovsr_gpu.errors import OvsrError, PictureError
-from ovsr_gpu.sources.files import find_pictures, iter_pictures
-from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
+from ovsr_gpu.errors import ImageError, OvsrError
+from ovsr_gpu.sources.files import find_images, iter_images
+from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage
 from ovsr_gpu.sources.loading import load_batches
 
 
@@ -23,8 +23,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def reds(source: str) -> list[int | str]:
-    """What is read by way of a list: the colours of the pictures, and the reasons against them."""
-    loaded = [one for batch in load_batches([find_pictures([source])]) for one in batch.pictures]
+    """What is read by way of a list: the colors of the images, and the reasons against them."""
+    loaded = [one for batch in load_batches([find_images([source])]) for one in batch.images]
     return [str(one.pixels) if isinstance(one.pixels, Exception) else int(one.pixels[0, 0, 0]) for one in loaded]
 
 
@@ -40,10 +40,10 @@ def test_text_lists(place: Path, name: str) -> None:
     lines = ["a.png", "", "sub/../b, c.png\r", "gone.png", str(place / "in" / "sub" / "d.png"), "./a.png"]
     Path("in", name.lstrip("@")).write_bytes(b"\xef\xbb\xbf" + "\n".join(lines).encode())
     source = "@in/" + name[1:] if name.startswith("@") else f"in/{name}"
-    pictures = find_pictures([source])
+    images = find_images([source])
     inside = (place / "in" / "sub" / "d").as_posix().lstrip("/").replace(":", "_")
-    assert [picture.name for picture in pictures] == ["a", "sub/b, c", "gone", inside]
-    assert pictures[0].path == Path("in/a.png")
+    assert [image.name for image in images] == ["a", "sub/b, c", "gone", inside]
+    assert images[0].path == Path("in/a.png")
     first, second, third, fourth = reds(source)
     assert (first, second, fourth) == (0, 1, 2)
     assert str(third).startswith("cannot read ") and "gone.png" in str(third) and "no such file" in str(third)
@@ -62,7 +62,7 @@ def test_a_text_list_may_name_files_beyond_unicode(place: Path) -> None:
         ('label,File Name,path\n1,x,a.png\n2,y,"b, c.png"\n', [0, 1]),
         ("\ufeffPath ;x,filename\r\n1,sub/d.png\r\n\r\n2,a.png\r\n", [2, 0]),
         ('"path"\n"a.png"\n', [0]),
-        ("my pictures\nsub/d.png\n", [2]),
+        ("my images\nsub/d.png\n", [2]),
         ("a.png\nsub/d.png\n", [0, 2]),
     ],
 )
@@ -71,11 +71,11 @@ def test_csv_lists(place: Path, content: str, expected: list[int]) -> None:
     assert reds("in/list.csv") == expected
 
 
-def test_rows_of_a_csv_without_a_picture_are_reported(place: Path) -> None:
+def test_rows_of_a_csv_without_a_image_are_reported(place: Path) -> None:
     Path("in/list.csv").write_text("n,path\n1,a.png\n2\n3,\n4,sub/d.png\n5,a\0b.png\n")
     first, second, third, fourth, *rest = reds("in/list.csv")
     assert (first, fourth) == (0, 2)
-    assert second == "cannot read 'in/list.csv:2': this entry of the list names no picture"
+    assert second == "cannot read 'in/list.csv:2': this entry of the list names no image"
     assert "in/list.csv:3" in str(third)
     assert len(rest) == 1 and "cannot" in str(rest[0])  # a zero byte ends a CSV file in Python 3.10
 
@@ -95,32 +95,32 @@ def test_the_first_known_column_is_taken(place: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("list.txt", "\n\n", "no picture in 'list.txt'"),
-        ("list.csv", "", "no picture in 'list.csv'"),
-        ("list.csv", "path\n", "no picture in 'list.csv'"),
+        ("list.txt", "\n\n", "no image in 'list.txt'"),
+        ("list.csv", "", "no image in 'list.csv'"),
+        ("list.csv", "path\n", "no image in 'list.csv'"),
         ("list.csv", "a,b\n1,2\n", r"'list.csv' cannot be read \(none of its columns 'a', 'b' is called path, file"),
         ("list.parquet", "no parquet", "'list.parquet' cannot be read"),
     ],
 )
-def test_lists_without_pictures(place: Path, name: str, content: str, message: str) -> None:
+def test_lists_without_images(place: Path, name: str, content: str, message: str) -> None:
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     Path(name).write_text(content)
     with pytest.raises(ValueError, match=message):
-        iter_pictures(["in", name])
+        iter_images(["in", name])
 
 
 def test_a_column_of_something_else(place: Path) -> None:
     write_parquet("list.parquet", {"image": [{"bytes": b"..."}]})
     with pytest.raises(ValueError, match="its column 'image' holds dict instead of paths"):
-        iter_pictures(["list.parquet"])
+        iter_images(["list.parquet"])
 
 
 def test_a_list_that_breaks_off_keeps_what_is_read(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("in/list.csv").write_text('path\na.png\n"' + "x" * 200_000 + '"\nsub/d.png\n')
-    first, rest = find_pictures(["in/list.csv"])
-    assert first.path == Path("in/a.png") and isinstance(rest, UnreadablePicture)
-    with pytest.raises(PictureError, match=r"'in/list\.csv': what comes after entry 1 cannot be read \(field larger"):
+    first, rest = find_images(["in/list.csv"])
+    assert first.path == Path("in/a.png") and isinstance(rest, UnreadableImage)
+    with pytest.raises(ImageError, match=r"'in/list\.csv': what comes after entry 1 cannot be read \(field larger"):
         rest.open()
 
 
@@ -128,9 +128,9 @@ def test_pyarrow_is_an_extra(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     Path("list.parquet").touch()
     with pytest.raises(OvsrError, match=r"needs pyarrow.*pip install pyarrow"):
-        iter_pictures(["in", "list.parquet"])
+        iter_images(["in", "list.parquet"])
 
 
-def test_pictures_travel_between_processes() -> None:
-    for picture in (Picture(Path("a.png"), "a"), UnreadablePicture("x", "x", "why")):
-        assert pickle.loads(pickle.dumps(picture)) == picture
+def test_images_travel_between_processes() -> None:
+    for image in (ImageSource(Path("a.png"), "a"), UnreadableImage("x", "x", "why")):
+        assert pickle.loads(pickle.dumps(image)) == image

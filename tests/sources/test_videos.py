@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 from ovsr_gpu.cli import app
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.sources import videos
-from ovsr_gpu.sources.files import find_pictures, iter_pictures
-from ovsr_gpu.sources.image_source import Picture, UnreadablePicture
+from ovsr_gpu.sources.files import find_images, iter_images
+from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage
 from ovsr_gpu.sources.loading import load_batches
-from ovsr_gpu.sources.stored import stored_picture
+from ovsr_gpu.sources.stored import stored_image
 from ovsr_gpu.sources.videos import Frame
 
 av = pytest.importorskip("av")
@@ -44,7 +44,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def numbered(number: int, height: int = 48, width: int = 96) -> np.ndarray:
-    """A frame whose stripes are the bits of its number, on a picture that moves."""
+    """A frame whose stripes are the bits of its number, on an image that moves."""
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([x * 2, y * 3 + number, x + y + 5 * number], axis=2) % 256
     for bit in range(BITS):
@@ -52,8 +52,8 @@ def numbered(number: int, height: int = 48, width: int = 96) -> np.ndarray:
     return pixels.astype(np.uint8)
 
 
-def number_in(picture: Picture) -> int:
-    pixels = read(picture).numpy()
+def number_in(image: ImageSource) -> int:
+    pixels = read(image).numpy()
     _, height, width = pixels.shape
     return sum(int(pixels[1, height // 4, (2 * bit + 1) * width // (2 * BITS)] > 127) << bit for bit in range(BITS))
 
@@ -105,9 +105,9 @@ def plainly(path: str) -> list[np.ndarray]:
 
 
 def frames_of(path: str, every: int = 1) -> list[Frame]:
-    pictures = find_pictures([path], every=every)
-    assert all(isinstance(picture, Frame) for picture in pictures)
-    return [picture for picture in pictures if isinstance(picture, Frame)]
+    images = find_images([path], frame_stride=every)
+    assert all(isinstance(image, Frame) for image in images)
+    return [image for image in images if isinstance(image, Frame)]
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -116,45 +116,45 @@ def test_frames_are_those_of_plain_decoding(name: str) -> None:
     expected = plainly(name)
     assert len(expected) == COUNT
     for every in (7, 20, 1):
-        pictures = frames_of(name, every)
-        assert [picture.place.number for picture in pictures] == list(range(0, COUNT, every))
-        shuffled = random.Random(every).sample(pictures, len(pictures))
-        for picture in pictures + shuffled:
-            assert (read(picture).numpy() == expected[picture.place.number]).all()
+        images = frames_of(name, every)
+        assert [image.place.number for image in images] == list(range(0, COUNT, every))
+        shuffled = random.Random(every).sample(images, len(images))
+        for image in images + shuffled:
+            assert (read(image).numpy() == expected[image.place.number]).all()
         with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(number_in, pictures + shuffled)) == [one.place.number for one in pictures + shuffled]
+            assert list(pool.map(number_in, images + shuffled)) == [one.place.number for one in images + shuffled]
 
 
 def test_what_frames_are_called_and_opened_again() -> None:
     make_video("in/clip.mkv")
-    pictures = frames_of("in/clip.mkv", 25)
-    assert [picture.name for picture in pictures] == ["clip/000000", "clip/000025", "clip/000050"]
-    assert str(pictures[1].path) == f"{Path('in/clip.mkv')}::000025"
-    again = [stored_picture(one.name, str(one.path), json.dumps(one.source)) for one in pictures]
-    assert pickle.loads(pickle.dumps(pictures)) == pictures
-    assert [one.identity for one in again] == [one.identity for one in pictures]
-    assert [number_in(picture) for picture in again] == [0, 25, 50]
-    [batch] = load_batches([pictures])
-    assert [one.disk_seconds for one in batch.pictures] == [0, 0, 0] and batch.canvas.result().pixels.shape[0] == 3
+    images = frames_of("in/clip.mkv", 25)
+    assert [image.name for image in images] == ["clip/000000", "clip/000025", "clip/000050"]
+    assert str(images[1].path) == f"{Path('in/clip.mkv')}::000025"
+    again = [stored_image(one.name, str(one.path), json.dumps(one.locator)) for one in images]
+    assert pickle.loads(pickle.dumps(images)) == images
+    assert [one.identity for one in again] == [one.identity for one in images]
+    assert [number_in(image) for image in again] == [0, 25, 50]
+    [batch] = load_batches([images])
+    assert [one.disk_seconds for one in batch.images] == [0, 0, 0] and batch.canvas.result().pixels.shape[0] == 3
 
 
 def test_videos_by_patterns_and_in_folders() -> None:
     for name in ("in/a/clip.mkv", "in/b/clip.mkv", "in/b/clip.mp4"):
         x264(name)
     Path("in/still.png").touch()
-    names = [picture.name for picture in find_pictures(["in/*/*.mkv"], every=40)]
+    names = [image.name for image in find_images(["in/*/*.mkv"], frame_stride=40)]
     assert names == ["a/clip/000000", "a/clip/000040", "b/clip/000000", "b/clip/000040"]
-    found = find_pictures(["in/a/clip.mkv", "in/b/clip.mp4", "./in/a/clip.mkv"], every=40)
+    found = find_images(["in/a/clip.mkv", "in/b/clip.mp4", "./in/a/clip.mkv"], frame_stride=40)
     assert [one.name for one in found] == ["clip/000000", "clip/000040", "clip/000000~2", "clip/000040~2"]
     assert len({one.identity for one in found}) == 4
-    assert [one.name for one in find_pictures(["in"], every=1)] == ["still"]
+    assert [one.name for one in find_images(["in"], frame_stride=1)] == ["still"]
 
 
 def test_frames_of_uneven_length() -> None:
     times = [number + 9 * (number // 10) + (number > 33) for number in range(COUNT)]
     make_video("a.mkv", times=times)
-    pictures = frames_of("a.mkv", 11)
-    assert [number_in(one) for one in pictures] == [one.place.number for one in pictures] == list(range(0, COUNT, 11))
+    images = frames_of("a.mkv", 11)
+    assert [number_in(one) for one in images] == [one.place.number for one in images] == list(range(0, COUNT, 11))
 
 
 def test_a_video_is_read_forward_and_what_is_passed_over_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,11 +162,11 @@ def test_a_video_is_read_forward_and_what_is_passed_over_is_kept_for_a_while(mon
     starts = []
     start = videos._Video._start
     monkeypatch.setattr(videos._Video, "_start", lambda video: (starts.append(video), start(video)))
-    pictures = frames_of("a.mp4")
+    images = frames_of("a.mp4")
     for first in range(0, COUNT, videos.KEPT):  # the order that threads may get to the frames in
-        assert [number_in(one) for one in pictures[first : first + videos.KEPT][::-1]]
+        assert [number_in(one) for one in images[first : first + videos.KEPT][::-1]]
     assert len(starts) == 1 and not starts[0]._kept
-    number_in(pictures[0]), number_in(pictures[15])
+    number_in(images[0]), number_in(images[15])
     assert len(starts) == 2 and len(starts[0]._kept) == videos.KEPT
 
 
@@ -177,7 +177,7 @@ def test_frames_far_ahead_are_reached_from_their_keyframe(monkeypatch: pytest.Mo
     monkeypatch.setattr(
         videos, "_decoded", lambda container: (decoded.append(frame) or frame for frame in decode(container))
     )
-    assert [number_in(picture) for picture in frames_of("a.mp4", 45)] == [0, 45]
+    assert [number_in(image) for image in frames_of("a.mp4", 45)] == [0, 45]
     assert len(decoded) <= 1 + 20  # the distance of keyframes
 
 
@@ -187,9 +187,9 @@ def test_only_a_few_videos_stay_open() -> None:
     try:
         for number in range(videos.OPEN + 2):
             make_video(f"{number}.mkv", frames=[numbered(number)])
-            [picture] = frames_of(f"{number}.mkv")
-            assert number_in(picture) == number
-            opened.append(weakref.ref(videos._video_of(picture)))
+            [image] = frames_of(f"{number}.mkv")
+            assert number_in(image) == number
+            opened.append(weakref.ref(videos._video_of(image)))
         assert [one() is None for one in opened] == [True] * 2 + [False] * videos.OPEN
     finally:
         gc.enable()
@@ -199,12 +199,12 @@ def test_a_file_that_was_replaced_is_opened_anew() -> None:
     for number in (3, 4):
         make_video("a.mkv", frames=[numbered(number)])
         os.utime("a.mkv", (number, number))
-        assert [number_in(picture) for picture in frames_of("a.mkv")] == [number]
+        assert [number_in(image) for image in frames_of("a.mkv")] == [number]
 
 
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize(("matrix", "red", "blue"), [(1, 0.2126, 0.0722), (5, 0.299, 0.114), (9, 0.2627, 0.0593)])
-def test_colours(full_range: bool, matrix: int, red: float, blue: float) -> None:
+def test_colors(full_range: bool, matrix: int, red: float, blue: float) -> None:
     y, u, v = 150, 90, 170
     with av.open("a.mp4", "w") as file:
         stream = file.add_stream("libx264", rate=25, options={"qp": "0"})
@@ -217,10 +217,10 @@ def test_colours(full_range: bool, matrix: int, red: float, blue: float) -> None
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
     luma, scale = (y / 255, 255) if full_range else ((y - 16) / 219, 224)
-    r, b = (luma + 2 * (1 - share) * (chroma - 128) / scale for share, chroma in ((red, v), (blue, u)))
+    r, b = (luma + 2 * (1 - fraction) * (chroma - 128) / scale for fraction, chroma in ((red, v), (blue, u)))
     expected = 255 * np.array([r, (luma - red * r - blue * b) / (1 - red - blue), b])
-    [picture] = frames_of("a.mp4")
-    assert np.abs(read(picture).numpy()[:, 16, 16] - expected).max() <= 1
+    [image] = frames_of("a.mp4")
+    assert np.abs(read(image).numpy()[:, 16, 16] - expected).max() <= 1
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
@@ -228,17 +228,17 @@ def test_frames_recorded_sideways_are_turned(degrees: int) -> None:
     if not hasattr(av.VideoStream, "set_display_rotation"):
         pytest.skip("this PyAV cannot write such a video")
     x264("a.mp4", rotation=degrees)
-    picture = frames_of("a.mp4")[5]
-    assert (read(picture).numpy() == np.rot90(plainly("a.mp4")[5], degrees // 90, axes=(1, 2))).all()
+    image = frames_of("a.mp4")[5]
+    assert (read(image).numpy() == np.rot90(plainly("a.mp4")[5], degrees // 90, axes=(1, 2))).all()
 
 
 @pytest.mark.parametrize(("pixel_format", "height", "width"), [("bgra", 33, 47), ("yuv420p", 31, 45), ("gray", 17, 9)])
 def test_odd_sizes_and_alpha(pixel_format: str, height: int, width: int) -> None:
     make_video("a.mkv", "ffv1", pixel_format, frames=[numbered(1, height, width)])
-    [picture] = frames_of("a.mkv")
-    assert read(picture).shape == (3, height, width)
+    [image] = frames_of("a.mkv")
+    assert read(image).shape == (3, height, width)
     if pixel_format == "bgra":
-        assert (read(picture).numpy() == numbered(1, height, width).transpose(2, 0, 1)).all()
+        assert (read(image).numpy() == numbered(1, height, width).transpose(2, 0, 1)).all()
 
 
 def test_a_truncated_video_costs_only_what_is_missing() -> None:
@@ -246,10 +246,10 @@ def test_a_truncated_video_costs_only_what_is_missing() -> None:
     expected = plainly("a.mp4")
     whole = Path("a.mp4").read_bytes()
     Path("a.mp4").write_bytes(whole[: len(whole) * 2 // 3])
-    *frames, failure = find_pictures(["a.mp4"], every=1)
+    *frames, failure = find_images(["a.mp4"], frame_stride=1)
     assert len(frames) > COUNT // 2
     assert all((read(frame).numpy() == pixels).all() for frame, pixels in zip(frames, expected, strict=False))
-    assert isinstance(failure, UnreadablePicture) and "truncated or broken: 1 of its frames" in reason(failure)
+    assert isinstance(failure, UnreadableImage) and "truncated or broken: 1 of its frames" in reason(failure)
 
 
 def test_broken_data_cost_only_the_frames_up_to_the_next_keyframe() -> None:
@@ -262,21 +262,21 @@ def test_broken_data_cost_only_the_frames_up_to_the_next_keyframe() -> None:
     content[start : start + len(packets[30])] = random.Random(0).randbytes(len(packets[30]))
     Path("a.mkv").write_bytes(content)
     failed = []
-    for picture in frames_of("a.mkv"):
+    for image in frames_of("a.mkv"):
         try:
-            same = bool((read(picture).numpy() == expected[picture.place.number]).all())
+            same = bool((read(image).numpy() == expected[image.place.number]).all())
         except OvsrError as error:
-            assert f"a.mkv::{picture.place.number:06}" in str(error) and "damaged there" in str(error)
+            assert f"a.mkv::{image.place.number:06}" in str(error) and "damaged there" in str(error)
             same = False
-        failed += [] if same else [picture.place.number]
+        failed += [] if same else [image.place.number]
     assert failed == list(range(30, 40))
 
 
 def test_a_video_that_is_gone() -> None:
     make_video("a.mkv")
-    picture = frames_of("a.mkv")[0]
+    image = frames_of("a.mkv")[0]
     Path("a.mkv").unlink()
-    assert "no such file" in reason(picture)
+    assert "no such file" in reason(image)
 
 
 def silence(path: str) -> None:
@@ -296,27 +296,29 @@ def test_what_is_no_video(make: Any) -> None:
     with pytest.raises(
         ValueError, match=r"the video 'bad\.mkv' cannot be read: it is no video that FFmpeg reads \(.+\)"
     ):
-        iter_pictures(["good.mkv", "bad.mkv"], every=1)
-    bad, good = find_pictures(["*.mkv"], every=1)
+        iter_images(["good.mkv", "bad.mkv"], frame_stride=1)
+    bad, good = find_images(["*.mkv"], frame_stride=1)
     assert "'bad.mkv': it is no video" in reason(bad) and number_in(good) == 5
 
 
 def test_the_stride_must_be_given() -> None:
     make_video("a.mkv")
     for source in ("a.mkv", "*.mkv"):
-        with pytest.raises(ValueError, match=r"is a video, of which each Nth frame is labelled: give N by --every"):
-            iter_pictures([source])
+        with pytest.raises(
+            ValueError, match=r"is a video, of which each Nth frame is labelled: give N by --frame-stride"
+        ):
+            iter_images([source])
     with pytest.raises(ValueError, match="must be at least 1; got 0"):
-        iter_pictures(["a.mkv"], every=0)
+        iter_images(["a.mkv"], frame_stride=0)
     answer = CliRunner().invoke(app, ["label", "a.mkv", "--classes", "sky", "--out", "out"])
-    assert answer.exit_code == 2 and "--every" in answer.output
+    assert answer.exit_code == 2 and "--frame-stride" in answer.output
 
 
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:
     make_video("a.mkv", frames=[numbered(0)])
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(OvsrError, match=r'pip install "ovsr-gpu\[video\]"'):
-        iter_pictures(["a.mkv"], every=1)
+        iter_images(["a.mkv"], frame_stride=1)
 
 
 def test_videos_behind_urls() -> None:
@@ -324,10 +326,10 @@ def test_videos_behind_urls() -> None:
     make_video("a.mkv")
     files.pipe("/videos/a.mkv", Path("a.mkv").read_bytes())
     try:
-        pictures = find_pictures(["memory://videos/*.mkv"], every=30)
-        assert [number_in(picture) for picture in pictures] == [0, 30]
-        assert [picture.name for picture in pictures] == ["a/000000", "a/000030"]
-        [url, _] = pictures
-        assert stored_picture(url.name, str(url.path), json.dumps(url.source)) == replace(url, path=str(url.path))
+        images = find_images(["memory://videos/*.mkv"], frame_stride=30)
+        assert [number_in(image) for image in images] == [0, 30]
+        assert [image.name for image in images] == ["a/000000", "a/000030"]
+        [url, _] = images
+        assert stored_image(url.name, str(url.path), json.dumps(url.locator)) == replace(url, path=str(url.path))
     finally:
         files.rm("/videos", recursive=True)

@@ -10,10 +10,10 @@ from devices import DEVICE
 from ovsr_gpu import RegionConfig
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.trees import MergeTree, cut, joined_clusters
-from ovsr_gpu.results import LabelledRegions, LateRegions, NestedRegions, Regions
-from ovsr_gpu.stages.ancestors import localise_nested, mean_over_nests, with_unions
-from ovsr_gpu.stages.merge_regions import unite
-from ovsr_gpu.stages.regions import localise
+from ovsr_gpu.results import AncestorRegions, LabelledRegions, PendingRegions, Regions
+from ovsr_gpu.stages.ancestors import extract_with_ancestors, mean_over_ancestors, with_ancestors
+from ovsr_gpu.stages.merge_regions import merge_regions
+from ovsr_gpu.stages.regions import extract_regions
 
 
 def random_children(points: int, random: np.random.Generator) -> np.ndarray:
@@ -96,10 +96,10 @@ def test_unions_against_sets(connected: bool, min_area: float) -> None:
     labels = cut(children, count).view(3, height, width)
     sizes = [(40, 60), (35, 36), (5, 6)]
     images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
-    config = RegionConfig(min_area=min_area, outlines="grid")
-    region_map, table, late = localise_nested(labels, tree, count, images, most, config)
-    regions, unions = LateRegions(table).read(), LateRegions(late).read()
-    plain_map, _ = localise(labels, images, config)
+    config = RegionConfig(min_area=min_area, boundaries="grid")
+    region_map, table, late = extract_with_ancestors(labels, tree, count, images, most, config)
+    regions, unions = PendingRegions(table).read(), PendingRegions(late).read()
+    plain_map, _ = extract_regions(labels, images, config)
 
     expected = []
     for image, ((rows, columns), pairs) in enumerate(zip(sizes, trees, strict=True)):
@@ -107,12 +107,12 @@ def test_unions_against_sets(connected: bool, min_area: float) -> None:
         regions_here = regions.counts(3)[image].item()
         assert np.unique(own).tolist() == list(range(regions_here))
         assert len(np.unique(own * 1000 + plain)) == regions_here  # the same ones, in another order
-        centre = own[
+        center = own[
             (2 * np.arange(height)[:, None] + 1) * rows // (2 * height),
             (2 * np.arange(width) + 1) * columns // (2 * width),
         ]
         names = labels[image].cpu().numpy()
-        cluster = [np.bincount(names[centre == region]).argmax() for region in range(regions_here)]
+        cluster = [np.bincount(names[center == region]).argmax() for region in range(regions_here)]
         k = count[image].item()
         flat = [set(np.flatnonzero(names.ravel() == label)) for label in range(k)]
         nodes = [*flat, *members_of(pairs)[60 - k : 59]]
@@ -126,15 +126,15 @@ def test_unions_against_sets(connected: bool, min_area: float) -> None:
     assert sorted(found) == sorted(expected) and len(expected) > 2
 
 
-def test_pictures_smaller_than_the_grid_have_fewer_unions() -> None:
+def test_images_smaller_than_the_grid_have_fewer_unions() -> None:
     random = np.random.default_rng(0)
     children = tensor(grid_children(5, 5, random), grid_children(5, 5, random))
     count = torch.tensor([8, 8], device=DEVICE)
     tree = MergeTree(children, torch.zeros(2, 24, device=DEVICE), torch.zeros_like(children[..., 0]))
     images = ImageBatch.of([np.zeros((1, 1, 3), np.uint8), np.zeros((2, 3, 3), np.uint8)], DEVICE)
     labels = cut(children, count).view(2, 5, 5)
-    _, table, late = localise_nested(labels, tree, count, images, 8, RegionConfig(min_area=0, outlines="grid"))
-    regions, unions = LateRegions(table).read(), LateRegions(late).read()
+    _, table, late = extract_with_ancestors(labels, tree, count, images, 8, RegionConfig(min_area=0, boundaries="grid"))
+    regions, unions = PendingRegions(table).read(), PendingRegions(late).read()
     counts = regions.counts(2).tolist()
     assert counts[0] == 1 and 1 < counts[1] <= 6
     assert unions.counts(2).tolist() == [0, counts[1] - 1]
@@ -151,11 +151,11 @@ def region_table(areas: list[list[int]]) -> Regions:
 
 def test_means_over_nests_by_hand() -> None:
     regions = region_table([[4, 12], [9]])
-    union = NestedRegions(*(torch.tensor(value, device=DEVICE) for value in ([0], [[0, 0, 4, 4]], [16], [[0, 2]])))
-    nests = with_unions(regions, union, 2)
+    union = AncestorRegions(*(torch.tensor(value, device=DEVICE) for value in ([0], [[0, 0, 4, 4]], [16], [[0, 2]])))
+    nests = with_ancestors(regions, union, 2)
     assert nests.span.tolist() == [[0, 1], [1, 2], [0, 1], [0, 2]]
     embeddings = torch.nn.functional.normalize(torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), dim=1)
-    found = mean_over_nests(regions, nests, embeddings.to(DEVICE), 2).cpu().double()
+    found = mean_over_ancestors(regions, nests, embeddings.to(DEVICE), 2).cpu().double()
     first, second, alone, both = embeddings.double()
     for row, expected in zip(found, (first / 2 + both / 4, second / 12**0.5 + both / 4, alone), strict=True):
         torch.testing.assert_close(row, expected / expected.norm(), rtol=1e-6, atol=1e-7)
@@ -186,7 +186,7 @@ def test_united_regions_against_flooding(seed: int) -> None:
             classes.append(int(random.integers(0, 3)))
     regions = labelled(areas, classes, boxes)
     images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
-    region_map, united = unite(regions, torch.from_numpy(canvas).to(DEVICE), images)
+    region_map, united = merge_regions(regions, torch.from_numpy(canvas).to(DEVICE), images)
 
     start, total = 0, 0
     for image, (height, width) in enumerate(sizes):

@@ -54,8 +54,8 @@ def test_rules_of_the_spectrum(rule, factor):
 def test_merge_cost_counts_the_merges_over_the_share():
     heights = torch.tensor([[1.0, 2.0, 4.0, 6.0]])  # costs 0.5, 2, 8, 18
     latents = Latents(torch.zeros(1, 5, 2), torch.tensor([[5.0, 2.0]]), 0.4, (1, 5))  # total variance 29
-    for share, expected in [(0.01, 5), (0.05, 4), (0.1, 3), (0.5, 2), (0.7, 1)]:
-        config = ClusteringConfig(count_rule="merge_cost", count_parameter=share)
+    for fraction, expected in [(0.01, 5), (0.05, 4), (0.1, 3), (0.5, 2), (0.7, 1)]:
+        config = ClusteringConfig(count_rule="merge_cost", count_parameter=fraction)
         assert cluster_count(latents, MergeTree(torch.empty(0), heights, torch.empty(0)), config).tolist() == [expected]
 
 

@@ -33,7 +33,7 @@ def clip_like(resize_mode: str = "squash") -> SimpleNamespace:
     )
 
 
-def pictures() -> list[np.ndarray]:
+def sample_images() -> list[np.ndarray]:
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(120, 90), (60, 200)]]
 
@@ -44,8 +44,8 @@ def regions() -> Regions:
 
 
 def crops_of(config: RegionConfig, clip: SimpleNamespace, region_map: torch.Tensor | None = None) -> torch.Tensor:
-    """Crops in grey values 0..255."""
-    images = ImageBatch.of(pictures(), CPU)
+    """Crops in gray values 0..255."""
+    images = ImageBatch.of(sample_images(), CPU)
     if region_map is None:
         region_map = torch.zeros(2, 120, 200, dtype=torch.int32)
     crops = region_crops(images, region_map, regions(), regions().spans(2), clip, config)
@@ -55,7 +55,7 @@ def crops_of(config: RegionConfig, clip: SimpleNamespace, region_map: torch.Tens
 def boxes_by_hand(config: RegionConfig) -> list[tuple[int, int, int, int]]:
     grown = []
     for image, box in zip([0, 0, 0, 1, 1], regions().boxes.tolist(), strict=True):
-        height, width = pictures()[image].shape[:2]
+        height, width = sample_images()[image].shape[:2]
         x0, y0, x1, y1 = box
         context = Fraction(str(config.context))
         dx, dy = (math.floor(context * side + Fraction(1, 2)) for side in (x1 - x0, y1 - y0))
@@ -79,7 +79,7 @@ def test_boxes_and_crops_against_pillow(box, context):
     assert context_boxes(regions().boxes, sizes, config).tolist() == [list(one) for one in expected_boxes]
     found = crops_of(config, clip_like())
     for crop, image, where in zip(found, [0, 0, 0, 1, 1], expected_boxes, strict=True):
-        resized = pillow_resize(Image.fromarray(pictures()[image]).crop(where), SIDE, SIDE)
+        resized = pillow_resize(Image.fromarray(sample_images()[image]).crop(where), SIDE, SIDE)
         difference = np.abs(crop.numpy().transpose(1, 2, 0) - resized)
         assert (difference <= 1.001).mean() >= 0.999
 
@@ -93,7 +93,7 @@ def test_the_models_own_mode_against_open_clip(resize_mode):
     )
     found = crops_of(config, clip_like(resize_mode))
     for crop, image, where in zip(found, [0, 0, 0, 1, 1], boxes_by_hand(config), strict=True):
-        expected = preprocess(Image.fromarray(pictures()[image]).crop(where))
+        expected = preprocess(Image.fromarray(sample_images()[image]).crop(where))
         expected = 255 * (expected * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None])
         assert ((crop - expected).abs() <= 1.001).float().mean() >= 0.999
 
@@ -128,22 +128,22 @@ def test_masks_against_loops(resize_mode):
 
 def test_backgrounds():
     region_map = torch.zeros(2, 120, 200, dtype=torch.int32)
-    region_map[0, :, 30:] = 1  # region 0 of the first picture: its left part
+    region_map[0, :, 30:] = 1  # region 0 of the first image: its left part
     kept = crops_of(RegionConfig(background="keep"), clip_like())
     mean = crops_of(RegionConfig(background="mean"), clip_like(), region_map)
     blurred = crops_of(RegionConfig(background="blur"), clip_like(), region_map)
     inside = torch.isclose(mean[0], kept[0], atol=1e-3).all(0)
     assert inside[:, : SIDE // 2 - 6].all() and not inside[:, SIDE // 2 + 6 :].all(0).any()
-    colour = 255 * torch.tensor(MEAN)
-    torch.testing.assert_close(mean[0][:, ~inside], colour[:, None].expand(-1, int((~inside).sum())), rtol=0, atol=1e-3)
+    color = 255 * torch.tensor(MEAN)
+    torch.testing.assert_close(mean[0][:, ~inside], color[:, None].expand(-1, int((~inside).sum())), rtol=0, atol=1e-3)
     torch.testing.assert_close(blurred[0][:, inside], kept[0][:, inside])
-    picture = Image.fromarray(kept[0].permute(1, 2, 0).round().byte().numpy())
-    expected = np.asarray(picture.filter(ImageFilter.GaussianBlur(BLUR_SIGMA * SIDE)), dtype=float)
-    centre = np.abs(blurred[0].numpy().transpose(1, 2, 0) - expected)[12:-12, 32:-8]
-    assert centre.max() < 16  # Pillow's blur is a stack of box filters
+    image = Image.fromarray(kept[0].permute(1, 2, 0).round().byte().numpy())
+    expected = np.asarray(image.filter(ImageFilter.GaussianBlur(BLUR_SIGMA * SIDE)), dtype=float)
+    center = np.abs(blurred[0].numpy().transpose(1, 2, 0) - expected)[12:-12, 32:-8]
+    assert center.max() < 16  # Pillow's blur is a stack of box filters
 
 
-def test_context_is_inside_the_picture():
+def test_context_is_inside_the_image():
     boxes = torch.tensor([[0, 0, 1, 1], [3, 3, 4, 4]])
     grown = context_boxes(boxes, torch.tensor([[1, 1], [4, 4]]), RegionConfig(context=10, box="square"))
     assert grown.tolist() == [[0, 0, 1, 1], [0, 0, 4, 4]]

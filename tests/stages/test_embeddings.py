@@ -21,7 +21,7 @@ from ovsr_gpu.models.dense_tower import dense_tower
 from ovsr_gpu.models.network_batch import NetworkBatch
 from ovsr_gpu.results import Regions
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.dense_embeddings import cell_shares, pool_positions
+from ovsr_gpu.stages.dense_embeddings import cell_fractions, pool_positions
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import network_input
 
@@ -51,7 +51,7 @@ def on_canvas(maps: list[np.ndarray], outside: int = 0) -> tuple[torch.Tensor, t
 
 
 def shares_by_hand(one: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """`[n, h, w]`: pixels of each region over pixels of each cell, by the pixels' centres."""
+    """`[n, h, w]`: pixels of each region over pixels of each cell, by the pixels' centers."""
     counts = np.zeros((one.max() + 1, *grid))
     for y in range(one.shape[0]):
         for x in range(one.shape[1]):
@@ -103,11 +103,11 @@ def test_shares_of_ragged_regions_against_loops(grid):
     ]
     canvas, sizes = on_canvas(maps)
     expected = np.concatenate([shares_by_hand(one, grid) for one in maps])
-    found = cell_shares(canvas, regions_of(maps), sizes, grid)
+    found = cell_fractions(canvas, regions_of(maps), sizes, grid)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
     garbage, _ = on_canvas(maps, outside=2**30)
-    assert torch.equal(cell_shares(garbage, regions_of(maps), sizes, grid), found), "values outside mean nothing"
+    assert torch.equal(cell_fractions(garbage, regions_of(maps), sizes, grid), found), "values outside mean nothing"
 
 
 @pytest.mark.gpu
@@ -116,13 +116,13 @@ def test_shares_on_a_gpu():
     maps = [random_map(200, 310, 6, seed=0), random_map(90, 80, 1, seed=1)]
     (canvas, sizes), regions = on_canvas(maps), regions_of(maps)
     there = Regions(regions.image_index.cuda(), regions.boxes.cuda(), regions.areas.cuda())
-    found = cell_shares(canvas.cuda(), there, sizes.cuda(), (7, 7))
-    assert torch.equal(found.cpu(), cell_shares(canvas, regions, sizes, (7, 7)))
+    found = cell_fractions(canvas.cuda(), there, sizes.cuda(), (7, 7))
+    assert torch.equal(found.cpu(), cell_fractions(canvas, regions, sizes, (7, 7)))
 
 
 def test_one_region_covers_every_cell_whole():
     canvas, sizes = on_canvas([np.zeros((213, 320), np.int64)])
-    shares = cell_shares(canvas, regions_of([canvas[0].numpy()]), sizes, (5, 5))
+    shares = cell_fractions(canvas, regions_of([canvas[0].numpy()]), sizes, (5, 5))
     assert torch.equal(shares, torch.ones(1, 5, 5))
 
 
@@ -132,9 +132,9 @@ def test_pooling_against_loops():
     shares = torch.rand(5, 2, 3, generator=generator)
     index = torch.tensor([0, 0, 1, 2, 2])
     expected = []
-    for share, image in zip(shares.double(), index, strict=True):
-        total = sum(share[y, x] * features[image, :, y, x].double() for y in range(2) for x in range(3))
-        expected.append(total / share.sum())
+    for fraction, image in zip(shares.double(), index, strict=True):
+        total = sum(fraction[y, x] * features[image, :, y, x].double() for y in range(2) for x in range(3))
+        expected.append(total / fraction.sum())
     for batch in (1, 2, 64):
         found = pool_positions(features, shares, index, batch)
         torch.testing.assert_close(found.double(), torch.stack(expected), rtol=1e-5, atol=1e-6)
@@ -151,14 +151,14 @@ def test_dense_embeddings_against_positions_pooled_by_hand(tiny_clip):
     expected = []
     for one, positions in zip(maps, features.double().flatten(2), strict=True):
         shares = torch.tensor(shares_by_hand(one, tuple(features.shape[2:]))).flatten(1)
-        expected += [(positions * share).sum(1) / share.sum() for share in shares]
+        expected += [(positions * fraction).sum(1) / fraction.sum() for fraction in shares]
     expected = normalize(tower.head(torch.stack(expected).float()), dim=1)
     assert found.shape == (8, 32) and found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(8))
 
 
-def test_the_whole_picture_as_one_region_is_what_the_averaging_tower_says_itself(averaging_clip):
+def test_the_whole_image_as_one_region_is_what_the_averaging_tower_says_itself(averaging_clip):
     clip = averaging_clip
     sizes = [(213, 320), (50, 50)]
     images = random_batch(sizes)
@@ -168,13 +168,13 @@ def test_the_whole_picture_as_one_region_is_what_the_averaging_tower_says_itself
     torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-5)
 
 
-def test_regions_that_split_a_picture_see_their_own_half():
+def test_regions_that_split_a_image_see_their_own_half():
     features = torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     halves = np.zeros((16, 24), np.int64)
     halves[:, 12:] = 1
     canvas, sizes = on_canvas([halves])
     regions = regions_of([halves])
-    pooled = pool_positions(features, cell_shares(canvas, regions, sizes, (4, 4)), regions.image_index, 8)
+    pooled = pool_positions(features, cell_fractions(canvas, regions, sizes, (4, 4)), regions.image_index, 8)
     torch.testing.assert_close(pooled[0], features[0, :, :, :2].mean((1, 2)))
     torch.testing.assert_close(pooled[1], features[0, :, :, 2:].mean((1, 2)))
     torch.testing.assert_close(pooled.mean(0), features[0].mean((1, 2)))
@@ -200,8 +200,8 @@ def test_embeddings_do_not_depend_on_the_batch(tiny_clip, config):
     together = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), config, NetworkBatch(64))
     alone = []
     for place, (size, one) in enumerate(zip(sizes, maps, strict=True)):
-        picture = ImageBatch.of([images.pixels[place, :, : size[0], : size[1]]], CPU)
-        alone.append(embed_regions(clip, picture, on_canvas([one])[0], regions_of([one]), config, NetworkBatch(1)))
+        image = ImageBatch.of([images.pixels[place, :, : size[0], : size[1]]], CPU)
+        alone.append(embed_regions(clip, image, on_canvas([one])[0], regions_of([one]), config, NetworkBatch(1)))
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
     again = embed_regions(clip, images, on_canvas(maps)[0], regions_of(maps), config, NetworkBatch(64))
     assert torch.equal(together, again)

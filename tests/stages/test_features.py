@@ -14,7 +14,7 @@ from ovsr_gpu.stages.features import IMAGENET, network_input, pixel_features
 CPU = torch.device("cpu")
 
 
-def picture(height: int, width: int, seed: int) -> np.ndarray:
+def image(height: int, width: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -25,10 +25,10 @@ def blocks() -> torch.nn.Sequential:
         return efficientnet_b0().features.eval()
 
 
-def test_network_input_is_the_picture_squashed_by_pillow_and_normalised():
-    pictures = [picture(50, 90, 0), picture(200, 40, 1)]
-    found = network_input(ImageBatch.of(pictures, CPU), 64)
-    for one, source in zip(found, pictures, strict=True):
+def test_network_input_is_the_image_squashed_by_pillow_and_normalised():
+    images = [image(50, 90, 0), image(200, 40, 1)]
+    found = network_input(ImageBatch.of(images, CPU), 64)
+    for one, source in zip(found, images, strict=True):
         squashed = pillow_resize(Image.fromarray(source), 64, 64) / 255
         expected = (squashed - IMAGENET.mean) / IMAGENET.std
         assert np.abs(one.numpy().transpose(1, 2, 0) - expected).max() <= 1.01 / 255 / min(IMAGENET.std)
@@ -37,7 +37,7 @@ def test_network_input_is_the_picture_squashed_by_pillow_and_normalised():
 @torch.no_grad()
 def test_levels_have_unit_rms_on_one_grid(blocks):
     config = FeatureConfig(levels=(2, 4), input_size=64, grid_size=7)
-    images = ImageBatch.of([picture(60, 60, 0), picture(30, 80, 1)], CPU)
+    images = ImageBatch.of([image(60, 60, 0), image(30, 80, 1)], CPU)
     features = pixel_features(blocks, images, config, NetworkBatch(1))
     assert features.shape == (2, 24 + 80, 7, 7)
     for b in range(2):
@@ -51,11 +51,11 @@ def test_levels_have_unit_rms_on_one_grid(blocks):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("colour", [0, 77, 255])
-def test_one_colour_has_no_features(blocks, colour):
-    plain = np.full((20, 30, 3), colour, dtype=np.uint8)
+@pytest.mark.parametrize("color", [0, 77, 255])
+def test_one_color_has_no_features(blocks, color):
+    plain = np.full((20, 30, 3), color, dtype=np.uint8)
     features = pixel_features(
-        blocks, ImageBatch.of([plain, picture(20, 30, 0)], CPU), FeatureConfig(input_size=64), NetworkBatch(2)
+        blocks, ImageBatch.of([plain, image(20, 30, 0)], CPU), FeatureConfig(input_size=64), NetworkBatch(2)
     )
     assert not features[0].any()
     assert features[1].any()

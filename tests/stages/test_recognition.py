@@ -26,12 +26,12 @@ def regions() -> Regions:
     return Regions(index, torch.zeros(9, 4).long(), torch.ones(9).long())
 
 
-def probabilities_by_numpy(embeddings, texts, scale: float, rank: int | None, centred: bool) -> np.ndarray:
+def probabilities_by_numpy(embeddings, texts, scale: float, rank: int | None, centered: bool) -> np.ndarray:
     """One image's probabilities in float64."""
     x, t = embeddings.double().numpy(), texts.double().numpy()
     if rank is not None:
         rows = np.concatenate([x, t])
-        if centred:
+        if centered:
             rows = rows - rows.mean(0)
         directions = np.linalg.svd(rows, full_matrices=False)[2][:rank]
         rows = rows @ directions.T
@@ -42,15 +42,15 @@ def probabilities_by_numpy(embeddings, texts, scale: float, rank: int | None, ce
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
-@pytest.mark.parametrize(("rank", "centred"), [(None, False), (2, False), (6, False), (6, True), (500, False)])
-def test_against_numpy(rank, centred):
+@pytest.mark.parametrize(("rank", "centered"), [(None, False), (2, False), (6, False), (6, True), (500, False)])
+def test_against_numpy(rank, centered):
     embeddings, texts = unit(9, 0), unit(8, 1)
-    config = RecognitionConfig(shared_rank=rank, shared_centred=centred)
+    config = RecognitionConfig(shared_rank=rank, shared_centered=centered)
     named = name_regions(regions(), embeddings, one_each(texts), 3, 20.0, config)
     first = 0
     for count in COUNTS:
         own = slice(first, first + count)
-        expected = probabilities_by_numpy(embeddings[own], texts, 20.0, rank, centred)
+        expected = probabilities_by_numpy(embeddings[own], texts, 20.0, rank, centered)
         np.testing.assert_allclose(named.probabilities[own], expected, atol=2e-5)
         assert named.class_index[own].tolist() == expected.argmax(1).tolist()
         np.testing.assert_allclose(named.score[own], expected.max(1), atol=2e-5)
@@ -63,7 +63,7 @@ def test_full_rank_changes_nothing():
     torch.testing.assert_close(plain.probabilities, projected.probabilities, atol=1e-5, rtol=0)
 
 
-def test_a_picture_does_not_depend_on_its_batch():
+def test_a_image_does_not_depend_on_its_batch():
     embeddings, texts = unit(9, 0), unit(8, 1)
     config = RecognitionConfig(shared_rank=5)
     together = name_regions(regions(), embeddings, one_each(texts), 3, 20.0, config)

@@ -5,12 +5,12 @@ import torch
 from oracles import label_pieces
 from ovsr_gpu import RegionConfig
 from ovsr_gpu.image_batch import ImageBatch
-from ovsr_gpu.results import LateRegions
-from ovsr_gpu.stages.regions import FINENESS, localise
+from ovsr_gpu.results import PendingRegions
+from ovsr_gpu.stages.regions import FINENESS, extract_regions
 from ovsr_gpu.stages.upsampling import bilinear
 
 CPU = torch.device("cpu")
-KEEP_ALL = RegionConfig(min_area=0, outlines="grid")
+KEEP_ALL = RegionConfig(min_area=0, boundaries="grid")
 
 
 def batch_of(*sizes: tuple[int, int]) -> ImageBatch:
@@ -44,8 +44,8 @@ def test_maps_numbers_boxes_and_areas_against_loops(seed):
     sizes = [(9, 12), (120, 50), (33, 32), (1, 1), (3, 200)]
     images = batch_of(*sizes)
     labels = torch.randint(0, 3, (5, 8, 8), generator=torch.Generator().manual_seed(seed))
-    region_map, table = localise(labels, images, KEEP_ALL)
-    regions = LateRegions(table).read()
+    region_map, table = extract_regions(labels, images, KEEP_ALL)
+    regions = PendingRegions(table).read()
     expected = []
     for b, (height, width) in enumerate(sizes):
         outlines = refine_by_loops(label_pieces(labels[b].numpy()))
@@ -64,35 +64,37 @@ def test_maps_numbers_boxes_and_areas_against_loops(seed):
 
 def test_every_pixel_has_a_region_and_small_ones_are_gone():
     labels = torch.randint(0, 4, (2, 10, 10), generator=torch.Generator().manual_seed(2))
-    region_map, table = localise(labels, batch_of((100, 80), (64, 64)), RegionConfig(min_area=0.05, outlines="grid"))
-    regions = LateRegions(table).read()
+    region_map, table = extract_regions(
+        labels, batch_of((100, 80), (64, 64)), RegionConfig(min_area=0.05, boundaries="grid")
+    )
+    regions = PendingRegions(table).read()
     assert regions.areas[regions.image_index == 0].sum() == 8000
     assert regions.areas[regions.image_index == 1].sum() == 4096
-    assert regions.areas.min() >= 0.02 * 4096  # 5 of 100 cells, some of whose outline goes to heavier neighbours
+    assert regions.areas.min() >= 0.02 * 4096  # 5 of 100 cells, some of whose outline goes to heavier neighbors
     assert int(region_map[0, :100, :80].max()) + 1 == int((regions.image_index == 0).sum())
 
 
 def test_clusters_in_two_places_become_two_regions():
-    _, table = localise(torch.tensor([[[0, 1, 0]] * 3]), batch_of((30, 30)), KEEP_ALL)
-    regions = LateRegions(table).read()
+    _, table = extract_regions(torch.tensor([[[0, 1, 0]] * 3]), batch_of((30, 30)), KEEP_ALL)
+    regions = PendingRegions(table).read()
     assert regions.areas.tolist() == [300, 300, 300]
 
 
-def test_a_picture_smaller_than_the_grid_keeps_only_what_it_shows():
-    region_map, table = localise(torch.arange(100).view(1, 10, 10), batch_of((1, 1)), KEEP_ALL)
-    regions = LateRegions(table).read()
+def test_a_image_smaller_than_the_grid_keeps_only_what_it_shows():
+    region_map, table = extract_regions(torch.arange(100).view(1, 10, 10), batch_of((1, 1)), KEEP_ALL)
+    regions = PendingRegions(table).read()
     assert region_map.tolist() == [[[0]]]
     assert (regions.boxes.tolist(), regions.areas.tolist()) == ([[0, 0, 1, 1]], [1])
 
 
 def test_slots_without_a_region_are_empty():
     labels = torch.randint(0, 3, (3, 6, 6), generator=torch.Generator().manual_seed(3))
-    _, table = localise(labels, batch_of((30, 40), (8, 9), (50, 20)), KEEP_ALL)
+    _, table = extract_regions(labels, batch_of((30, 40), (8, 9), (50, 20)), KEEP_ALL)
     every, total = table.regions, int(table.total)
     assert 0 < total < len(every) == 3 * 36
     empty = every.run(total, len(every))
     assert empty.image_index.unique().tolist() == [2] and not empty.areas.any()
     assert empty.boxes.unique(dim=0).tolist() == [[0, 0, 1, 1]]
-    taken = LateRegions(table).read()
+    taken = PendingRegions(table).read()
     assert torch.equal(every.counts(3), taken.counts(3)) and torch.equal(every.firsts(3), taken.firsts(3))
     assert int(taken.areas.min()) > 0 and int(taken.areas.sum()) == 30 * 40 + 8 * 9 + 50 * 20

@@ -49,7 +49,7 @@ def test_joint_bilateral_against_loops(shape: tuple[int, int], times: int) -> No
         assert votes[int(found[image, y, x])] == pytest.approx(max(votes.values()), rel=1e-4)
 
 
-def test_borders_move_to_the_edge_in_the_picture() -> None:
+def test_borders_move_to_the_edge_in_the_image() -> None:
     labels = torch.zeros(1, 8, 8, dtype=torch.int64)
     labels[:, :, 4:] = 7
     colors = torch.zeros(1, 3, 16, 16)
@@ -78,7 +78,7 @@ def test_majority_against_loops(shape: tuple[int, int]) -> None:
         assert found[image, y, x] == (labels[image, y, x] if labels[image, y, x] in ahead else ahead[0])
 
 
-def test_a_picture_does_not_depend_on_its_batch() -> None:
+def test_a_image_does_not_depend_on_its_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 5, (6, 9, 9), generator=generator).to(DEVICE)
     colors = torch.rand(6, 3, 18, 18, generator=generator).to(DEVICE)

@@ -12,7 +12,7 @@ from ovsr_gpu.synthetic.scenes import (
     CLASSES,
     COMBINATIONS,
     FIRST_TRAINING_SEED,
-    LEAST_VISIBLE,
+    MIN_VISIBLE,
     SEEN_COMBINATIONS,
     TEST_SEEDS,
     UNSEEN_COMBINATIONS,
@@ -21,7 +21,7 @@ from ovsr_gpu.synthetic.scenes import (
     make_scene,
 )
 from ovsr_gpu.synthetic.shapes import SHAPES, polygon
-from ovsr_gpu.synthetic.surfaces import COLOURS, GROUNDS, PATTERNS
+from ovsr_gpu.synthetic.surfaces import COLORS, GROUNDS, PATTERNS
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def test_the_generator_is_frozen(scenes: list[Scene]) -> None:
 
 
 def test_the_world_is_large_enough_and_its_parts_are_apart() -> None:
-    assert len(SHAPES) >= 12 and len(COLOURS) == 8 and len(PATTERNS) == 4 and len(GROUNDS) == 7
+    assert len(SHAPES) >= 12 and len(COLORS) == 8 and len(PATTERNS) == 4 and len(GROUNDS) == 7
     assert len(set(CLASSES)) == len(SHAPES) + len(GROUNDS)
     assert sorted(SEEN_COMBINATIONS + UNSEEN_COMBINATIONS) == sorted(COMBINATIONS)
     assert {shape for _, shape in UNSEEN_COMBINATIONS} == set(SHAPES)
-    assert {colour for colour, _ in UNSEEN_COMBINATIONS} == set(COLOURS)
+    assert {color for color, _ in UNSEEN_COMBINATIONS} == set(COLORS)
     assert len(TEST_SEEDS) == 200
     assert max(TEST_SEEDS) < min(VALIDATION_SEEDS) and max(VALIDATION_SEEDS) < FIRST_TRAINING_SEED
 
@@ -56,7 +56,7 @@ def test_truth_belongs_together(scenes: list[Scene]) -> None:
         assert set(np.unique(scene.owners)) == set(range(len(scene.objects) + 1))
         for owner, thing in enumerate(scene.objects, 1):
             assert {CLASSES[label] for label in np.unique(scene.labels[scene.owners == owner])} == {thing.shape}
-            assert thing.colour in COLOURS and thing.pattern in PATTERNS
+            assert thing.color in COLORS and thing.pattern in PATTERNS
         grounds = {CLASSES[label] for label in np.unique(scene.labels[scene.owners == 0])}
         assert grounds <= set(scene.grounds) <= set(GROUNDS)
 
@@ -67,7 +67,7 @@ def test_objects_occlude_each_other_but_none_is_hidden(scenes: list[Scene]) -> N
     for scene in scenes:
         for owner in range(1, len(scene.objects) + 1):
             area = np.count_nonzero(scene.owners == owner)
-            assert area > 0.05 * LEAST_VISIBLE * 288 * 288 * 0.17  # the thinnest shape at the least size
+            assert area > 0.05 * MIN_VISIBLE * 288 * 288 * 0.17  # the thinnest shape at the least size
         beside = (scene.owners[:, 1:] != scene.owners[:, :-1]) & (scene.owners[:, 1:] > 0) & (scene.owners[:, :-1] > 0)
         touching += bool(beside.any())
     assert touching > 10
@@ -76,11 +76,11 @@ def test_objects_occlude_each_other_but_none_is_hidden(scenes: list[Scene]) -> N
 def test_training_scenes_show_seen_combinations_only() -> None:
     for seed in range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + 30):
         for thing in make_scene(seed, SEEN_COMBINATIONS).objects:
-            assert (thing.colour, thing.shape) in SEEN_COMBINATIONS
+            assert (thing.color, thing.shape) in SEEN_COMBINATIONS
 
 
 def test_test_scenes_show_unseen_combinations_too(scenes: list[Scene]) -> None:
-    pairs = [(thing.colour, thing.shape) for scene in scenes for thing in scene.objects]
+    pairs = [(thing.color, thing.shape) for scene in scenes for thing in scene.objects]
     assert 0.05 < np.mean([pair in UNSEEN_COMBINATIONS for pair in pairs]) < 0.25
 
 
@@ -94,10 +94,10 @@ def test_contents_name_what_fills_a_region(scenes: list[Scene]) -> None:
     scene = scenes[1]
     by_owner = scene.contents(scene.owners, len(scene.objects) + 1)
     assert [thing for thing, _ in by_owner[1:]] == list(scene.objects)
-    assert all(share == 1 for _, share in by_owner[1:])
+    assert all(fraction == 1 for _, fraction in by_owner[1:])
     assert by_owner[0][0].shape in scene.grounds and by_owner[0][0].caption == by_owner[0][0].shape
-    (_, share), *_ = scene.contents(np.zeros_like(scene.labels), 1)
-    assert share == pytest.approx(
+    (_, fraction), *_ = scene.contents(np.zeros_like(scene.labels), 1)
+    assert fraction == pytest.approx(
         np.bincount(scene.owners.ravel() * 32 + scene.labels.ravel()).max() / scene.labels.size
     )
 

@@ -13,7 +13,7 @@ from ovsr_gpu.synthetic import train, train_backbone, train_clip
 from ovsr_gpu.synthetic.scenes import CLASSES, UNSEEN_COMBINATIONS, make_scene
 from ovsr_gpu.synthetic.schedule import shuffled, warmed_cosine
 from ovsr_gpu.synthetic.train_backbone import MARGIN, region_grid, ward_loss
-from ovsr_gpu.synthetic.train_clip import CAPTIONS, MOST_LEFT_OUT, caption, caption_vocabulary, draw_captions
+from ovsr_gpu.synthetic.train_clip import CAPTIONS, MAX_LEFT_OUT, caption, caption_vocabulary, draw_captions
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 
@@ -23,7 +23,7 @@ def test_ward_loss_is_zero_for_regions_of_one_value_far_apart() -> None:
 
 
 def test_ward_loss_by_hand() -> None:
-    """Values 0, 2 | 1, 3: total 5, within 2 + 2, the merge costs 2 * 2 / 4 * 1 = 1, a share of 0.2."""
+    """Values 0, 2 | 1, 3: total 5, within 2 + 2, the merge costs 2 * 2 / 4 * 1 = 1, a fraction of 0.2."""
     features, regions = torch.tensor([[[[0.0, 2.0, 1.0, 3.0]]]]), torch.tensor([[[0, 0, 1, 1]]])
     assert MARGIN < 0.2
     assert ward_loss(features, regions).item() == pytest.approx(4 / 5)
@@ -49,11 +49,11 @@ def test_the_learning_rate_rises_and_falls() -> None:
 
 
 def test_captions_name_objects_by_their_form_and_grounds_by_name() -> None:
-    star = {"pattern": "striped", "colour": "red", "shape": "star"}
+    star = {"pattern": "striped", "color": "red", "shape": "star"}
     assert caption("{pattern} {shape}", star) == "striped star"
-    assert caption("{colour} {shape}", {"pattern": "", "colour": "", "shape": "sand"}) == "sand"
+    assert caption("{color} {shape}", {"pattern": "", "color": "", "shape": "sand"}) == "sand"
     assert sorted(caption_vocabulary("{shape}")) == sorted(CLASSES)
-    named = caption_vocabulary("{colour} {shape}")
+    named = caption_vocabulary("{color} {shape}")
     assert len(named) == len(set(named)) == 84 + 7
     assert not {" ".join(pair) for pair in UNSEEN_COMBINATIONS} & set(named)
     assert sum(CAPTIONS.values()) == pytest.approx(1)
@@ -67,7 +67,7 @@ def test_drawn_captions_leave_some_names_out_and_end_with_something_else() -> No
         assert texts[-1] == SOMETHING_ELSE and len(texts) == len(place) + 1
         assert all(name in texts[index] for name, index in place.items())
         kept.append(len(place) / len(CLASSES))
-    assert 1 - MOST_LEFT_OUT < np.mean(kept) < 1
+    assert 1 - MAX_LEFT_OUT < np.mean(kept) < 1
 
 
 def test_shuffled_batches_take_each_index_once_a_round() -> None:

@@ -1,4 +1,4 @@
-"""What a process has to know to label pictures."""
+"""What a process has to know to label images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.runs.worker import Labeller, Say
+from ovsr_gpu.runs.worker import Labeller, Log
 from ovsr_gpu.runtime.environment import describe_device
-from ovsr_gpu.sources.decode import decode_picture
+from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.sources.gpu_decode import GpuJpegDecoder
 from ovsr_gpu.stages.confusable import describe_confusable
 from ovsr_gpu.vocabulary import Vocabulary
@@ -27,17 +27,17 @@ class Job:
     clip_weights: str | None = None
     gpu_decode: bool = False
 
-    def labeller(self, device: torch.device, say: Say) -> Labeller:
+    def labeller(self, device: torch.device, log: Log) -> Labeller:
         """Load everything on `device` and warm it up; `say` is told what goes on.
 
         Raises ModelError and VocabularyError as the segmenter does, OvsrError as `GpuJpegDecoder` does.
         """
-        say(f"Running on {device} ({describe_device(device)})")
-        decode = decode_picture
+        log(f"Running on {device} ({describe_device(device)})")
+        decode = decode_image
         if self.gpu_decode:
             decode = GpuJpegDecoder(device)
-            say("JPEG files are decoded on the GPU, which gives what Pillow does up to rounding (tested just now)")
-        say("Loading the models")
+            log("JPEG files are decoded on the GPU, which gives what Pillow does up to rounding (tested just now)")
+        log("Loading the models")
         segmenter = Segmenter.from_pretrained(
             self.config,
             backbone_weights=self.backbone_weights,
@@ -45,10 +45,10 @@ class Job:
             clip_weights=self.clip_weights,
             device=device,
         )
-        say(f"Encoding {len(self.vocabulary)} class names (those met before come from the cache)")
+        log(f"Encoding {len(self.vocabulary)} class names (those met before come from the cache)")
         if pairs := segmenter.confusable(self.vocabulary):
-            say(describe_confusable(pairs))
+            log(describe_confusable(pairs))
         if self.config.models.compile or device.type == "cuda":
-            say("Warming up: kernels are compiled for this device, and the networks if asked for")
+            log("Warming up: kernels are compiled for this device, and the networks if asked for")
             segmenter.warm_up(self.vocabulary)
         return Labeller(segmenter, self.vocabulary, decode)

@@ -19,8 +19,8 @@ import torch
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.export.outputs import Outputs
 from ovsr_gpu.runs.engines.job import Job
-from ovsr_gpu.runs.worker import Say
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.runs.worker import Log
+from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.store.store import LabelledBatch
 
 AHEAD = 8
@@ -32,24 +32,24 @@ WINDOW = 16
 IDLE_SECONDS = 0.05
 """After so long without a batch a process finishes those that it has."""
 
-Batch = Sequence[Picture]
+Batch = Sequence[ImageSource]
 Numbered = tuple[int, Batch]
 
 
 class Processes:
     """Labels with a process for each device; see `labelling.Engine`. It labels one run.
 
-    A process that dies is not replaced: its pictures go to the others.
+    A process that dies is not replaced: its images go to the others.
 
     Raises ModelError, VocabularyError and OvsrError as `Job.labeller` does.
     """
 
-    def __init__(self, job: Job, devices: Sequence[torch.device], say: Say) -> None:
+    def __init__(self, job: Job, devices: Sequence[torch.device], log: Log) -> None:
         self.vocabulary = job.vocabulary
         self.workers = len(devices)
         self._alive = [_Worker(job, device, len(devices)) for device in devices]
         try:
-            first, *others = [worker.ready(say) for worker in self._alive]
+            first, *others = [worker.ready(log) for worker in self._alive]
             if any(other != first for other in others):
                 raise OvsrError("the devices do not run the same models in the same way; name devices of one kind")
         except BaseException:
@@ -61,7 +61,7 @@ class Processes:
         return self._description
 
     def label(
-        self, batches: Iterable[Batch], outputs: Outputs, say: Say = lambda message: None
+        self, batches: Iterable[Batch], outputs: Outputs, log: Log = lambda message: None
     ) -> Generator[LabelledBatch, None, None]:
         """See `labelling.Engine`. Raises what a process raises, OvsrError when the last of them has died."""
         for worker in self._alive:
@@ -77,9 +77,9 @@ class Processes:
                     break
                 for worker in self._with_news():
                     try:
-                        finished.update(worker.finished(say))
+                        finished.update(worker.finished(log))
                     except EOFError:
-                        lost = sorted([*lost, *self._mourn(worker, say)], key=itemgetter(0))
+                        lost = sorted([*lost, *self._mourn(worker, log)], key=itemgetter(0))
                 while number in finished:
                     yield finished.pop(number)
                     number += 1
@@ -107,14 +107,14 @@ class Processes:
         speaking = wait([worker.connection for worker in self._alive])
         return [worker for worker in self._alive if worker.connection in speaking]
 
-    def _mourn(self, worker: _Worker, say: Say) -> list[Numbered]:
+    def _mourn(self, worker: _Worker, log: Log) -> list[Numbered]:
         """The batches of a process that has died."""
         worker.process.join()
         self._alive.remove(worker)
         death = f"the process on {worker.device} has died (exit status {worker.process.exitcode})"
         if not self._alive:
             raise OvsrError(f"{death}, as all others before it; a resumed run goes on with what was labelled before")
-        say(f"{death.capitalize()}: its pictures go to the others")
+        log(f"{death.capitalize()}: its images go to the others")
         return list(worker.batches)
 
 
@@ -138,11 +138,11 @@ class _Worker:
         self.batches.append(batch)
         self.send(batch[1])
 
-    def ready(self, say: Say) -> dict[str, Any]:
+    def ready(self, log: Log) -> dict[str, Any]:
         """What it labels with, once it has loaded everything."""
         try:
             while True:
-                for description in self._heard(say):
+                for description in self._heard(log):
                     return description
         except EOFError as error:
             self.process.join()
@@ -151,17 +151,17 @@ class _Worker:
                 f"{self.process.exitcode})"
             ) from error
 
-    def finished(self, say: Say) -> list[tuple[int, LabelledBatch]]:
+    def finished(self, log: Log) -> list[tuple[int, LabelledBatch]]:
         """The next batch that it has finished, if that is its news. Raises EOFError where it has died."""
-        return [(self.batches.popleft()[0], batch) for batch in self._heard(say)]
+        return [(self.batches.popleft()[0], batch) for batch in self._heard(log)]
 
-    def _heard(self, say: Say) -> Iterator[Any]:
+    def _heard(self, log: Log) -> Iterator[Any]:
         try:
             message = self.connection.recv()
         except OSError as error:
             raise EOFError from error
         if isinstance(message, str):
-            say(f"{self.device}: {message}")
+            log(f"{self.device}: {message}")
         elif isinstance(message, Exception):
             raise message
         else:
@@ -179,7 +179,7 @@ def _work(connection: Connection, job: Job, device: torch.device, workers: int) 
         connection.send(labeller.describe())
         outputs = connection.recv()
         for labelled in labeller.label(_received(connection), outputs, connection.send):
-            if labelled.pictures:
+            if labelled.images:
                 connection.send(labelled)
     except (EOFError, BrokenPipeError):
         pass  # the parent is gone

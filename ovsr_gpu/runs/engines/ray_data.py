@@ -1,4 +1,4 @@
-"""Many machines: the pictures of a run as a Ray Data set, read by tasks and labelled by an actor for each GPU."""
+"""Many machines: the images of a run as a Ray Dataset, read by tasks and labelled by an actor for each GPU."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pyarrow import parquet
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.export.outputs import Outputs
 from ovsr_gpu.runs.engines.job import Job
-from ovsr_gpu.runs.worker import Say
+from ovsr_gpu.runs.worker import Log
 from ovsr_gpu.runtime.threads import map_ahead
-from ovsr_gpu.sources.image_source import Picture, held
+from ovsr_gpu.sources.image_source import ImageSource, prefetch
 from ovsr_gpu.store.manifest import FILE
 from ovsr_gpu.store.store import LabelledBatch
 
-LIST_FOLDER = ".pictures"
+LIST_FOLDER = ".images"
 LIST_BATCHES = 512
 """Batches in a file of the list that Ray Data reads."""
 
@@ -39,15 +39,15 @@ Row = dict[str, Any]
 class RayData:
     """Labels with Ray actors, each on a GPU or CPU of its own, as many as `choose_workers` says (`labelling.Engine`).
 
-    It connects to the cluster that `ray.init` finds, or starts Ray on this machine. Encoded pictures go from the tasks
-    that read them to the actors, which write the files of a picture and hand its rows back: the run's folder must be on
+    It connects to the cluster that `ray.init` finds, or starts Ray on this machine. Encoded images go from the tasks
+    that read them to the actors, which write the files of an image and hand its rows back: the run's folder must be on
     storage that all machines share under the same path, and so must local sources. Ray starts actors that die anew and
-    gives them their pictures again. Once `stop` says so, no further result is waited for.
+    gives them their images again. Once `stop` says so, no further result is waited for.
 
     Raises OvsrError where Ray is not installed or has no room, ModelError and VocabularyError as `Job.labeller` does.
     """
 
-    def __init__(self, job: Job, workers: int, *, on_gpus: bool, say: Say, stop: Callable[[], bool]) -> None:
+    def __init__(self, job: Job, workers: int, *, on_gpus: bool, log: Log, stop: Callable[[], bool]) -> None:
         try:
             import ray
         except ImportError as error:
@@ -71,7 +71,7 @@ class RayData:
                     f"{workers} workers need {wanted} {resource}s (one CPU more, for reading), and the Ray cluster has "
                     f"{have.get(resource, 0):g}"
                 )
-        say(f"Running on a Ray cluster of {len(ray.nodes())} machines with {workers} workers; loading the models")
+        log(f"Running on a Ray cluster of {len(ray.nodes())} machines with {workers} workers; loading the models")
         describe = ray.remote(max_calls=1)(_describe).options(num_cpus=1, num_gpus=self._gpus)
         try:
             self._description = ray.get(describe.remote(job, os.getcwd()))
@@ -82,9 +82,9 @@ class RayData:
         return self._description
 
     def label(
-        self, batches: Iterable[Sequence[Picture]], outputs: Outputs, say: Say = lambda message: None
+        self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = lambda message: None
     ) -> Generator[LabelledBatch, None, None]:
-        """See `labelling.Engine`. All pictures are listed first, in files below the run's folder."""
+        """See `labelling.Engine`. All images are listed first, in files below the run's folder."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
@@ -139,7 +139,7 @@ def choose_workers(devices: str) -> tuple[int, bool]:
     return len(names), names[0] == "cuda"
 
 
-def _write_list(batches: Iterable[Sequence[Picture]], folder: Path) -> int:
+def _write_list(batches: Iterable[Sequence[ImageSource]], folder: Path) -> int:
     """Write the batches, a row each, and say how many files there are."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -169,7 +169,7 @@ class _Reader:
 
     def __call__(self, row: Row) -> Row:
         os.chdir(self._place)
-        return {"batch": pickle.dumps([*map_ahead(held, pickle.loads(row["batch"]))])}
+        return {"batch": pickle.dumps([*map_ahead(prefetch, pickle.loads(row["batch"]))])}
 
 
 class _Actor:
@@ -186,7 +186,7 @@ class _Actor:
         self._outputs = outputs
 
     def __call__(self, rows: Row) -> Row:
-        batches: Iterator[list[Picture]] = map(pickle.loads, rows["batch"])
+        batches: Iterator[list[ImageSource]] = map(pickle.loads, rows["batch"])
         labelled = self._labeller.label(batches, self._outputs, _to_log)
         return {"labelled": [pickle.dumps(batch) for batch in labelled]}
 

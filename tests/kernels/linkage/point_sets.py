@@ -12,7 +12,7 @@ def normal(side: int, rank: int, seed: int, images: int = 1) -> torch.Tensor:
 
 
 def smooth(side: int, rank: int, seed: int, images: int = 1) -> torch.Tensor:
-    """Neighbours resemble each other, as pixels do."""
+    """Neighbors resemble each other, as pixels do."""
     coarse = normal(4, rank, seed, images).mT.reshape(images, rank, 4, 4)
     grid = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")
     return (grid.flatten(2).mT + 0.05 * normal(side, rank, seed + 1, images)).contiguous()

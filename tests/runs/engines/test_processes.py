@@ -20,9 +20,9 @@ from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.runs.engines import processes
 from ovsr_gpu.runs.engines.job import Job
 from ovsr_gpu.runs.engines.processes import Processes
-from ovsr_gpu.runs.session import label_pictures
-from ovsr_gpu.runs.worker import Labeller, Say
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.runs.session import label_images
+from ovsr_gpu.runs.worker import Labeller, Log
+from ovsr_gpu.sources.image_source import ImageSource
 
 CPUS = [torch.device("cpu")] * 2
 
@@ -33,14 +33,14 @@ class FakeJob(Job):
 
     before: Any = None
 
-    def labeller(self, device: torch.device, say: Say) -> Labeller:
-        say("Loading nothing")
+    def labeller(self, device: torch.device, log: Log) -> Labeller:
+        log("Loading nothing")
         return Labeller(FakeSegmenter(self.before or (lambda images: None)), self.vocabulary)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class DyingOnce:
-    """Kills its process at the picture with this red value, but only the first process that meets it."""
+    """Kills its process at the image with this red value, but only the first process that meets it."""
 
     red: int
     note: Path
@@ -67,59 +67,59 @@ def job(before: Any = None) -> FakeJob:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
-    """Thirty pictures, the seventh broken."""
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[ImageSource]:
+    """Thirty sources, the seventh broken."""
     folder = tmp_path_factory.mktemp("in")
     for number in range(30):
         pixels = np.full((4 + number % 3, 6, 3), number, np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:02}.png")
     (folder / "07.png").write_text("broken")
-    return [Picture(folder / f"{number:02}.png", f"{number:02}") for number in range(30)]
+    return [ImageSource(folder / f"{number:02}.png", f"{number:02}") for number in range(30)]
 
 
 @pytest.fixture(scope="module")
-def whole(pictures: list[Picture], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(sources: list[ImageSource], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes of them."""
     out = tmp_path_factory.mktemp("whole")
-    label(FakeSegmenter(), pictures, VOCABULARY, out, batch_size=2)
+    label(FakeSegmenter(), sources, VOCABULARY, out, batch_size=2)
     return out
 
 
-def test_two_give_what_one_gives(pictures: list[Picture], whole: Path, tmp_path: Path) -> None:
+def test_two_give_what_one_gives(sources: list[ImageSource], whole: Path, tmp_path: Path) -> None:
     said: list[str] = []
     with closing(Processes(job(), CPUS, said.append)) as engine:
         assert said == ["cpu: Loading nothing"] * 2 and engine.describe()["weights"] == "none"
-        summary = label_pictures(engine, pictures, tmp_path / "out", batch_size=2)
+        summary = label_images(engine, sources, tmp_path / "out", batch_size=2)
     assert (summary.labelled, summary.failed, summary.interrupted) == (29, 1, False)
-    assert sum(summary.time_shares.values()) == pytest.approx(1, abs=0.003)
+    assert sum(summary.time_fractions.values()) == pytest.approx(1, abs=0.003)
     assert results(tmp_path / "out") == results(whole)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_the_pictures_of_a_process_that_dies_go_to_the_others(
-    pictures: list[Picture], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_images_of_a_process_that_dies_go_to_the_others(
+    sources: list[ImageSource], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "WINDOW", 1)  # so that no other batch can be begun before the lost ones are done
     said: list[str] = []
     with closing(Processes(job(DyingOnce(2, tmp_path / "note")), CPUS, said.append)) as engine:
-        summary = label_pictures(engine, pictures, tmp_path / "out", batch_size=2, say=said.append)
-    assert said[-1] == "The process on cpu has died (exit status -9): its pictures go to the others"
+        summary = label_images(engine, sources, tmp_path / "out", batch_size=2, log=said.append)
+    assert said[-1] == "The process on cpu has died (exit status -9): its images go to the others"
     assert (summary.labelled, summary.failed) == (29, 1) and results(tmp_path / "out") == results(whole)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_when_the_last_has_died_the_run_ends(pictures: list[Picture], tmp_path: Path) -> None:
+def test_when_the_last_has_died_the_run_ends(sources: list[ImageSource], tmp_path: Path) -> None:
     with (
         closing(Processes(job(die), CPUS, lambda message: None)) as engine,
         pytest.raises(OvsrError, match=r"exit status -9.*all others before it.*resumed"),
     ):
-        label_pictures(engine, pictures, tmp_path / "out", batch_size=2)
+        label_images(engine, sources, tmp_path / "out", batch_size=2)
     assert_complete(tmp_path / "out", [])
 
 
-def test_an_error_of_the_models_comes_through(pictures: list[Picture], tmp_path: Path) -> None:
+def test_an_error_of_the_models_comes_through(sources: list[ImageSource], tmp_path: Path) -> None:
     with (
         closing(Processes(job(fail), CPUS[:1], lambda message: None)) as engine,
         pytest.raises(ModelError, match="gone"),
     ):
-        label_pictures(engine, pictures, tmp_path / "out")
+        label_images(engine, sources, tmp_path / "out")

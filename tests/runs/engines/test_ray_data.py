@@ -23,9 +23,9 @@ from ovsr_gpu.config import Config
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.runs.engines.job import Job
 from ovsr_gpu.runs.engines.ray_data import LIST_FOLDER, RayData, choose_workers
-from ovsr_gpu.runs.session import label_pictures
-from ovsr_gpu.runs.worker import Labeller, Say
-from ovsr_gpu.sources.image_source import Picture
+from ovsr_gpu.runs.session import label_images
+from ovsr_gpu.runs.worker import Labeller, Log
+from ovsr_gpu.sources.image_source import ImageSource
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +61,15 @@ def linger(images: list[torch.Tensor]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the actors in /proc")
 def test_actors_killed_in_mid_run(cluster: None, tmp_path: Path) -> None:
-    pictures = []
+    sources = []
     for number in range(200):
         path = tmp_path / "in" / f"{number:03}.png"
         path.parent.mkdir(exist_ok=True)
         Image.new("RGB", (7, 5), (number, 0, 0)).save(path)
-        pictures.append(Picture(path, path.stem))
-    pictures[5].path.write_text("broken")
-    pictures[6].path.unlink()
-    whole = label(FakeSegmenter(), pictures, VOCABULARY, tmp_path / "whole", batch_size=2)
+        sources.append(ImageSource(path, path.stem))
+    sources[5].path.write_text("broken")
+    sources[6].path.unlink()
+    whole = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole", batch_size=2)
     killed: list[int] = []
 
     def kill_once(done: int, total: int | None) -> None:
@@ -79,8 +79,8 @@ def test_actors_killed_in_mid_run(cluster: None, tmp_path: Path) -> None:
                 os.kill(process, signal.SIGKILL)
 
     out = tmp_path / "out"
-    with closing(RayData(job(linger), 2, on_gpus=False, say=print, stop=lambda: False)) as engine:
-        summary = label_pictures(engine, pictures, out, batch_size=2, progress=kill_once)
+    with closing(RayData(job(linger), 2, on_gpus=False, log=print, stop=lambda: False)) as engine:
+        summary = label_images(engine, sources, out, batch_size=2, progress=kill_once)
     assert killed and (summary.labelled, summary.failed) == (whole.labelled, whole.failed) == (198, 2)
     assert not summary.interrupted and not (out / LIST_FOLDER).exists()
     assert results(out) == results(tmp_path / "whole")
@@ -90,12 +90,12 @@ def test_actors_killed_in_mid_run(cluster: None, tmp_path: Path) -> None:
 def test_models_that_cannot_be_loaded_are_told_as_they_are(cluster: None) -> None:
     """Ray wraps the errors of its tasks."""
     with pytest.raises(ModelError, match=r"^the weights are lost$"):
-        RayData(BrokenJob(Config(), VOCABULARY), 1, on_gpus=False, say=print, stop=lambda: False)
+        RayData(BrokenJob(Config(), VOCABULARY), 1, on_gpus=False, log=print, stop=lambda: False)
 
 
 @dataclass(frozen=True)
 class BrokenJob(Job):
-    def labeller(self, device: torch.device, say: Say) -> Labeller:
+    def labeller(self, device: torch.device, log: Log) -> Labeller:
         raise ModelError("the weights are lost")
 
 
@@ -115,4 +115,4 @@ def test_devices_that_ray_does_not_give(devices: str) -> None:
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(OvsrError, match=r'pip install "ovsr-gpu\[ray\]"'):
-        RayData(job(), 1, on_gpus=False, say=lambda message: None, stop=lambda: False)
+        RayData(job(), 1, on_gpus=False, log=lambda message: None, stop=lambda: False)

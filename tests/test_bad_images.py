@@ -1,4 +1,4 @@
-"""Every kind of odd or bad picture in one run: the good ones are labelled, each bad one is reported with its reason."""
+"""Every kind of odd or bad image in one run: the good ones are labelled, each bad one is reported with its reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from test_session import VOCABULARY, FakeSegmenter, assert_complete, label, lines
 
 from ovsr_gpu.runs.session import RunSummary
-from ovsr_gpu.sources.files import find_pictures
+from ovsr_gpu.sources.files import find_images
 
 ODD_NAMES = [
     "two words",
@@ -49,7 +49,7 @@ BAD_REASONS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bad pictures")
+    folder = tmp_path_factory.mktemp("bad images")
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8))
     noise.convert("CMYK").save(folder / "cmyk.jpg")
     Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 80).save(folder / "grey16.png")
@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = (folder / "cmyk.jpg").read_bytes()
     (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.jpg").touch()
-    (folder / "text.jpg").write_text("Not a picture, whatever its name says.")
+    (folder / "text.jpg").write_text("Not an image, whatever its name says.")
     (folder / "bomb.png").write_bytes(png_header(60_000, 60_000))
     (folder / "huge.png").write_bytes(png_header(10_000, 10_000))
     return folder
@@ -88,13 +88,13 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSummary, Path]:
     out = tmp_path_factory.mktemp("out")
-    return label(FakeSegmenter(), find_pictures([folder]), VOCABULARY, out, batch_size=4), out
+    return label(FakeSegmenter(), find_images([folder]), VOCABULARY, out, batch_size=4), out
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_good_ones_are_all_labelled(folder: Path, run: tuple[RunSummary, Path]) -> None:
     summary, out = run
-    names = [picture.name for picture in find_pictures([folder]) if picture.path.name not in BAD_REASONS]
+    names = [image.name for image in find_images([folder]) if image.path.name not in BAD_REASONS]
     assert sorted(names) == sorted(GOOD_SIZES)
     assert summary.labelled == len(GOOD_SIZES)
     assert_complete(out, names)
