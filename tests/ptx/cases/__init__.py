@@ -1,0 +1,1 @@
+"""What the emulator runs: calls of the kernels' public functions."""
