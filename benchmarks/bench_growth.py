@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ovsr_gpu import Segmenter
+from ovsr_gpu.pipeline import Pipeline
 from ovsr_gpu.runtime.device import choose_device
 from pipeline.cases import cases, tiny_cases
 from pipeline.measure import config_of, measure
@@ -21,7 +22,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def test_growth(case, device, backbone, random_clips, growth_results, optional_benchmark, record_property):
     blocks, backbone_weights = backbone
-    segmenter = Segmenter(blocks, random_clips(case.model), config_of(case), device)
+    segmenter = Segmenter(Pipeline(blocks, random_clips(case.model), config_of(case), device))
     row = measure(case, segmenter, backbone_weights, optional_benchmark)
     growth_results.add(row)
     record_property("row", row)

@@ -21,6 +21,7 @@ from host_reads import NoHostReads
 from ovsr_gpu import Segmenter
 from ovsr_gpu.datasets import VOID, open_dataset
 from ovsr_gpu.evaluation import PixelConfusion
+from ovsr_gpu.pipeline import Pipeline
 from ovsr_gpu.runtime.async_copy import PendingTensors
 from ovsr_gpu.runtime.device import choose_device
 from pipeline.measure import class_names, config_of, made_images, rounds_for, timed
@@ -79,7 +80,7 @@ def add_row(headline_results, record_property):
 
 def test_end_to_end(end_to_end, device, backbone, random_clips, optional_benchmark, add_row):
     blocks, backbone_weights = backbone
-    segmenter = Segmenter(blocks, random_clips(end_to_end.model), config_of(end_to_end), device)
+    segmenter = Segmenter(Pipeline(blocks, random_clips(end_to_end.model), config_of(end_to_end), device))
     row = pipeline.measure.measure(end_to_end, segmenter, backbone_weights, optional_benchmark)
     add_row(figure="end to end", **row)
 
@@ -88,7 +89,7 @@ def test_one_image_as_a_cuda_graph(device, backbone, random_clips, add_row):
     if device.type != "cuda":
         pytest.skip("a CUDA graph needs a CUDA device")
     case = pipeline.cases.Case(batch=1)
-    segmenter = Segmenter(backbone[0], random_clips(case.model), config_of(case), device)
+    segmenter = Segmenter(Pipeline(backbone[0], random_clips(case.model), config_of(case), device))
     images = torch.stack(made_images(case)).to(device)
     graph = segmenter.capture(images.shape, class_names(case))
 
@@ -151,7 +152,7 @@ def test_labels_beside_those_of_the_cpu(device, request, add_row):
 def test_host_synchronizations(device, backbone, random_clips, add_row):
     """From decoded images on the device to class maps there, the host reads one number, and does not block for it."""
     case = pipeline.cases.Case(batch=2, size="320x240")
-    segmenter = Segmenter(backbone[0], random_clips(case.model), config_of(case), device)
+    segmenter = Segmenter(Pipeline(backbone[0], random_clips(case.model), config_of(case), device))
     vocabulary, images = class_names(case), torch.stack(made_images(case)).to(device)
     segmenter(images, vocabulary)  # compiles, and embeds the classes
     if device.type == "cuda":

@@ -13,6 +13,7 @@ import torch
 
 from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import FeatureConfig, RecognitionConfig
+from ovsr_gpu.pipeline import Pipeline
 from ovsr_gpu.runtime.device import choose_device
 from ovsr_gpu.vocabulary import Vocabulary
 from pipeline.results import stage_row
@@ -80,7 +81,7 @@ def workload(request, device, backbone, clip, images) -> tuple[dict[str, Calls],
         recognition=RecognitionConfig(templates=("a photo of a {}.",)),  # texts are not timed, so one will do
     )
     batch = [one.repeat(enlargement, axis=0).repeat(enlargement, axis=1) for one in islice(cycle(images), count)]
-    segmenter = Segmenter(blocks, clip_model, config, device)
+    segmenter = Segmenter(Pipeline(blocks, clip_model, config, device))
     pipeline = ReferencePipeline(blocks, clip_model, config, device)
     texts = pipeline.embed_texts(VOCABULARY.synonyms)
     ours, theirs = segmenter(batch, VOCABULARY), [pipeline(image, texts) for image in batch]

@@ -29,7 +29,7 @@ part() {
     shift 2
     printf '\n=== %s: at most %s s\n' "$name" "$seconds"
     timeout --kill-after=3 "$((seconds - 3))" "$python" benchmarks/isolated.py --device "$device" \
-        --results "$out/${name}_$device.json" --deadline "$(($(date +%s) + seconds - 10))" "$@"
+        --results "$out/${name}_$device.json" --deadline "$(($(date +%s) + seconds - 6))" "$@"
     local status=$?
     printf '=== %s: exit status %s, %s s since the start\n' "$name" "$status" "$SECONDS"
     ((status == 2)) && exit 2
@@ -48,7 +48,7 @@ finish() {
 
 mkdir -p "$out"
 smoke=benchmarks/smoke_kernels.py
-part smoke 45 --jobs 6 --test-seconds 30 $smoke::test_{full_graph,pixel_graph,distances_of_points} \
+part smoke 50 --jobs 6 --test-seconds 30 $smoke::test_{full_graph,pixel_graph,distances_of_points} \
     $smoke::test_{components,absorption,crops} $smoke::test_leading_{svd,directions} -- --device "$device"
 part headline 178 --test-seconds 60 benchmarks/bench_headline.py -- --device "$device" "${sizes[@]}"
 [[ ${1-} == --quick ]] && finish

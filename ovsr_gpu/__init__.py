@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,19 +16,14 @@ if TYPE_CHECKING:
         RegionConfig,
     )
     from ovsr_gpu.errors import DatasetError, ImageError, ModelError, OvsrError, VocabularyError
-    from ovsr_gpu.pipeline import Segmenter
     from ovsr_gpu.results import LabelledRegions, Prediction, Regions, Segmentation
+    from ovsr_gpu.segmenter import Segmenter
     from ovsr_gpu.vocabulary import Vocabulary
 
 __version__ = "0.1.0"
 
-_PACKAGE = Path(__file__).resolve().parent
-if not (_PACKAGE / "kernels").is_dir():
-    # In a checkout the kernels lie beside this folder; an installation has them inside it (see pyproject.toml).
-    __path__.append(str(_PACKAGE.parent))
-
 _HOME = {
-    "Segmenter": "pipeline",
+    "Segmenter": "segmenter",
     "Config": "config",
     "FeatureConfig": "config",
     "LatentConfig": "config",

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ovsr_gpu.errors import ImageError
 from ovsr_gpu.results import Maps
 from ovsr_gpu.runtime.async_copy import to_device
-from ovsr_gpu.sources.decode import read_image, to_rgb
 
-ImageLike = Tensor | np.ndarray[Any, Any] | Image.Image | str | os.PathLike[str]
+Pixels = Tensor | np.ndarray[Any, Any]
+"""One image: a `[3, H, W]` uint8 tensor or an `[H, W, 3]` uint8 array."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ class ImageBatch:
     own_sizes: tuple[tuple[int, int], ...] | None
 
     @classmethod
-    def of(cls, images: Tensor | Sequence[ImageLike] | ImageBatch, device: torch.device) -> ImageBatch:
-        """Bring `[B, 3, H, W]` uint8, a list of tensors, arrays, PIL images or paths, or a batch to the device.
+    def of(cls, images: Tensor | Sequence[Pixels] | ImageBatch, device: torch.device) -> ImageBatch:
+        """Bring `[B, 3, H, W]` uint8, a list of tensors or arrays, or a batch to the device.
 
         Raises ImageError for an image that cannot be read or has another shape or dtype.
         """
@@ -103,12 +102,8 @@ class ImageBatch:
         return canvas
 
 
-def _as_tensor(image: ImageLike) -> Tensor:
+def _as_tensor(image: Pixels) -> Tensor:
     """One image as `[3, H, W]` uint8."""
-    if isinstance(image, (str, os.PathLike)):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or 0 in image.shape:
             raise ImageError(f"expected a non-empty [3, H, W] uint8 tensor; got {list(image.shape)} {image.dtype}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ovsr_gpu.export.coco import describe_region
-from ovsr_gpu.results import LabelledRegions, Prediction
 from ovsr_gpu.run_lengths import Masks
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 if TYPE_CHECKING:
     import supervision
+
+    from ovsr_gpu.results import LabelledRegions, Prediction
 
 
 def to_supervision(prediction: Prediction, index: int) -> supervision.Detections:
@@ -52,7 +53,7 @@ def to_coco(prediction: Prediction, index: int, image_id: int) -> list[dict[str,
     regions, region_map = _regions(prediction, index)
     height, width = region_map.shape
     return [
-        describe_region(
+        coco_annotation(
             image_id,
             {
                 "height": height,
@@ -66,6 +67,20 @@ def to_coco(prediction: Prediction, index: int, image_id: int) -> list[dict[str,
         )
         for region, counts in enumerate(Masks([region_map], regions).encode().read())
     ]
+
+
+def coco_annotation(image: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The annotation of a region, but for its number."""
+    x0, y0, x1, y1 = row["box"]
+    return {
+        "image_id": image,
+        "category_id": row["class_index"] + 1,
+        "segmentation": {"size": [row["height"], row["width"]], "counts": row["rle"]},
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": row["area"],
+        "iscrowd": 0,
+        "score": round(row["score"], 6),
+    }
 
 
 def to_transformers(prediction: Prediction, index: int) -> list[dict[str, Any]]:

@@ -150,44 +150,41 @@ def wanted_first(regions: Kind, wanted: Tensor, images: int) -> tuple[RegionTabl
     return RegionTable(type(regions)(*(moved(column.name) for column in fields(regions))), total), origin
 
 
-class PendingRegions(Generic[Kind]):
-    """The regions of a table alone, without its empty slots; their number is on its way to the host."""
-
-    def __init__(self, table: RegionTable[Kind]) -> None:
-        self._regions, self._total = table.regions, PendingInteger(table.total)
-
-    def read(self) -> Kind:
-        """They, once the host knows how many there are."""
-        return self._regions.run(0, self._total.read())
-
-
-class Cut(NamedTuple):
+class StageOne(NamedTuple):
     """What stage 1 leaves on the device, on the canvas of its batch.
 
-    region_map: `[B, H, W]` int32. unions: None unless `RegionConfig.nested` asks for them.
+    region_map: `[B, H, W]` int32. ancestors: None unless `RegionConfig.ancestors` asks for them.
     singular_values: `[B, M]` float32. cluster_count: `[B]` int64.
     """
 
     region_map: Tensor
     table: RegionTable[Regions]
-    unions: RegionTable[AncestorRegions] | None
+    ancestors: RegionTable[AncestorRegions] | None
     singular_values: Tensor
     cluster_count: Tensor
 
-    def late(self) -> PendingCut:
-        """Regions and unions without their empty slots; their numbers are on their way to the host from now on."""
-        return PendingCut(PendingRegions(self.table), None if self.unions is None else PendingRegions(self.unions))
 
+class PendingRegions:
+    """Regions and ancestors without their empty slots; their numbers are on their way to the host."""
 
-class PendingCut(NamedTuple):
-    """Regions and unions of a `Cut` whose numbers the host does not know yet."""
+    def __init__(self, table: RegionTable[Regions], ancestors: RegionTable[AncestorRegions] | None = None) -> None:
+        self._regions, self._count = table.regions, PendingInteger(table.total)
+        self._ancestors = None
+        if ancestors is not None:
+            self._ancestors = ancestors.regions, PendingInteger(ancestors.total)
 
-    regions: PendingRegions[Regions]
-    unions: PendingRegions[AncestorRegions] | None
+    @classmethod
+    def of(cls, stage_one: StageOne) -> PendingRegions:
+        """Start to copy the numbers of a result of stage 1."""
+        return cls(stage_one.table, stage_one.ancestors)
 
     def read(self) -> tuple[Regions, AncestorRegions | None]:
-        """They, once it does."""
-        return self.regions.read(), None if self.unions is None else self.unions.read()
+        """Return regions and ancestors; blocks until their numbers have arrived."""
+        regions = self._regions.run(0, self._count.read())
+        if self._ancestors is None:
+            return regions, None
+        ancestors, count = self._ancestors
+        return regions, ancestors.run(0, count.read())
 
 
 @dataclass(frozen=True)
@@ -206,7 +203,7 @@ class LabelledRegions(Regions):
     embeddings: Tensor
 
 
-class Named(NamedTuple):
+class Recognition(NamedTuple):
     """What stage 2 leaves on the device, on the canvas of its batch.
 
     region_map, class_map: `[B, H, W]` int32.
@@ -224,7 +221,7 @@ class Segmentation:
     region_map: int32 numbers 0..n-1 of each image's regions, see `Maps`.
     singular_values: `[B, M]` float32, the spectrum. cluster_count: `[B]` int64, the clusters the rule chose (the
         regions can be more, where a cluster falls apart, or fewer, where small ones are absorbed).
-    unions: those of the regions up the dendrogram, for the naming, where `RegionConfig.nested` asks for it.
+    ancestors: those of the regions in the dendrogram, for stage 2, where `RegionConfig.ancestors` asks for them.
     timings: milliseconds by stage, empty unless asked for.
     """
 
@@ -232,7 +229,7 @@ class Segmentation:
     regions: Regions
     singular_values: Tensor
     cluster_count: Tensor
-    unions: AncestorRegions | None = field(default=None, kw_only=True)
+    ancestors: AncestorRegions | None = field(default=None, kw_only=True)
     timings: dict[str, float] = field(default_factory=dict, kw_only=True)
 
 

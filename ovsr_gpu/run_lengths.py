@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ovsr_gpu.results import Regions
 from ovsr_gpu.runtime.async_copy import PendingInteger, PendingTensors
+
+if TYPE_CHECKING:
+    from ovsr_gpu.results import Regions
 
 LONGEST_CODE = 7
 """Characters of 5 bits that a difference of two run lengths takes at most, of less than 2^31 pixels each."""

@@ -16,7 +16,7 @@ READS = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select,
 READS |= {aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.repeat_interleave}
 FROM_HOST = {aten.lift_fresh}  # torch.tensor and new_tensor: on a GPU a copy for which the host waits
 DRIVERS = {aten._linalg_svd, aten._linalg_eigh, aten.linalg_qr, aten.linalg_cholesky_ex}  # read an error flag back
-KERNELS = str(Path(ovsr_gpu.kernels.__file__).parent)
+KERNELS = str(Path(ovsr_gpu.kernels.__path__[0]))
 """Not watched: what runs there is the CPU's own way, and tests on a GPU see that the GPU's reads nothing."""
 
 

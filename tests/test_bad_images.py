@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_session import VOCABULARY, FakeSegmenter, assert_complete, label, lines
+from test_session import VOCABULARY, FakePipeline, assert_complete, label, lines
 
 from ovsr_gpu.runs.session import RunSummary
 from ovsr_gpu.sources.files import find_images
@@ -88,7 +88,7 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunSummary, Path]:
     out = tmp_path_factory.mktemp("out")
-    return label(FakeSegmenter(), find_images([folder]), VOCABULARY, out, batch_size=4), out
+    return label(FakePipeline(), find_images([folder]), VOCABULARY, out, batch_size=4), out
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

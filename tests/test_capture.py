@@ -8,7 +8,7 @@ import torch
 
 from host_reads import NoHostReads
 from ovsr_gpu import ClusteringConfig, Config, FeatureConfig, ImageError, RecognitionConfig, RegionConfig
-from ovsr_gpu.cuda_graph import all_regions, both_stages
+from ovsr_gpu.captured_segmenter import all_regions, both_stages
 from ovsr_gpu.image_batch import ImageBatch
 
 CLASSES = "dog, hound; grass; sky"
@@ -45,11 +45,11 @@ def test_no_region_is_lost_and_empty_slots_change_nothing(make_segmenter, config
     assert capacity >= 3
     images, texts = ImageBatch.of(sample_images(), CPU), segmenter.embed_classes(CLASSES)
     with NoHostReads() as guard, torch.no_grad():
-        found = both_stages(segmenter, images, texts, capacity)
+        found = both_stages(segmenter.pipeline, images, texts, capacity)
     assert guard.late == 0
-    assert len(found.named) == capacity and int(found.cut.table.total) == len(expected.regions)
-    regions, class_map = all_regions(segmenter, images, texts, found, len(expected.regions))
-    assert torch.equal(found.cut.region_map, expected.region_map) and torch.equal(class_map, expected.class_map)
+    assert len(found.named) == capacity and int(found.stage_one.table.total) == len(expected.regions)
+    regions, class_map = all_regions(segmenter.pipeline, images, texts, found, len(expected.regions))
+    assert torch.equal(found.stage_one.region_map, expected.region_map) and torch.equal(class_map, expected.class_map)
     assert torch.equal(regions.boxes, expected.regions.boxes)
     torch.testing.assert_close(regions.probabilities, expected.regions.probabilities, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(regions.embeddings, expected.regions.embeddings, rtol=1e-4, atol=1e-6)

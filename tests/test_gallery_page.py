@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovsr_gpu.drawing.page_images import UNCOVERED
 from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.runtime.threads import WORKERS
 from ovsr_gpu.viewer.gallery import GalleryFailure, GalleryImage, write_gallery
-from ovsr_gpu.viewer.gallery_images import UNCOVERED
 
 Array = np.ndarray[Any, Any]
 KEYS = {"Enter": 13, "Escape": 27, "End": 35, "Home": 36}
@@ -196,7 +196,7 @@ def test_more_classes_than_a_palette_holds(tmp_path: Path) -> None:
         assert (np.asarray(mask.convert("RGB"))[0] == class_colors(600)[class_map[0]]).all()
 
 
-def test_a_image_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_is_listed(tmp_path: Path) -> None:
     def gone() -> Array:
         raise FileNotFoundError("it is gone")
 

@@ -90,7 +90,7 @@ def test_a_stream_gives_what_calls_give(segmenter_on):
 
 def test_features_are_not_rounded_to_tf32(segmenter_on):
     segmenters = [segmenter_on(device) for device in ("cpu", "cuda")]
-    here, there = (segmenter.cut(ImageBatch.of(blobs(), segmenter.device)) for segmenter in segmenters)
+    here, there = (segmenter.pipeline.segment(ImageBatch.of(blobs(), segmenter.device)) for segmenter in segmenters)
     torch.testing.assert_close(there.singular_values.cpu(), here.singular_values, rtol=1e-4, atol=1e-2)
 
 

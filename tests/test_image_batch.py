@@ -7,6 +7,7 @@ from PIL import Image
 
 from ovsr_gpu import ImageError
 from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.sources.images import load_image_batch
 
 CPU = torch.device("cpu")
 
@@ -16,7 +17,7 @@ def test_all_kinds_of_images_in_one_list(tmp_path: Path):
     path = tmp_path / "one.png"
     Image.fromarray(array).save(path)
     chw = torch.tensor(array).permute(2, 0, 1)
-    batch = ImageBatch.of([chw, array, Image.fromarray(array), path, str(path), array[:3, :2]], CPU)
+    batch = load_image_batch([chw, array, Image.fromarray(array), path, str(path), array[:3, :2]], CPU)
     assert batch.pixels.shape == (6, 3, 5, 7)
     assert all(torch.equal(one, chw) for one in batch.pixels[:5])
     assert torch.equal(batch.pixels[5, :, :3, :2], chw[:, :3, :2])
@@ -63,4 +64,4 @@ def test_maps_come_back_as_the_images_came():
 )
 def test_refused(images, message):
     with pytest.raises(ImageError, match=message):
-        ImageBatch.of(images, CPU)
+        load_image_batch(images, CPU)

@@ -1,65 +1,61 @@
-"""The order of work where tasks take turns."""
+"""The order of work where several batches are in flight."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
-from ovsr_gpu.runtime.interleave import Task, in_turns
+from ovsr_gpu.runtime.interleave import delayed
 
 
-def task(number: int, turns: int, log: list[str]) -> Task[int]:
-    for turn in range(turns):
-        log.append(f"{number}{'abc'[turn]}")
-        yield
-    log.append(f"{number}{'abc'[turns]}")
-    return 10 * number
+def step(name: str, log: list[str]) -> Callable[[int], int]:
+    def run(number: int) -> int:
+        log.append(f"{number}{name}")
+        return number
+
+    return run
 
 
 @pytest.mark.parametrize(
-    ("tasks", "turns", "order"),
+    ("batches", "steps", "order"),
     [
-        (0, 1, ""),
-        (3, 0, "0a 1a 2a"),
-        (1, 1, "0a 0b"),
-        (3, 1, "0a 1a 0b 2a 1b 2b"),
-        (4, 2, "0a 1a 0b 2a 1b 0c 3a 2b 1c 3b 2c 3c"),
+        (0, "ab", ""),
+        (3, "a", "0a 1a 2a"),
+        (1, "ab", "0a 0b"),
+        (3, "ab", "0a 1a 0b 2a 1b 2b"),
+        (4, "abc", "0a 1a 0b 2a 1b 0c 3a 2b 1c 3b 2c 3c"),
     ],
 )
-def test_wherever_a_task_yields_the_next_one_has_its_turn(tasks, turns, order):
+def test_each_step_is_one_batch_behind_the_step_before_it(batches, steps, order):
     log: list[str] = []
-    assert list(in_turns(task(number, turns, log) for number in range(tasks))) == [10 * n for n in range(tasks)]
+    work = map(step(steps[0], log), range(batches))
+    for name in steps[1:]:
+        work = map(step(name, log), delayed(work, 1))
+    assert list(work) == list(range(batches))
     assert log == order.split()
 
 
-def test_results_keep_the_order_of_the_tasks():
-    log: list[str] = []
-    turns = [2, 0, 1, 0, 0, 2, 1]
-    results = in_turns(task(number, count, log) for number, count in enumerate(turns))
-    assert list(results) == [0, 10, 20, 30, 40, 50, 60]
+@pytest.mark.parametrize("count", [0, 1, 3, 10])
+def test_the_order_of_the_items_stays(count):
+    assert list(delayed(range(7), count)) == list(range(7))
 
 
 def test_nothing_is_taken_before_it_is_asked_for():
     taken: list[int] = []
-
-    def tasks() -> Iterator[Task[int]]:
-        for number in range(9):
-            taken.append(number)
-            yield task(number, 1, [])
-
-    results = in_turns(tasks())
+    items = delayed(map(step("", []), map(lambda number: taken.append(number) or number, range(9))), 1)
     assert taken == []
-    assert next(results) == 0
+    assert next(items) == 0
     assert taken == [0, 1]
 
 
 def test_an_error_comes_out():
-    def failing() -> Task[int]:
-        yield
+    def failing():
+        yield 1
+        yield 2
         raise KeyError("lost")
 
-    results = in_turns(iter([task(1, 1, []), failing()]))
-    assert next(results) == 10
+    items = delayed(failing(), 1)
+    assert next(items) == 1
     with pytest.raises(KeyError, match="lost"):
-        next(results)
+        next(items)

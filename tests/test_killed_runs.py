@@ -32,7 +32,7 @@ def note_memory(done, total):
         memory.append((done, int(file.read().split()[1]) * 4096))
 
 summary = test_session.label(
-    test_session.FakeSegmenter(lambda images: time.sleep(float(sys.argv[4]))), find_images([sys.argv[1]]),
+    test_session.FakePipeline(lambda images: time.sleep(float(sys.argv[4]))), find_images([sys.argv[1]]),
     test_session.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
     progress=note_memory,
 )

@@ -88,8 +88,8 @@ def test_installed_copy(tmp_path):
     assert str(target) in run_python("-c", path + USE_A_KERNEL, cwd=tmp_path)
     assert (target / "ovsr_gpu" / "kernels" / "linkage" / "pixel_graph.py").exists()
     assert (target / "ovsr_gpu" / "py.typed").exists()
-    shipped = target / "ovsr_gpu" / "synthetic" / "weights"
-    kept = ROOT / "ovsr_gpu" / "synthetic" / "weights"
+    shipped = target / "ovsr_gpu" / "models" / "weights"
+    kept = ROOT / "ovsr_gpu" / "models" / "weights"
     assert [file.name for file in sorted(shipped.rglob("*"))] == [file.name for file in sorted(kept.rglob("*"))]
     assert not (target / "kernels").exists()
     behind = f"import sys; sys.path.append({str(target)!r}); "

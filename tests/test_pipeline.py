@@ -110,7 +110,7 @@ def test_full_batches_have_one_shape_and_change_nothing(make_segmenter):
 
 
 @pytest.mark.parametrize("preset", ["default", "quality", "fine"])
-def test_a_image_gets_the_same_labels_alone_and_anywhere_in_a_batch(make_segmenter, preset):
+def test_an_image_gets_the_same_labels_alone_and_anywhere_in_a_batch(make_segmenter, preset):
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
     images = [scene(50 + 9 * seed, 90 - 7 * seed, seed) for seed in range(4)]
     alone = [segmenter([image], CLASSES) for image in images]
@@ -121,7 +121,7 @@ def test_a_image_gets_the_same_labels_alone_and_anywhere_in_a_batch(make_segment
             assert torch.equal(together.class_map[place], alone[i].class_map[0])
 
 
-def test_a_image_of_one_color_is_one_region(segmenter):
+def test_an_image_of_one_color_is_one_region(segmenter):
     prediction = segmenter([np.full((40, 60, 3), 200, np.uint8), scene(40, 60, 0)], CLASSES)
     assert prediction.cluster_count[0] == 1
     assert not prediction.region_map[0].any()

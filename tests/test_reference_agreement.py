@@ -23,6 +23,7 @@ from ovsr_gpu import Config, Segmenter
 from ovsr_gpu.config import ClusteringConfig, FeatureConfig, LatentConfig, RecognitionConfig, RegionConfig
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import load_clip
+from ovsr_gpu.pipeline import Pipeline
 from ovsr_gpu.results import Prediction
 from ovsr_gpu.stages.text_embeddings import embed_vocabulary
 from ovsr_gpu.vocabulary import Vocabulary
@@ -152,7 +153,7 @@ def networks(random_backbone: Path, random_clip: str):
 
 def compare(networks, images: list[np.ndarray], vocabulary: Vocabulary, config: Config) -> Comparison:
     backbone, clip = networks
-    prediction = Segmenter(backbone, clip, config, CPU)(images, vocabulary)
+    prediction = Segmenter(Pipeline(backbone, clip, config, CPU))(images, vocabulary)
     reference = ReferencePipeline(backbone, clip, config, CPU)
     texts = reference.embed_texts(vocabulary.synonyms)
     return Comparison(prediction, [reference(image, texts) for image in images])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ovsr_gpu.console import print_summary
+from ovsr_gpu.commands.console import print_summary
 from ovsr_gpu.runs.run_stats import RunStats, RunSummary
 from ovsr_gpu.store.store import LabelledBatch, Store
 from ovsr_gpu.vocabulary import Vocabulary

@@ -6,9 +6,9 @@ import io
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pytest
@@ -18,26 +18,26 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from ovsr_gpu.config import Config
-from ovsr_gpu.drawing.overlay import OverlayWriter
-from ovsr_gpu.drawing.palette import PaletteWriter
 from ovsr_gpu.errors import ModelError, OvsrError
+from ovsr_gpu.export.image_files import OverlayWriter, PaletteWriter
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.results import LabelledRegions, Prediction
 from ovsr_gpu.runs.run_stats import RunSummary
-from ovsr_gpu.runs.session import label_images
-from ovsr_gpu.runs.worker import Labeller
-from ovsr_gpu.runtime.interleave import Task
+from ovsr_gpu.runs.session import RunCallbacks, RunOptions, label_images
+from ovsr_gpu.runs.worker import Worker
+from ovsr_gpu.runtime.environment import versions
 from ovsr_gpu.sources import decode
 from ovsr_gpu.sources.decode import _TimedFile
 from ovsr_gpu.sources.files import ImageSource, find_images
 from ovsr_gpu.sources.loading import Decode
 from ovsr_gpu.vocabulary import Vocabulary
 
+RUN_OPTIONS = {field.name for field in fields(RunOptions)}
 VOCABULARY = Vocabulary.parse("dog; grass, lawn; sky")
 
 
-class FakeSegmenter:
-    """Cuts an image into its left and right half and names a half by its first pixel's red value modulo L+1."""
+class FakePipeline:
+    """Segments an image into its left and right half and names a half by its first pixel's red value modulo L+1."""
 
     device = torch.device("cpu")
     config = Config()
@@ -52,17 +52,26 @@ class FakeSegmenter:
         self.before = before
         self.batches: list[int] = []
 
-    def predict(self, batch: ImageBatch | list[Tensor], vocabulary: Vocabulary) -> Task[Prediction]:
-        batch = ImageBatch.of(batch, self.device)
+    def describe(self) -> dict[str, Any]:
+        return {"config": asdict(self.config), **self.identity, "versions": versions()}
+
+    def begin(self, batch: ImageBatch, vocabulary: Vocabulary) -> FakeBegunPrediction:
         self.batches.append(len(batch))
         images = [
             pixels[:, :height, :width] for pixels, (height, width) in zip(batch.pixels, batch.own_sizes, strict=True)
         ]
         self.before(images)
-        yield
-        names = len(vocabulary.names) + 1
+        return FakeBegunPrediction(images, vocabulary)
+
+
+class FakeBegunPrediction(NamedTuple):
+    images: list[Tensor]
+    vocabulary: Vocabulary
+
+    def finish(self) -> Prediction:
+        names = len(self.vocabulary.names) + 1
         rows, region_maps, class_maps = [], [], []
-        for number, image in enumerate(images):
+        for number, image in enumerate(self.images):
             _, height, width = image.shape
             halves = [(0, (width + 1) // 2), ((width + 1) // 2, width)][: 1 + (width > 1)]
             region_map = torch.zeros(height, width, dtype=torch.int32)
@@ -77,8 +86,9 @@ class FakeSegmenter:
         index, boxes, areas, kinds = (torch.tensor(column) for column in zip(*rows, strict=True))
         probabilities = torch.eye(names)[kinds]
         regions = LabelledRegions(index, boxes, areas, kinds, torch.ones(len(kinds)), probabilities, probabilities)
-        count = torch.full((len(images),), 2)
-        return Prediction(region_maps, regions, torch.zeros(len(images), 1), count, class_maps, vocabulary.names)
+        count = torch.full((len(self.images),), 2)
+        singular_values = torch.zeros(len(self.images), 1)
+        return Prediction(region_maps, regions, singular_values, count, class_maps, self.vocabulary.names)
 
 
 @pytest.fixture
@@ -128,24 +138,26 @@ def assert_complete(out: Path, names: list[str]) -> None:
 
 
 def label(
-    segmenter: FakeSegmenter,
+    pipeline: FakePipeline,
     sources: Sequence[ImageSource],
     vocabulary: Vocabulary,
     out: Path,
     decode: Decode = decode.decode_image,
     **options: Any,
 ) -> RunSummary:
-    return label_images(Labeller(segmenter, vocabulary, decode), sources, out, **options)
+    chosen = RunOptions(**{name: value for name, value in options.items() if name in RUN_OPTIONS})
+    callbacks = RunCallbacks(**{name: value for name, value in options.items() if name not in RUN_OPTIONS})
+    return label_images(Worker(pipeline, vocabulary, decode), sources, out, chosen, callbacks)
 
 
 def test_a_whole_run(tmp_path: Path, sources: list[ImageSource]) -> None:
     seen: list[tuple[int, int]] = []
     out = tmp_path / "out"
-    segmenter = FakeSegmenter()
+    pipeline = FakePipeline()
     summary = label(
-        segmenter, sources, VOCABULARY, out, batch_size=4, progress=lambda done, total: seen.append((done, total))
+        pipeline, sources, VOCABULARY, out, batch_size=4, progress=lambda done, total: seen.append((done, total))
     )
-    assert segmenter.batches == [4, 4, 2] and seen == [(4, 10), (8, 10), (10, 10)]
+    assert pipeline.batches == [4, 4, 2] and seen == [(4, 10), (8, 10), (10, 10)]
     assert_complete(out, [str(number) for number in range(10)])
     for source in sources:
         with Image.open(source.path) as image, Image.open(out / "labels" / f"{source.name}.png") as labels:
@@ -190,7 +202,7 @@ def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, sources: list[Im
     place, name = {
         "disk": (_TimedFile, "_timed"),
         "decoding": (decode, "to_rgb"),
-        "models": (FakeSegmenter, "predict"),
+        "models": (FakePipeline, "begin"),
         "writing": (PaletteWriter, "write"),
     }[slow]
     original = getattr(place, name)
@@ -198,7 +210,7 @@ def test_the_summary_names_the_bottleneck(slow, tmp_path: Path, sources: list[Im
         monkeypatch.setattr(place, name, lambda file, read, *arguments: original(file, slowed(read), *arguments))
     else:
         monkeypatch.setattr(place, name, slowed(original))
-    summary = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=1)
+    summary = label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", batch_size=1)
     assert list(summary.time_fractions) == ["disk", "decoding", "models", "writing", "other"]
     assert sum(summary.time_fractions.values()) == pytest.approx(1, abs=0.003)
     assert max(summary.time_fractions, key=summary.time_fractions.__getitem__) == slow
@@ -213,7 +225,7 @@ def test_images_decoded_elsewhere_are_counted(tmp_path: Path, sources: list[Imag
         is_cpu = False
         device = torch.device("cpu")
 
-    summary = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", decode=decode_some)
+    summary = label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", decode=decode_some)
     assert (summary.labelled, summary.decoded_on_device) == (10, 5)
 
 
@@ -221,19 +233,19 @@ def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, sources: list[
     outputs = []
     for batch_size in (1, 3, 10):
         out = tmp_path / str(batch_size)
-        label(FakeSegmenter(), sources, VOCABULARY, out, batch_size=batch_size)
+        label(FakePipeline(), sources, VOCABULARY, out, batch_size=batch_size)
         outputs.append(results(out))
     assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 25
 
 
-def test_a_image_the_model_fails_on_costs_only_itself(tmp_path: Path, sources: list[ImageSource]) -> None:
+def test_an_image_the_model_fails_on_costs_only_itself(tmp_path: Path, sources: list[ImageSource]) -> None:
     def fail(images: list[Tensor]) -> None:
         if any(int(image[0, 0, 0]) == 60 for image in images):
             raise RuntimeError("out of memory")
 
-    segmenter = FakeSegmenter(fail)
-    summary = label(segmenter, sources, VOCABULARY, tmp_path / "out", batch_size=4)
-    assert segmenter.batches == [4, 2, 4, 2, 2, 1, 1]
+    pipeline = FakePipeline(fail)
+    summary = label(pipeline, sources, VOCABULARY, tmp_path / "out", batch_size=4)
+    assert pipeline.batches == [4, 2, 2, 1, 1, 4, 2]
     assert_complete(tmp_path / "out", [str(number) for number in range(10) if number != 3])
     [error] = lines(tmp_path / "out" / "errors.jsonl")
     assert error["path"] == str(sources[3].path) and error["stage"] == "segment"
@@ -247,12 +259,12 @@ def test_a_run_out_of_memory_goes_on_with_less_at_a_time(tmp_path: Path, sources
             raise torch.OutOfMemoryError("no memory")
 
     said: list[str] = []
-    segmenter = FakeSegmenter(fill)
-    label(segmenter, sources, VOCABULARY, tmp_path / "out", batch_size=5, log=said.append)
+    pipeline = FakePipeline(fill)
+    label(pipeline, sources, VOCABULARY, tmp_path / "out", batch_size=5, log=said.append)
     assert_complete(tmp_path / "out", [str(number) for number in range(10)])
-    assert max(segmenter.batches[3:]) <= 3 and segmenter.halved == len(said) <= 3
+    assert max(pipeline.batches[3:]) <= 3 and pipeline.halved == len(said) <= 3
     assert said[0].startswith("Out of memory: going on with 2 images at a time")
-    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole")
+    label(FakePipeline(), sources, VOCABULARY, tmp_path / "whole")
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
@@ -261,7 +273,7 @@ def test_an_error_of_the_models_ends_the_run(tmp_path: Path, sources: list[Image
         raise ModelError("the weights are gone")
 
     with pytest.raises(ModelError, match="weights"):
-        label(FakeSegmenter(fail), sources, VOCABULARY, tmp_path / "out")
+        label(FakePipeline(fail), sources, VOCABULARY, tmp_path / "out")
     assert_complete(tmp_path / "out", [])
 
 
@@ -274,7 +286,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path, sources: list[Im
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        label(FakeSegmenter(interrupt), sources, VOCABULARY, out, batch_size=1)
+        label(FakePipeline(interrupt), sources, VOCABULARY, out, batch_size=1)
     assert_complete(out, ["0", "1"])  # four batches were in flight
     summary = json.loads((out / "summary.json").read_text())
     assert summary["interrupted"] is True and summary["labelled"] == 2
@@ -292,33 +304,33 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_written(
 
     monkeypatch.setattr(OverlayWriter, "write", run_out_of_space)
     with pytest.raises(OvsrError, match=r"cannot be written.*No space left on device"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=2)
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", batch_size=2)
     assert_complete(tmp_path / "out", ["0", "1", "2", "3"])
 
 
 def test_earlier_results_are_not_lost_silently(tmp_path: Path, sources: list[ImageSource]) -> None:
     out = tmp_path / "out"
-    label(FakeSegmenter(), sources[:3], VOCABULARY, out)
+    label(FakePipeline(), sources[:3], VOCABULARY, out)
     before = (out / "coco.json").read_bytes()
     with pytest.raises(ValueError, match=r"already holds .*coco\.json.*--overwrite"):
-        label(FakeSegmenter(), sources, VOCABULARY, out)
+        label(FakePipeline(), sources, VOCABULARY, out)
     assert (out / "coco.json").read_bytes() == before
-    label(FakeSegmenter(), sources[2:], VOCABULARY, out, overwrite=True)
+    label(FakePipeline(), sources[2:], VOCABULARY, out, overwrite=True)
     assert_complete(out, [str(number) for number in range(2, 10)])
 
 
 def test_an_output_that_is_no_folder_or_cannot_be_written(tmp_path: Path, sources: list[ImageSource]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="is a file"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "file")
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "file")
     with pytest.raises(OvsrError, match="cannot be written"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "file" / "below")
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "file" / "below")
 
 
 def test_a_folder_with_other_files_is_no_obstacle(tmp_path: Path, sources: list[ImageSource]) -> None:
     (tmp_path / "out" / "labels").mkdir(parents=True)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out")
+    label(FakePipeline(), sources, VOCABULARY, tmp_path / "out")
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
@@ -338,72 +350,72 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
     tmp_path: Path, sources: list[ImageSource], batch_size, number
 ) -> None:
     sources[1].path.write_text("no image")
-    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole", batch_size=2)
+    label(FakePipeline(), sources, VOCABULARY, tmp_path / "whole", batch_size=2)
     out, arguments = tmp_path / "out", (sources, VOCABULARY, tmp_path / "out")
     for attempt in (number, 2):
         with pytest.raises(KeyboardInterrupt):
-            segmenter = FakeSegmenter(interrupt_at(attempt, KeyboardInterrupt()))
-            label(segmenter, *arguments, batch_size=batch_size, resume=True)
+            pipeline = FakePipeline(interrupt_at(attempt, KeyboardInterrupt()))
+            label(pipeline, *arguments, batch_size=batch_size, resume=True)
         assert json.loads((out / "summary.json").read_text())["interrupted"] is True
-    segmenter = FakeSegmenter()
-    summary = label(segmenter, *arguments, batch_size=batch_size, resume=True)
-    assert sum(segmenter.batches) == 9 - summary.resumed + (1 if summary.failed and summary.resumed >= 2 else 0)
+    pipeline = FakePipeline()
+    summary = label(pipeline, *arguments, batch_size=batch_size, resume=True)
+    assert sum(pipeline.batches) == 9 - summary.resumed + (1 if summary.failed and summary.resumed >= 2 else 0)
     assert (summary.labelled, summary.failed, summary.interrupted) == (9, 1, False)
     assert results(out) == results(tmp_path / "whole")
-    again = FakeSegmenter()
+    again = FakePipeline()
     assert label(again, *arguments, batch_size=batch_size, resume=True).resumed == 10 and again.batches == []
     assert results(out) == results(tmp_path / "whole")
 
 
 def test_new_images_are_added_to_a_finished_run(tmp_path: Path, sources: list[ImageSource]) -> None:
-    label(FakeSegmenter(), sources[:4], VOCABULARY, tmp_path / "out")
-    segmenter = FakeSegmenter()
-    summary = label(segmenter, sources, VOCABULARY, tmp_path / "out", resume=True)
-    assert (summary.labelled, summary.resumed, sum(segmenter.batches)) == (10, 4, 6)
-    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole")
+    label(FakePipeline(), sources[:4], VOCABULARY, tmp_path / "out")
+    pipeline = FakePipeline()
+    summary = label(pipeline, sources, VOCABULARY, tmp_path / "out", resume=True)
+    assert (summary.labelled, summary.resumed, sum(pipeline.batches)) == (10, 4, 6)
+    label(FakePipeline(), sources, VOCABULARY, tmp_path / "whole")
     assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
 def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, sources: list[ImageSource]) -> None:
-    label(FakeSegmenter(), sources[:2], VOCABULARY, tmp_path / "out")
-    other = FakeSegmenter()
+    label(FakePipeline(), sources[:2], VOCABULARY, tmp_path / "out")
+    other = FakePipeline()
     other.config = Config(preset="paper")
     with pytest.raises(ValueError, match=r"config\.clustering\.count_rule was 'merge_cost' and is 'effective_rank'"):
         label(other, sources, VOCABULARY, tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="batch_size was 8 and is 4"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", batch_size=4, resume=True)
     with pytest.raises(ValueError, match=r"vocabulary\.synonyms was .*'dog'.* and is .*'cat'"):
-        label(FakeSegmenter(), sources, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
+        label(FakePipeline(), sources, Vocabulary.parse("cat"), tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json cannot be read"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True)
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").unlink()
     with pytest.raises(ValueError, match="no run to go on with"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True)
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="either resumed or overwritten"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path, sources: list[ImageSource]) -> None:
     def second(images: list[Tensor]) -> None:
         with pytest.raises(OvsrError, match="another run is writing"):
-            label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True)
+            label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True)
         seen.append(len(images))
 
     seen: list[int] = []
-    label(FakeSegmenter(second), sources, VOCABULARY, tmp_path / "out", batch_size=5)
+    label(FakePipeline(second), sources, VOCABULARY, tmp_path / "out", batch_size=5)
     assert seen == [5, 5]
     assert_complete(tmp_path / "out", [str(number) for number in range(10)])
 
 
 def test_a_run_that_is_asked_to_stop_finishes_what_it_has_begun(tmp_path: Path, sources: list[ImageSource]) -> None:
     answers = iter([False, False, True, True, True])
-    summary = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers))
+    summary = label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", batch_size=3, stop=lambda: next(answers))
     assert summary.interrupted and summary.labelled == 6
     assert_complete(tmp_path / "out", [str(number) for number in range(6)])
     late = iter([False, False])  # asked for when nothing is left
     again = label(
-        FakeSegmenter(),
+        FakePipeline(),
         sources,
         VOCABULARY,
         tmp_path / "out",
@@ -418,33 +430,33 @@ def test_too_many_failures_end_a_run(tmp_path: Path, sources: list[ImageSource])
     for source in sources[2:6]:
         source.path.write_text("no image")
     with pytest.raises(OvsrError, match=r"images failed, more than the 1 allowed.*not an image"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", batch_size=2, max_errors=1)
     assert_complete(tmp_path / "out", ["0", "1"])
-    segmenter = FakeSegmenter()
-    summary = label(segmenter, sources, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
+    pipeline = FakePipeline()
+    summary = label(pipeline, sources, VOCABULARY, tmp_path / "out", batch_size=2, resume=True, max_errors=4)
     assert (summary.labelled, summary.failed) == (6, 4)
 
 
 def test_a_run_that_goes_on_under_other_versions_says_so(tmp_path: Path, sources: list[ImageSource]) -> None:
-    label(FakeSegmenter(), sources[:2], VOCABULARY, tmp_path / "out")
+    label(FakePipeline(), sources[:2], VOCABULARY, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "run.json").read_text())
     manifest["versions"]["torch"] = "0.1"
     (tmp_path / "out" / "run.json").write_text(json.dumps(manifest))
     said: list[str] = []
-    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True, log=said.append)
+    label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True, log=said.append)
     assert len(said) == 1 and "torch was 0.1 and is " in said[0]
     with pytest.raises(ValueError, match=r"outputs was \['labels', .*\] and is \['labels'\]"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", resume=True, outputs=["labels"])
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True, outputs=["labels"])
 
 
 def test_overwriting_leaves_nothing_of_the_run_before(tmp_path: Path, sources: list[ImageSource]) -> None:
-    label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "out", outputs=["labels", "coco-panoptic", "coco"])
-    label(FakeSegmenter(), sources[:1], VOCABULARY, tmp_path / "out", outputs=["labels"], overwrite=True)
+    label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", outputs=["labels", "coco-panoptic", "coco"])
+    label(FakePipeline(), sources[:1], VOCABULARY, tmp_path / "out", outputs=["labels"], overwrite=True)
     kept = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     expected = {".lock", "classes.json", "errors.jsonl", "labels/0.png", "run.json", "store/part-000000.parquet"}
     assert kept == expected | {"summary.json"}
     (tmp_path / "mine" / "labels").mkdir(parents=True)
     (tmp_path / "mine" / "labels" / "a.png").write_text("mine")
     with pytest.raises(ValueError, match=r"holds labels but no run\.json"):
-        label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "mine", overwrite=True)
+        label(FakePipeline(), sources, VOCABULARY, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "labels" / "a.png").read_text() == "mine"

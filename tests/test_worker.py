@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from test_session import VOCABULARY, FakeSegmenter
+from test_session import VOCABULARY, FakePipeline
 
 from ovsr_gpu.errors import OvsrError
-from ovsr_gpu.runs.worker import Labeller
+from ovsr_gpu.runs.worker import Worker
 from ovsr_gpu.sources.image_source import ImageSource, prefetch
 from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ def test_batches_come_in_order_once_their_files_are_complete(sources: list[Image
     sources[5].path.write_text("broken")
     recorder, place = Recorder(), 0
     for batch, own in zip(
-        Labeller(FakeSegmenter(), VOCABULARY).label(in_batches(sources, 3), recorder),
+        Worker(FakePipeline(), VOCABULARY).label(in_batches(sources, 3), recorder),
         in_batches(sources, 3),
         strict=True,
     ):
@@ -78,7 +78,7 @@ def test_empty_batches_push_the_others_on(sources: list[ImageSource]) -> None:
             given.append(0)
             yield []
 
-    labelled = Labeller(FakeSegmenter(), VOCABULARY).label(as_they_come(), Recorder())
+    labelled = Worker(FakePipeline(), VOCABULARY).label(as_they_come(), Recorder())
     assert next(labelled).labelled == 2 and len(given) <= 8
     assert next(labelled).images == 0
     labelled.close()
@@ -86,7 +86,7 @@ def test_empty_batches_push_the_others_on(sources: list[ImageSource]) -> None:
 
 
 def test_a_failed_write_is_raised_after_the_batches_before(sources: list[ImageSource]) -> None:
-    labelled = Labeller(FakeSegmenter(), VOCABULARY).label(in_batches(sources, 2), Recorder("5"))
+    labelled = Worker(FakePipeline(), VOCABULARY).label(in_batches(sources, 2), Recorder("5"))
     assert [next(labelled).labelled, next(labelled).labelled] == [2, 2]
     with pytest.raises(OSError, match="No space"):
         next(labelled)
@@ -98,7 +98,7 @@ def test_a_device_that_fails_for_good_ends_it(sources: list[ImageSource]) -> Non
         if int(images[0][0, 0, 0]) == 4:
             raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    labelled = Labeller(FakeSegmenter(fail), VOCABULARY).label(in_batches(sources, 1), Recorder())
+    labelled = Worker(FakePipeline(fail), VOCABULARY).label(in_batches(sources, 1), Recorder())
     with pytest.raises(OvsrError, match=r"device 'cpu' has failed.*illegal memory access.*resumed"):
         list(labelled)
     assert no_threads_left()
@@ -118,9 +118,9 @@ def test_one_image_that_needs_too_much_memory_is_tried_once_more(sources: list[I
     for fails, labelled in ((1, 1), (2, 0)):
         calls.clear()
         said: list[str] = []
-        segmenter = FakeSegmenter(fill(fails))
-        [batch] = Labeller(segmenter, VOCABULARY).label([sources[:1]], Recorder(), said.append)
-        assert (batch.labelled, len(calls), segmenter.halved, len(said)) == (labelled, 2, 1, 1)
+        pipeline = FakePipeline(fill(fails))
+        [batch] = Worker(pipeline, VOCABULARY).label([sources[:1]], Recorder(), said.append)
+        assert (batch.labelled, len(calls), pipeline.halved, len(said)) == (labelled, 2, 1, 1)
 
 
 def test_images_read_elsewhere_are_as_those_read_here(sources: list[ImageSource]) -> None:
@@ -128,8 +128,8 @@ def test_images_read_elsewhere_are_as_those_read_here(sources: list[ImageSource]
     sources[2].path.unlink()
     away = [prefetch(source) for source in sources]
     assert [one.identity for one in away] == [one.identity for one in sources]
-    [here] = Labeller(FakeSegmenter(), VOCABULARY).label([sources], Recorder())
+    [here] = Worker(FakePipeline(), VOCABULARY).label([sources], Recorder())
     for source in sources[3:]:
         source.path.unlink()
-    [there] = Labeller(FakeSegmenter(), VOCABULARY).label([away], Recorder())
+    [there] = Worker(FakePipeline(), VOCABULARY).label([away], Recorder())
     assert there.regions.equals(here.regions) and there.failures == here.failures and len(here.failures) == 2

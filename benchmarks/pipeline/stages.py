@@ -49,7 +49,7 @@ def our_calls(segmenter: Segmenter, images: list[np.ndarray], vocabulary: Vocabu
 
     labels = count_and_cut()
     region_map, table = extract_regions(labels, batch_of_images, config.regions)
-    regions = PendingRegions(table).read()
+    regions = PendingRegions(table).read()[0]
     parts = list(zip(regions.split(batch.most), regions.spans(len(batch_of_images)).split(batch.most), strict=True))
 
     def crop() -> list[torch.Tensor]:

@@ -62,10 +62,10 @@ def crop_resize(
         _check("mask.region_map", mask.region_map, [len(images), *images.shape[2:]], torch.int32)
         _check("mask.spans", mask.spans, [len(boxes), 2], torch.int64)
     if choose_backend(backend, images) == "triton":
-        from ovsr_gpu.kernels.crop_resize import crops_triton as engine
+        from ovsr_gpu.kernels.crop_resize.crops_triton import crop_resize as run
     else:
-        from ovsr_gpu.kernels.crop_resize import crops_torch as engine
-    return engine.crop_resize(images, windows, interpolation, Finish(fill, mask, normalisation, dtype, memory_format))
+        from ovsr_gpu.kernels.crop_resize.crops_torch import crop_resize as run
+    return run(images, windows, interpolation, Finish(fill, mask, normalisation, dtype, memory_format))
 
 
 def _check(name: str, tensor: Tensor, shape: list[int], dtype: torch.dtype) -> None:

@@ -81,7 +81,9 @@ def _in_chunks(
 ) -> MergeTree:
     """Trees of a few images at a time; `matrix(engine, data)` makes the distances of those."""
     if choose_backend(backend, data) == "triton":
-        from ovsr_gpu.kernels.linkage import full_graph_triton as engine
+        from ovsr_gpu.kernels.linkage import full_graph_triton
+
+        engine: ModuleType = full_graph_triton
     else:
         engine = full_graph_torch
     if not len(data):

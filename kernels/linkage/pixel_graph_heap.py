@@ -64,7 +64,8 @@ def _grow(
     for weight, b, a in reversed(heap):  # of an edge given twice the smaller weight comes last
         touching[a][b] = touching[b][a] = weight
 
-    children, heights = [], []
+    children: list[tuple[int, int]] = []
+    heights: list[float] = []
     while heap and len(children) < merges:
         height, b, a = heappop(heap)
         if a not in touching or b not in touching:

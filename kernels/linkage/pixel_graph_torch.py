@@ -26,7 +26,7 @@ def ward_tree(points: Tensor, ends: Tensor, mask: Tensor, wanted: Tensor) -> Mer
 
 def edge_tree(weights: Tensor, ends: Tensor, method: str, mask: Tensor, wanted: Tensor) -> MergeTree:
     """weights: `[B, E]`, of an edge given twice the smaller one counts. The rest as in `ward_tree`."""
-    graph = _WeightGraph(weights, method, mask.shape)
+    graph = _WeightGraph(weights, method, (mask.shape[0], mask.shape[1]))
     low, high, place, given = _flat_edges(ends, mask)
     weight = weights.flatten().index_select(0, given)
     weight = torch.full_like(low, torch.inf, dtype=weights.dtype).scatter_reduce_(0, place, weight, "amin")

@@ -55,13 +55,15 @@ def leading_directions(rows: Tensor, group: Tensor, groups: int, rank: int, *, b
     if group.shape != rows.shape[:1] or group.dtype != torch.int64:
         raise ValueError(f"group must be int64 of shape {list(rows.shape[:1])}; got {list(group.shape)} {group.dtype}")
     if choose_backend(backend, rows) == "triton":
-        from ovsr_gpu.kernels.spectral import spectral_triton as engine
+        from ovsr_gpu.kernels.spectral import spectral_triton
+
+        group_directions = spectral_triton.group_directions
     else:
-        engine = spectral_torch
+        group_directions = spectral_torch.group_directions
     together = rows[group.argsort(stable=True)]
     counts = torch.zeros(groups, dtype=torch.int64, device=rows.device)
     counts.scatter_add_(0, group, torch.ones_like(group))
-    return engine.group_directions(together, counts, min(rank, rows.shape[1])).to(rows.dtype)
+    return group_directions(together, counts, min(rank, rows.shape[1])).to(rows.dtype)
 
 
 def _leading(

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.console import console, print_table, progress_bar
 from ovsr_gpu.commands.options import BatchSize, Device, check_batch_size
-from ovsr_gpu.console import console, print_table, progress_bar
 
 
 def ablate(
@@ -24,9 +24,9 @@ def ablate(
     with plain_errors():
         from ovsr_gpu.evaluation.ablation import Plan, table
         from ovsr_gpu.evaluation.ablation import ablate as run
-        from ovsr_gpu.pipeline import Segmenter
         from ovsr_gpu.runtime.device import choose_device
         from ovsr_gpu.runtime.environment import describe_device
+        from ovsr_gpu.segmenter import Segmenter
 
         check_batch_size(batch_size)
         plan = Plan.read(config)

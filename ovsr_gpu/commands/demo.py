@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ovsr_gpu.commands.common import plain_errors
-from ovsr_gpu.console import console, print_section, progress_bar
+from ovsr_gpu.commands.console import console, print_section, progress_bar
 
 
 def demo(
@@ -26,12 +26,12 @@ def demo(
     and offline trials, not for photographs.
     """
     with plain_errors():
-        from ovsr_gpu.pipeline import Segmenter
+        from ovsr_gpu.models.embedded import EMBEDDED, NOTICE
         from ovsr_gpu.runtime.atomic import write_json
         from ovsr_gpu.runtime.device import choose_device
         from ovsr_gpu.runtime.environment import describe_device
+        from ovsr_gpu.segmenter import Segmenter
         from ovsr_gpu.synthetic.demo_scenes import label_scenes, make_images, prepare_output
-        from ovsr_gpu.synthetic.networks import EMBEDDED, NOTICE
         from ovsr_gpu.synthetic.scenes import TEST_SEEDS
         from ovsr_gpu.synthetic.summary_image import write_summary
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.console import console, print_section, progress_bar
 from ovsr_gpu.commands.options import (
     BackboneWeights,
     BatchSize,
@@ -24,7 +25,6 @@ from ovsr_gpu.commands.options import (
     chosen_models,
     make_config,
 )
-from ovsr_gpu.console import console, print_section, progress_bar
 
 
 def evaluate(
@@ -58,9 +58,9 @@ def evaluate(
         from ovsr_gpu.evaluation.report_page import write_page
         from ovsr_gpu.evaluation.runner import evaluate as run
         from ovsr_gpu.evaluation.runner import without
-        from ovsr_gpu.pipeline import Segmenter
         from ovsr_gpu.runtime.device import choose_device
         from ovsr_gpu.runtime.environment import describe_device
+        from ovsr_gpu.segmenter import Segmenter
         from ovsr_gpu.stages.confusable import describe_confusable
 
         check_batch_size(batch_size)

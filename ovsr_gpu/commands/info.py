@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ovsr_gpu.commands.common import plain_errors
-from ovsr_gpu.console import console, print_section
+from ovsr_gpu.commands.console import console, print_section
 
 
 def info() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ovsr_gpu.commands.common import INTERRUPTED, SOME_FAILED, STOPPED, plain_errors
+from ovsr_gpu.commands.console import console, print_summary, progress_bar
 from ovsr_gpu.commands.options import (
     BackboneWeights,
     BatchSize,
@@ -27,14 +28,13 @@ from ovsr_gpu.commands.options import (
     chosen_models,
     make_config,
 )
-from ovsr_gpu.console import console, print_summary, progress_bar
 from ovsr_gpu.errors import ModelError
 
 # What takes long to import is imported by the command, so that --help answers at once.
 if TYPE_CHECKING:
     from ovsr_gpu.runs.engines.job import Job
     from ovsr_gpu.runs.session import Engine
-    from ovsr_gpu.runs.worker import Log
+    from ovsr_gpu.runtime.callbacks import Log
     from ovsr_gpu.sources.image_source import ImageSource
     from ovsr_gpu.vocabulary import Vocabulary
 
@@ -106,10 +106,10 @@ def label(
         from PIL import Image
 
         from ovsr_gpu.export.outputs import Outputs
+        from ovsr_gpu.models.embedded import EMBEDDED, NOTICE
         from ovsr_gpu.runs.engines.job import Job
-        from ovsr_gpu.runs.session import label_images, prepare_output
+        from ovsr_gpu.runs.session import RunCallbacks, RunOptions, label_images, prepare_output
         from ovsr_gpu.sources.files import iter_images
-        from ovsr_gpu.synthetic.networks import EMBEDDED, NOTICE
 
         # All arguments are looked at before the models are loaded.
         check_batch_size(batch_size)
@@ -118,6 +118,7 @@ def label(
         vocabulary = _vocabulary(classes, classes_file, vocabulary_name)
         job = Job(config, vocabulary, **models, gpu_decode=gpu_decode)
         wanted = Outputs(out, [name.strip() for name in outputs.split(",")]).names
+        options = RunOptions(wanted, batch_size, overwrite, resume, max_errors)
         log = console(stderr=True)
         stop = _Stop(log.print)
         start = _engine(engine, devices, job, log.print, stop)
@@ -140,19 +141,7 @@ def label(
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such images are reported as failed
         try:
             with stop.on_signals(), running as labelling, progress_bar(log, total, "images") as show:
-                summary = label_images(
-                    labelling,
-                    images,
-                    out,
-                    outputs=wanted,
-                    batch_size=batch_size,
-                    overwrite=overwrite,
-                    resume=resume,
-                    max_errors=max_errors,
-                    progress=show,
-                    stop=stop,
-                    log=log.print,
-                )
+                summary = label_images(labelling, images, out, options, RunCallbacks(show, stop, log.print))
         except KeyboardInterrupt:
             log.print(f"Interrupted; the images finished before are complete in {out}, and --resume goes on")
             raise typer.Exit(INTERRUPTED) from None
@@ -190,7 +179,7 @@ def _engine(
     chosen = choose_devices(devices)
     if len(chosen) > 1:
         return lambda: closing(Processes(job, chosen, log))
-    return lambda: nullcontext(job.labeller(chosen[0], log))
+    return lambda: nullcontext(job.worker(chosen[0], log))
 
 
 def _shard(wanted: str) -> tuple[int, int]:

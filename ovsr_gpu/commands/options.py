@@ -58,7 +58,7 @@ def chosen_models(
     model: str | None, backbone_weights: str | None, clip: str | None, clip_weights: str | None
 ) -> dict[str, str | None]:
     """What `Segmenter.from_pretrained` is to load. Raises ValueError where `model` contradicts the rest."""
-    from ovsr_gpu.synthetic.networks import EMBEDDED
+    from ovsr_gpu.models.embedded import EMBEDDED
 
     if model is not None:
         if model != EMBEDDED or backbone_weights or clip or clip_weights:

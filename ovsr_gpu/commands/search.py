@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ovsr_gpu.commands.common import plain_errors
-from ovsr_gpu.console import console, print_section, progress_bar
+from ovsr_gpu.commands.console import console, print_section, progress_bar
 
 PRINTED = 5
 

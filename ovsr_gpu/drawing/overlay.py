@@ -4,50 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
 
 from ovsr_gpu.drawing.fonts import Font, choose_font
-from ovsr_gpu.drawing.palette import class_colors
-from ovsr_gpu.runtime.atomic import replacing
-from ovsr_gpu.store.record import Array, LabelledImage
-from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
+from ovsr_gpu.drawing.palette import Array
 
 LONGEST_SIDE = 1600
 SHORTEST_LONG_SIDE = 256
 MIN_SIDE = 16
 """Pixels: larger images are reduced and smaller ones enlarged, keeping their proportions down to the least side."""
 
-COLOR_SHARE = 0.55
+COLOR_OPACITY = 0.55
 MAX_ENTRIES = 24
 PAPER, INK, FAINT_INK = (255, 255, 255), (32, 32, 32), (120, 120, 120)
 
 
-class OverlayWriter:
-    """`overlays/<name>.jpg`, see `draw_overlay`."""
-
-    def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
-        self._folder = out / "overlays"
-        self._names = [*vocabulary.names, SOMETHING_ELSE]
-        self._colors = class_colors(len(vocabulary))
-
-    def write(self, record: LabelledImage) -> None:
-        image = draw_overlay(record, self._names, self._colors)
-        with replacing(self._folder / f"{record.source.name}.jpg") as file:
-            image.save(file, format="JPEG", quality=90, subsampling=0)
-
-
-def draw_overlay(record: LabelledImage, names: Sequence[str], colors: Array) -> Image.Image:
+def draw_overlay(
+    pixels: Array, class_map: Array, region_map: Array, names: Sequence[str], colors: Array
+) -> Image.Image:
     """The image under its class colors, region borders as thin lines, and a legend below it or, if tall, beside it.
 
-    names, colors (`[L+1, 3]` uint8): of the L classes and "something else".
+    pixels: `[H, W, 3]` uint8. class_map, region_map: `[H, W]` integers. names, colors (`[L+1, 3]` uint8): of the L
+    classes and "something else".
     """
-    image = paint(record.pixels, record.class_map, record.region_map, colors)
+    image = paint(pixels, class_map, region_map, colors)
     beside = image.height > 1.2 * image.width
     size = int(np.clip(max(image.size) / 45, 14, 26))
-    entries = _legend_entries(record, names, colors, size)
+    entries = _legend_entries(class_map, names, colors, size)
     width = max(entry.width for entry in entries) if beside else max(image.width, 16 * size)
     legend = _draw_legend(entries, width, size)
     if beside:
@@ -78,7 +63,7 @@ def paint(pixels: Array, class_map: Array, region_map: Array, colors: Array) -> 
     columns = np.arange(shown_width) * width // shown_width
     classes = class_map[rows[:, None], columns]
     regions = region_map[rows[:, None], columns]
-    painted = Image.blend(image, Image.fromarray(colors[classes]), COLOR_SHARE)
+    painted = Image.blend(image, Image.fromarray(colors[classes]), COLOR_OPACITY)
     painted.paste(PAPER, mask=Image.fromarray(_borders(regions)))
     return painted
 
@@ -98,13 +83,13 @@ class _Entry:
     name: str
     fraction: str
     name_font: Font
-    share_font: Font
+    fraction_font: Font
     size: int
 
     @property
     def width(self) -> int:
-        gaps = self.size * 3.5  # before the swatch, the swatch, around the name and after the share
-        return round(gaps + self.name_font.getlength(self.name) + self.share_font.getlength(self.fraction))
+        gaps = self.size * 3.5  # before the swatch, the swatch, around the name and after the fraction
+        return round(gaps + self.name_font.getlength(self.name) + self.fraction_font.getlength(self.fraction))
 
     def draw(self, draw: ImageDraw.ImageDraw, x: float, middle: float) -> None:
         size = self.size
@@ -113,12 +98,12 @@ class _Entry:
         x += size * 1.5
         draw.text((x, middle), self.name, fill=INK, font=self.name_font, anchor="lm")
         x += self.name_font.getlength(self.name) + size * 0.5
-        draw.text((x, middle), self.fraction, fill=FAINT_INK, font=self.share_font, anchor="lm")
+        draw.text((x, middle), self.fraction, fill=FAINT_INK, font=self.fraction_font, anchor="lm")
 
 
-def _legend_entries(record: LabelledImage, names: Sequence[str], colors: Array, size: int) -> list[_Entry]:
+def _legend_entries(class_map: Array, names: Sequence[str], colors: Array, size: int) -> list[_Entry]:
     """The classes in the image, the largest first."""
-    areas = np.bincount(record.class_map.ravel(), minlength=len(names))
+    areas = np.bincount(class_map.ravel(), minlength=len(names))
     present = [int(index) for index in np.argsort(-areas, kind="stable") if areas[index]]
     entries = []
     for index in present[:MAX_ENTRIES]:

@@ -1,40 +1,18 @@
-"""Label maps as palette PNGs, and the colors of the classes."""
+"""The colors of the classes, and label maps as images."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ovsr_gpu.runtime.atomic import replacing, write_json
-from ovsr_gpu.store.record import Array, LabelledImage
-from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
+Array = np.ndarray[Any, Any]
 
 SOMETHING_ELSE_COLOR = (64, 64, 64)
 FIRST_COLOR = (240, 120, 60)
 DISTINCT_COLORS = 255
-
-
-class PaletteWriter:
-    """`labels/<name>.png`, whose pixels are class indices, and `classes.json`, which says what they mean.
-
-    Up to 255 classes make a palette PNG, more a 16-bit gray one. Raises ValueError for more than 65535 classes.
-    """
-
-    def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
-        count = len(vocabulary.names)
-        if count > 65535:
-            raise ValueError(f"label maps hold at most 65535 classes; got {count}")
-        self._folder = out / "labels"
-        self._colors = class_colors(count)
-        write_json(out / "classes.json", _describe(vocabulary, self._colors))
-
-    def write(self, record: LabelledImage) -> None:
-        image = label_image(record.class_map, self._colors)
-        with replacing(self._folder / f"{record.source.name}.png") as file:
-            image.save(file, format="PNG")
 
 
 def label_image(class_map: Array, colors: Array) -> Image.Image:
@@ -93,18 +71,3 @@ def _oklab(rgb: Array) -> Array:
         ]
     )
     return np.cbrt(linear @ to_lms.T) @ to_lab.T
-
-
-def _describe(vocabulary: Vocabulary, colors: Array) -> dict[str, object]:
-    return {
-        "classes": [
-            {
-                "index": index,
-                "name": name,
-                "synonyms": [synonym for synonym in synonyms if synonym != name],
-                "color": colors[index].tolist(),
-            }
-            for index, (name, synonyms) in enumerate(zip(vocabulary.names, vocabulary.synonyms, strict=True))
-        ],
-        "something_else": {"index": len(vocabulary.names), "name": SOMETHING_ELSE, "color": colors[-1].tolist()},
-    }

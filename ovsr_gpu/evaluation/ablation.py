@@ -18,9 +18,9 @@ from ovsr_gpu.config import Config, ModelConfig
 from ovsr_gpu.datasets import open_dataset
 from ovsr_gpu.evaluation.report import CONVENTIONS, percent
 from ovsr_gpu.evaluation.runner import evaluate
-from ovsr_gpu.pipeline import Segmenter
+from ovsr_gpu.pipeline import Pipeline
 from ovsr_gpu.runtime.atomic import replacing, write_json
-from ovsr_gpu.store.manifest import describe_segmenter
+from ovsr_gpu.segmenter import Segmenter
 
 FILE, TABLE = "ablation.json", "ablation.md"
 
@@ -156,7 +156,7 @@ def ablate(
         "dataset": dataset.name,
         "examples": [example.source.name for example in dataset.examples],
         "withheld": list(plan.withhold),
-        "base": describe_segmenter(segmenter),
+        "base": segmenter.pipeline.describe(),
     }
     kept = {} if out is None else _read(out / FILE, made_with)
     images = len(dataset.examples)
@@ -171,7 +171,7 @@ def ablate(
             if config.models != models:
                 segmenter, models = load(config), config.models
             config = replace(config, models=segmenter.config.models)
-            segmenter = Segmenter(segmenter.backbone, segmenter.clip, config, segmenter.device)
+            segmenter = Segmenter(Pipeline(segmenter.backbone, segmenter.clip, config, segmenter.device))
             found = evaluate(
                 segmenter, dataset, withheld=plan.withhold, batch_size=batch_size, progress=partial(show, number)
             )

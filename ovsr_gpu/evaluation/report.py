@@ -11,9 +11,8 @@ from ovsr_gpu.datasets import Dataset
 from ovsr_gpu.evaluation.image_scores import ImageScores
 from ovsr_gpu.evaluation.protocols import describe_protocol
 from ovsr_gpu.evaluation.runner import Evaluation
-from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.runtime.atomic import replacing, write_csv, write_json
-from ovsr_gpu.store.manifest import describe_segmenter
+from ovsr_gpu.segmenter import Segmenter
 
 CONVENTIONS = (
     "Void pixels count nowhere. Means over classes are over those with a true pixel. 'Something else' on a pixel of a "
@@ -69,7 +68,7 @@ def write_report(
         "withheld": list(withheld),
         "protocol": published,
         "conventions": CONVENTIONS,
-        **describe_segmenter(segmenter),
+        **segmenter.pipeline.describe(),
     }
     write_json(out / "scores.json", {"scores": found.totals(), **settings})
     names = [name for name in dataset.vocabulary.names if name not in withheld]

@@ -17,17 +17,17 @@ from torch import Tensor
 from ovsr_gpu.datasets import Dataset
 from ovsr_gpu.datasets.dataset import Example
 from ovsr_gpu.datasets.labels import VOID
+from ovsr_gpu.drawing.page_images import QUALITY, draw_mask
 from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.evaluation.counts import joint_counts, listed
 from ovsr_gpu.evaluation.image_scores import ImageScores, best_and_worst, class_iou
 from ovsr_gpu.evaluation.plot import class_plot
 from ovsr_gpu.evaluation.report import CONVENTIONS, headline, percent
 from ovsr_gpu.evaluation.runner import Evaluation, without
-from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.runtime.atomic import replacing, replacing_folder
+from ovsr_gpu.segmenter import Segmenter
 from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.store.record import Array
-from ovsr_gpu.viewer.gallery_images import QUALITY, draw_mask
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
 PAGE, PLOT, FILES = "scores.html", "classes.svg", "scores_files"

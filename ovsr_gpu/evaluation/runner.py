@@ -33,9 +33,9 @@ from ovsr_gpu.evaluation import (
 )
 from ovsr_gpu.evaluation.counts import joint_counts
 from ovsr_gpu.evaluation.image_scores import ImageScores, ImageTable
-from ovsr_gpu.pipeline import Segmenter
 from ovsr_gpu.results import LabelledRegions
 from ovsr_gpu.runtime.threads import map_ahead
+from ovsr_gpu.segmenter import Segmenter
 from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.sources.loading import load_batches
 from ovsr_gpu.vocabulary import Vocabulary

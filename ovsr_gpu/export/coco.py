@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ovsr_gpu import __version__
+from ovsr_gpu.interop import coco_annotation
 from ovsr_gpu.runtime.atomic import json_line, replacing
 from ovsr_gpu.store.store import ANNOTATION, ImageReader, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
@@ -59,21 +60,7 @@ def _describe_image(number: int, row: Row) -> dict[str, Any]:
 def _annotations(images: Iterable[list[Row]]) -> Iterator[dict[str, Any]]:
     regions = ((image, row) for image, rows in enumerate(images, start=1) for row in rows)
     for number, (image, row) in enumerate(regions, start=1):
-        yield {"id": number, **describe_region(image, row)}
-
-
-def describe_region(image: int, row: Row) -> dict[str, Any]:
-    """The annotation of a region, but for its number."""
-    x0, y0, x1, y1 = row["box"]
-    return {
-        "image_id": image,
-        "category_id": row["class_index"] + 1,
-        "segmentation": {"size": [row["height"], row["width"]], "counts": row["rle"]},
-        "bbox": [x0, y0, x1 - x0, y1 - y0],
-        "area": row["area"],
-        "iscrowd": 0,
-        "score": round(row["score"], 6),
-    }
+        yield {"id": number, **coco_annotation(image, row)}
 
 
 def _write_array(file: IO[bytes], items: Iterable[Any]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovsr_gpu.drawing.overlay import OverlayWriter
-from ovsr_gpu.drawing.palette import PaletteWriter
 from ovsr_gpu.export.coco import write_coco
 from ovsr_gpu.export.formats import Format
+from ovsr_gpu.export.image_files import OverlayWriter, PaletteWriter
 from ovsr_gpu.export.images_csv import FILE, write_images
 from ovsr_gpu.export.jsonl import write_jsonl
 from ovsr_gpu.export.panoptic import PanopticWriter, write_panoptic_json

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ovsr_gpu.drawing.palette import class_colors, label_image
-from ovsr_gpu.export.coco import describe_region
+from ovsr_gpu.interop import coco_annotation
 from ovsr_gpu.runtime.atomic import replacing
 from ovsr_gpu.runtime.threads import map_ahead
 from ovsr_gpu.sources.stored import stored_image
@@ -69,6 +69,6 @@ def _members(number: int, regions: list[Row], classes: Sequence[str]) -> Iterato
     yield f"{key}.labels.png", labels.getvalue()
     names = [*classes, SOMETHING_ELSE]
     content["regions"] = [
-        {"class": names[region["class_index"]], **describe_region(number, region)} for region in regions
+        {"class": names[region["class_index"]], **coco_annotation(number, region)} for region in regions
     ]
     yield f"{key}.json", json.dumps(content).encode("ascii")

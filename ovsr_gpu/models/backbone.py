@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.checkpoints import explained, read_state_dict
 from ovsr_gpu.models.downloads import fetch
-from ovsr_gpu.synthetic.networks import BACKBONE_FILE, EMBEDDED, narrow_efficientnet
+from ovsr_gpu.models.embedded import BACKBONE_FILE, EMBEDDED, narrow_efficientnet
 
 _LOCAL = "a local file goes in with backbone_weights=PATH or --backbone-weights PATH"
 

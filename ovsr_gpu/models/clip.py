@@ -21,7 +21,7 @@ from ovsr_gpu.errors import ModelError
 from ovsr_gpu.kernels.crop_resize import Normalisation
 from ovsr_gpu.models.checkpoints import explained, update_digest
 from ovsr_gpu.models.downloads import fetch
-from ovsr_gpu.synthetic.networks import CLIP_FOLDER, EMBEDDED
+from ovsr_gpu.models.embedded import CLIP_FOLDER, EMBEDDED
 
 TEXT_BATCH = 256
 

@@ -12,7 +12,7 @@ from ovsr_gpu.sources.loading import LoadedBatch
 Item = TypeVar("Item")
 
 
-class Waits:
+class WaitStats:
     """Seconds waited for the disk, for decoding, for the models, for writing and else, since they were last taken."""
 
     def __init__(self) -> None:

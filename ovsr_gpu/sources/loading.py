@@ -13,7 +13,7 @@ from typing import BinaryIO
 from torch import Tensor
 
 from ovsr_gpu.image_batch import ImageBatch
-from ovsr_gpu.runtime.interleave import Task, in_turns
+from ovsr_gpu.runtime.interleave import delayed
 from ovsr_gpu.runtime.threads import WORKERS
 from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.sources.image_source import ImageSource
@@ -63,7 +63,7 @@ def load_batches(
 ) -> Generator[LoadedBatch, None, None]:
     """Yield all images in their order, also the unreadable ones, batch by batch.
 
-    A batch comes in pieces where its images, each padded to the largest height and width among them, would exceed
+    A batch comes in parts where its images, each padded to the largest height and width among them, would exceed
     `PIXEL_BUDGET` pixels; an image larger than that stands alone. While a batch is in use the next one is gathered,
     in pinned memory if `pinned`, and images of those behind it are decoded. An empty batch is passed on, and until it
     is none behind it is asked for: it lets those before it through where the next one may be long in coming.
@@ -72,15 +72,13 @@ def load_batches(
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-decode")
     gathering = ThreadPoolExecutor(1, thread_name_prefix="ovsr-gather")  # not behind images that are needed later
 
-    def gather(batch: list[LoadedImage], is_last: bool) -> Task[LoadedBatch]:
-        readable = [loaded.pixels for loaded in batch if isinstance(loaded.pixels, Tensor)]
-        canvas = gathering.submit(ImageBatch.gather, readable, pinned=pinned)
-        yield
-        return LoadedBatch(batch, canvas, is_last)
+    def gather(images: list[LoadedImage], is_last: bool) -> LoadedBatch:
+        readable = [loaded.pixels for loaded in images if isinstance(loaded.pixels, Tensor)]
+        return LoadedBatch(images, gathering.submit(ImageBatch.gather, readable, pinned=pinned), is_last)
 
     try:
         loaded = _decode_ahead(pool, batches, decode)
-        yield from in_turns(starmap(gather, _pieces(loaded)))
+        yield from delayed(starmap(gather, _parts(loaded)), 1)
         gathering.shutdown()  # the last batch may still be gathered
     finally:
         for threads in (pool, gathering):
@@ -91,19 +89,19 @@ Loading = tuple[Future[LoadedImage] | None, bool]
 """An image being read, and whether its batch ends with it; an empty batch is None and an end."""
 
 
-def _pieces(images: Iterable[Loading]) -> Iterator[tuple[list[LoadedImage], bool]]:
+def _parts(images: Iterable[Loading]) -> Iterator[tuple[list[LoadedImage], bool]]:
     """The images that go through the models together, and whether they are the last of their batch."""
-    piece: list[LoadedImage] = []
+    part: list[LoadedImage] = []
     for loading, is_last in images:
         if loading is not None:
             loaded = loading.result()
-            if piece and _padded_pixels([*piece, loaded]) > PIXEL_BUDGET:
-                yield piece, False
-                piece = []
-            piece.append(loaded)
+            if part and _padded_pixels([*part, loaded]) > PIXEL_BUDGET:
+                yield part, False
+                part = []
+            part.append(loaded)
         if is_last:
-            yield piece, True
-            piece = []
+            yield part, True
+            part = []
 
 
 def _padded_pixels(batch: Sequence[LoadedImage]) -> int:

@@ -6,14 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ovsr_gpu.runtime.atomic import write_json
-from ovsr_gpu.runtime.environment import versions
 from ovsr_gpu.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from ovsr_gpu.pipeline import Segmenter
 
 FILE = "run.json"
 SCHEMA = 2
@@ -27,17 +23,12 @@ NAMES_OF_WEIGHTS = frozenset(
 SHOWN = 5
 
 
-def describe_segmenter(segmenter: Segmenter) -> dict[str, Any]:
-    """What a run's results depend on of its models and their settings."""
-    return {"config": asdict(segmenter.config), **segmenter.identity, "versions": versions()}
-
-
 def describe_run(
     models: dict[str, Any], vocabulary: Vocabulary, outputs: Sequence[str], batch_size: int
 ) -> dict[str, Any]:
     """Everything that the results depend on, as JSON has it: to the last bit also on how images are batched.
 
-    models: see `describe_segmenter`.
+    models: see `Worker.describe`.
     """
     description = {
         "schema": SCHEMA,

@@ -14,11 +14,11 @@ from PIL import Image
 from ovsr_gpu.drawing.palette import class_colors, label_image
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.evaluation import ImageHungarian, PixelConfusion
-from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.runs.session import label_images
-from ovsr_gpu.runs.worker import Labeller
+from ovsr_gpu.runs.session import RunCallbacks, label_images
+from ovsr_gpu.runs.worker import Worker
 from ovsr_gpu.runtime.atomic import replacing, write_json
 from ovsr_gpu.runtime.environment import versions
+from ovsr_gpu.segmenter import Segmenter
 from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import Array
@@ -101,7 +101,9 @@ def label_scenes(
     """
     files = [_file(out / IMAGES, seed) for seed in TEST_SEEDS[: len(scenes)]]
     images = [ImageSource(file, file.stem) for file in files]
-    run = label_images(Labeller(segmenter, Vocabulary.parse(CLASSES)), images, out / LABELLED, progress=progress)
+    run = label_images(
+        Worker(segmenter.pipeline, Vocabulary.parse(CLASSES)), images, out / LABELLED, callbacks=RunCallbacks(progress)
+    )
     if run.failed:
         raise OvsrError(f"{run.failed} scenes could not be labelled, the first because {run.failures[0].reason}")
     labelled = list(_read_results(out, scenes))

@@ -15,8 +15,8 @@ import typer
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.evaluation import ImageHungarian, PixelConfusion
-from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.synthetic.networks import EMBEDDED
+from ovsr_gpu.models.embedded import EMBEDDED
+from ovsr_gpu.segmenter import Segmenter
 from ovsr_gpu.synthetic.scenes import CLASSES, COMBINATIONS, TEST_SEEDS, UNSEEN_COMBINATIONS, Scene, make_scene
 from ovsr_gpu.synthetic.shapes import SHAPES
 from ovsr_gpu.synthetic.surfaces import GROUNDS

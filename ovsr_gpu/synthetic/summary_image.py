@@ -12,10 +12,10 @@ from scipy.ndimage import distance_transform_edt
 from ovsr_gpu.drawing.fonts import choose_font
 from ovsr_gpu.drawing.overlay import FAINT_INK, INK, PAPER, paint
 from ovsr_gpu.drawing.palette import class_colors
+from ovsr_gpu.models.embedded import NOTICE
 from ovsr_gpu.runtime.atomic import replacing
 from ovsr_gpu.store.record import Array
 from ovsr_gpu.synthetic.demo_scenes import SUMMARY, DemoScores, LabelledScene
-from ovsr_gpu.synthetic.networks import NOTICE
 from ovsr_gpu.synthetic.scenes import CLASSES, HEIGHT, WIDTH
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 

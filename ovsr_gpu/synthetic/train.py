@@ -1,6 +1,6 @@
 """Train the embedded models.
 
-    python -m ovsr_gpu.synthetic.train ovsr_gpu/synthetic/weights
+    python -m ovsr_gpu.synthetic.train ovsr_gpu/models/weights
 
 takes some 30 minutes on 2 cores. The same command on the same machine, with the same number of threads and versions,
 writes the same bytes.
@@ -22,7 +22,7 @@ import typer
 from safetensors.torch import save_file
 from torch import nn
 
-from ovsr_gpu.synthetic.networks import BACKBONE_FILE, CLIP_FOLDER
+from ovsr_gpu.models.embedded import BACKBONE_FILE, CLIP_FOLDER
 from ovsr_gpu.synthetic.scenes import FIRST_TRAINING_SEED, SEEN_COMBINATIONS, Scene, make_scene
 from ovsr_gpu.synthetic.train_backbone import train_backbone
 from ovsr_gpu.synthetic.train_clip import train_clip

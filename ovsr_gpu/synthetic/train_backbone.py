@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ovsr_gpu.config import FeatureConfig
 from ovsr_gpu.image_batch import ImageBatch
+from ovsr_gpu.models.embedded import narrow_efficientnet
 from ovsr_gpu.models.network_batch import NetworkBatch
 from ovsr_gpu.stages.features import pixel_features
-from ovsr_gpu.synthetic.networks import narrow_efficientnet
 from ovsr_gpu.synthetic.scenes import Scene
 from ovsr_gpu.synthetic.schedule import shuffled, warmed_cosine
 

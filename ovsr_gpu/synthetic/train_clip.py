@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ovsr_gpu.config import Config, RegionConfig
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.models.clip import BPE_FILE, ClipModel
-from ovsr_gpu.pipeline import Segmenter
+from ovsr_gpu.pipeline import Pipeline
 from ovsr_gpu.results import PendingRegions
+from ovsr_gpu.segmenter import Segmenter
 from ovsr_gpu.stages.crops import region_crops
 from ovsr_gpu.stages.regions import extract_regions
 from ovsr_gpu.synthetic.bpe import learn_merges, vocabulary_size, write_merges
@@ -63,7 +64,7 @@ def train_clip(
     draws = np.random.default_rng(seed)
     clip, module, tokenizer = fresh_clip(folder)
     config = Config(regions=RegionConfig(boundaries="grid"))  # as the shipped weights were trained
-    crops = cut_regions(Segmenter(backbone, clip, config, torch.device("cpu")), scenes)
+    crops = cut_regions(Segmenter(Pipeline(backbone, clip, config, torch.device("cpu"))), scenes)
     report(f"CLIP: {len(crops.pixels)} regions of {len(scenes)} scenes")
 
     module.requires_grad_(True).train()
@@ -140,7 +141,7 @@ def cut_regions(segmenter: Segmenter, scenes: Sequence[Scene], batch: int = 16) 
         true_map, true_regions = extract_regions(true_grid, batch_of_images, config.regions)
         for region_map, regions in (
             (torch.stack(list(found.region_map)), found.regions),
-            (true_map, PendingRegions(true_regions).read()),
+            (true_map, PendingRegions(true_regions).read()[0]),
         ):
             spans = regions.spans(len(part))
             crops = region_crops(batch_of_images, region_map, regions, spans, segmenter.clip, config.regions)

@@ -11,11 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from ovsr_gpu.drawing.page_images import write_images
 from ovsr_gpu.drawing.palette import class_colors
 from ovsr_gpu.runtime.atomic import replacing_folder
 from ovsr_gpu.runtime.threads import map_ahead
 from ovsr_gpu.store.record import Array
-from ovsr_gpu.viewer.gallery_images import write_images
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 PAGE, DATA = "index.html", "data.js"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ovsr_gpu.drawing.page_images import UNCOVERED
 from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.sources.stored import stored_image
 from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import Array
 from ovsr_gpu.store.store import ANNOTATION, Row, Store
 from ovsr_gpu.viewer.gallery import GalleryFailure, GalleryImage
-from ovsr_gpu.viewer.gallery_images import UNCOVERED
 from ovsr_gpu.viewer.region_search import Hit
 
 

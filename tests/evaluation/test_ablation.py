@@ -17,7 +17,7 @@ from ovsr_gpu.datasets import open_dataset
 from ovsr_gpu.evaluation import ablation
 from ovsr_gpu.evaluation.ablation import with_fields
 from ovsr_gpu.evaluation.runner import evaluate
-from ovsr_gpu.synthetic.networks import EMBEDDED
+from ovsr_gpu.models.embedded import EMBEDDED
 
 PLAN: dict[str, Any] = {
     "dataset": "folder",

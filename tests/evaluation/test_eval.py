@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from ovsr_gpu import Segmenter
 from ovsr_gpu.cli import main
-from ovsr_gpu.synthetic.networks import EMBEDDED
+from ovsr_gpu.models.embedded import EMBEDDED
 from ovsr_gpu.synthetic.scenes import CLASSES, make_scene
 from ovsr_gpu.vocabulary import Vocabulary
 
@@ -117,7 +117,7 @@ def test_withheld_classes(
     config = found["config"]["recognition"]
     assert (config["something_else"], config["threshold"]) == ([prompt] if prompt else [], 0.5)
     monkeypatch.setattr(
-        segmenter,
+        segmenter.pipeline,
         "config",
         segmenter.config.__class__(
             recognition=segmenter.config.recognition.__class__(
@@ -125,7 +125,7 @@ def test_withheld_classes(
             )
         ),
     )
-    monkeypatch.setattr(segmenter, "_texts", {})
+    monkeypatch.setattr(segmenter.pipeline, "_texts", {})
     unknown, score, rejected = [], [], []
     for seed in SEEDS:
         prediction = segmenter([folder / "images" / f"{seed}.png"], rest)
@@ -162,7 +162,7 @@ def test_mistakes_are_one_sentence(
         assert said.count("ovsr: ") == 1 and message in said
 
 
-def test_a_image_that_cannot_be_read_ends_it(
+def test_an_image_that_cannot_be_read_ends_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
     for name in ("images", "labels"):

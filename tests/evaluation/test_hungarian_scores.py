@@ -73,7 +73,7 @@ def test_both_means_by_hand() -> None:
     assert scores.miou == pytest.approx((6 / 7 + 1 / 2) / 2)
 
 
-def test_a_image_of_void_counts_nowhere() -> None:
+def test_an_image_of_void_counts_nowhere() -> None:
     hungarian = ImageHungarian(2)
     void = torch.full((1, 2, 2), -1)
     hungarian.update(torch.zeros_like(void), void)

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from ovsr_gpu.drawing import fonts
-from ovsr_gpu.drawing.overlay import OverlayWriter, draw_overlay
+from ovsr_gpu.drawing.overlay import draw_overlay
 from ovsr_gpu.drawing.palette import class_colors
+from ovsr_gpu.export.image_files import OverlayWriter
 from ovsr_gpu.sources.files import ImageSource
 from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
@@ -35,7 +36,9 @@ def colors_in(image: Image.Image) -> set[tuple[int, ...]]:
 
 
 def draw(record: LabelledImage, names: Sequence[str]) -> Image.Image:
-    return draw_overlay(record, [*names, "something else"], class_colors(len(names)))
+    return draw_overlay(
+        record.pixels, record.class_map, record.region_map, [*names, "something else"], class_colors(len(names))
+    )
 
 
 def test_the_legend_stands_below_and_shows_the_classes_that_occur() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovsr_gpu.drawing.palette import DISTINCT_COLORS, PaletteWriter, class_colors
+from ovsr_gpu.drawing.palette import DISTINCT_COLORS, class_colors
+from ovsr_gpu.export.image_files import PaletteWriter
 from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
 

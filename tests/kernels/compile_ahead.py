@@ -47,7 +47,7 @@ KERNELS = [
     (spectral_triton.factorise, {"ROWS": 8, "WIDTH": 256, **SPECTRAL}),
     *((spectral_triton.orthogonalise, {"PAIRS": 2048 // width, "WIDTH": width, **SPECTRAL}) for width in (256, 1024)),
     *((full_graph_triton.point_distances, {"SQUARED": squared, **TILE}) for squared in (True, False)),
-    (full_graph_triton.first_neighbors, FULL),
+    (full_graph_triton.first_neighbours, FULL),
     *(
         (full_graph_triton.grow_trees, {"METHOD": method, "BLOCK": full_graph_triton.BLOCK, **FULL})
         for method in ("ward", "complete", "average", "weighted")

@@ -94,8 +94,8 @@ def test_pillow_bit_by_bit(interpolation):
             offset=torch.tensor([[0, 0]]),
             interpolation=interpolation,
         )
-        crop = Image.fromarray(sources[number % 2]).crop(tuple(box.tolist()))
-        own = np.asarray(crop.resize((width, height), Image.Resampling[interpolation.upper()]))
+        expected = Image.fromarray(sources[number % 2]).crop(tuple(box.tolist()))
+        own = np.asarray(expected.resize((width, height), Image.Resampling[interpolation.upper()]))
         assert np.array_equal(crop[0, :, :height, :width].numpy(), own.transpose(2, 0, 1)), (box, height, width)
 
 

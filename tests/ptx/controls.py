@@ -25,7 +25,7 @@ from ptx.findings import Finding, Findings, Severity
 from ptx.runner import Case, Outcome, Runner
 
 PACKAGE = "ovsr_gpu.kernels"
-FOLDER = Path(ovsr_gpu.kernels.__file__).parent
+FOLDER = Path(ovsr_gpu.kernels.__path__[0])
 BARRIER = "tl.debug_barrier()"
 
 

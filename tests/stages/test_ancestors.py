@@ -98,7 +98,7 @@ def test_unions_against_sets(connected: bool, min_area: float) -> None:
     images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
     config = RegionConfig(min_area=min_area, boundaries="grid")
     region_map, table, late = extract_with_ancestors(labels, tree, count, images, most, config)
-    regions, unions = PendingRegions(table).read(), PendingRegions(late).read()
+    regions, unions = PendingRegions(table, late).read()
     plain_map, _ = extract_regions(labels, images, config)
 
     expected = []
@@ -134,7 +134,7 @@ def test_images_smaller_than_the_grid_have_fewer_unions() -> None:
     images = ImageBatch.of([np.zeros((1, 1, 3), np.uint8), np.zeros((2, 3, 3), np.uint8)], DEVICE)
     labels = cut(children, count).view(2, 5, 5)
     _, table, late = extract_with_ancestors(labels, tree, count, images, 8, RegionConfig(min_area=0, boundaries="grid"))
-    regions, unions = PendingRegions(table).read(), PendingRegions(late).read()
+    regions, unions = PendingRegions(table, late).read()
     counts = regions.counts(2).tolist()
     assert counts[0] == 1 and 1 < counts[1] <= 6
     assert unions.counts(2).tolist() == [0, counts[1] - 1]

@@ -63,7 +63,7 @@ def test_full_rank_changes_nothing():
     torch.testing.assert_close(plain.probabilities, projected.probabilities, atol=1e-5, rtol=0)
 
 
-def test_a_image_does_not_depend_on_its_batch():
+def test_an_image_does_not_depend_on_its_batch():
     embeddings, texts = unit(9, 0), unit(8, 1)
     config = RecognitionConfig(shared_rank=5)
     together = name_regions(regions(), embeddings, one_each(texts), 3, 20.0, config)

@@ -45,7 +45,7 @@ def test_maps_numbers_boxes_and_areas_against_loops(seed):
     images = batch_of(*sizes)
     labels = torch.randint(0, 3, (5, 8, 8), generator=torch.Generator().manual_seed(seed))
     region_map, table = extract_regions(labels, images, KEEP_ALL)
-    regions = PendingRegions(table).read()
+    regions = PendingRegions(table).read()[0]
     expected = []
     for b, (height, width) in enumerate(sizes):
         outlines = refine_by_loops(label_pieces(labels[b].numpy()))
@@ -67,7 +67,7 @@ def test_every_pixel_has_a_region_and_small_ones_are_gone():
     region_map, table = extract_regions(
         labels, batch_of((100, 80), (64, 64)), RegionConfig(min_area=0.05, boundaries="grid")
     )
-    regions = PendingRegions(table).read()
+    regions = PendingRegions(table).read()[0]
     assert regions.areas[regions.image_index == 0].sum() == 8000
     assert regions.areas[regions.image_index == 1].sum() == 4096
     assert regions.areas.min() >= 0.02 * 4096  # 5 of 100 cells, some of whose outline goes to heavier neighbors
@@ -76,13 +76,13 @@ def test_every_pixel_has_a_region_and_small_ones_are_gone():
 
 def test_clusters_in_two_places_become_two_regions():
     _, table = extract_regions(torch.tensor([[[0, 1, 0]] * 3]), batch_of((30, 30)), KEEP_ALL)
-    regions = PendingRegions(table).read()
+    regions = PendingRegions(table).read()[0]
     assert regions.areas.tolist() == [300, 300, 300]
 
 
-def test_a_image_smaller_than_the_grid_keeps_only_what_it_shows():
+def test_an_image_smaller_than_the_grid_keeps_only_what_it_shows():
     region_map, table = extract_regions(torch.arange(100).view(1, 10, 10), batch_of((1, 1)), KEEP_ALL)
-    regions = PendingRegions(table).read()
+    regions = PendingRegions(table).read()[0]
     assert region_map.tolist() == [[[0]]]
     assert (regions.boxes.tolist(), regions.areas.tolist()) == ([[0, 0, 1, 1]], [1])
 
@@ -95,6 +95,6 @@ def test_slots_without_a_region_are_empty():
     empty = every.run(total, len(every))
     assert empty.image_index.unique().tolist() == [2] and not empty.areas.any()
     assert empty.boxes.unique(dim=0).tolist() == [[0, 0, 1, 1]]
-    taken = PendingRegions(table).read()
+    taken = PendingRegions(table).read()[0]
     assert torch.equal(every.counts(3), taken.counts(3)) and torch.equal(every.firsts(3), taken.firsts(3))
     assert int(taken.areas.min()) > 0 and int(taken.areas.sum()) == 30 * 40 + 8 * 9 + 50 * 20

@@ -78,7 +78,7 @@ def test_majority_against_loops(shape: tuple[int, int]) -> None:
         assert found[image, y, x] == (labels[image, y, x] if labels[image, y, x] in ahead else ahead[0])
 
 
-def test_a_image_does_not_depend_on_its_batch() -> None:
+def test_an_image_does_not_depend_on_its_batch() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 5, (6, 9, 9), generator=generator).to(DEVICE)
     colors = torch.rand(6, 3, 18, 18, generator=generator).to(DEVICE)

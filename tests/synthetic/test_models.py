@@ -11,7 +11,7 @@ from open_clip import CLIP
 from ovsr_gpu import Config, FeatureConfig, ModelConfig, ModelError, Segmenter
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.clip import load_clip
-from ovsr_gpu.synthetic.networks import FOLDER
+from ovsr_gpu.models.embedded import FOLDER
 from ovsr_gpu.synthetic.scenes import CLASSES, make_scene
 
 CPU = torch.device("cpu")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from ovsr_gpu.config import Config
-from ovsr_gpu.pipeline import Segmenter
-from ovsr_gpu.runs.worker import Labeller, Log
+from ovsr_gpu.pipeline import Pipeline
+from ovsr_gpu.runs.worker import Worker
+from ovsr_gpu.runtime.callbacks import Log
 from ovsr_gpu.runtime.environment import describe_device
 from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.sources.gpu_decode import GpuJpegDecoder
@@ -27,7 +28,7 @@ class Job:
     clip_weights: str | None = None
     gpu_decode: bool = False
 
-    def labeller(self, device: torch.device, log: Log) -> Labeller:
+    def worker(self, device: torch.device, log: Log) -> Worker:
         """Load everything on `device` and warm it up; `say` is told what goes on.
 
         Raises ModelError and VocabularyError as the segmenter does, OvsrError as `GpuJpegDecoder` does.
@@ -38,7 +39,7 @@ class Job:
             decode = GpuJpegDecoder(device)
             log("JPEG files are decoded on the GPU, which gives what Pillow does up to rounding (tested just now)")
         log("Loading the models")
-        segmenter = Segmenter.from_pretrained(
+        pipeline = Pipeline.load(
             self.config,
             backbone_weights=self.backbone_weights,
             clip=self.clip,
@@ -46,9 +47,9 @@ class Job:
             device=device,
         )
         log(f"Encoding {len(self.vocabulary)} class names (those met before come from the cache)")
-        if pairs := segmenter.confusable(self.vocabulary):
+        if pairs := pipeline.confusable(self.vocabulary):
             log(describe_confusable(pairs))
         if self.config.models.compile or device.type == "cuda":
             log("Warming up: kernels are compiled for this device, and the networks if asked for")
-            segmenter.warm_up(self.vocabulary)
-        return Labeller(segmenter, self.vocabulary, decode)
+            pipeline.warm_up(self.vocabulary)
+        return Worker(pipeline, self.vocabulary, decode)

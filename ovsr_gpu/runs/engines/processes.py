@@ -19,7 +19,7 @@ import torch
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.export.outputs import Outputs
 from ovsr_gpu.runs.engines.job import Job
-from ovsr_gpu.runs.worker import Log
+from ovsr_gpu.runtime.callbacks import Log, no_log
 from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.store.store import LabelledBatch
 
@@ -37,17 +37,17 @@ Numbered = tuple[int, Batch]
 
 
 class Processes:
-    """Labels with a process for each device; see `labelling.Engine`. It labels one run.
+    """Labels with a process for each device; see `session.Engine`. It labels one run.
 
     A process that dies is not replaced: its images go to the others.
 
-    Raises ModelError, VocabularyError and OvsrError as `Job.labeller` does.
+    Raises ModelError, VocabularyError and OvsrError as `Job.worker` does.
     """
 
     def __init__(self, job: Job, devices: Sequence[torch.device], log: Log) -> None:
         self.vocabulary = job.vocabulary
-        self.workers = len(devices)
-        self._alive = [_Worker(job, device, len(devices)) for device in devices]
+        self.num_workers = len(devices)
+        self._alive = [_WorkerProcess(job, device, len(devices)) for device in devices]
         try:
             first, *others = [worker.ready(log) for worker in self._alive]
             if any(other != first for other in others):
@@ -61,9 +61,9 @@ class Processes:
         return self._description
 
     def label(
-        self, batches: Iterable[Batch], outputs: Outputs, log: Log = lambda message: None
+        self, batches: Iterable[Batch], outputs: Outputs, log: Log = no_log
     ) -> Generator[LabelledBatch, None, None]:
-        """See `labelling.Engine`. Raises what a process raises, OvsrError when the last of them has died."""
+        """See `session.Engine`. Raises what a process raises, OvsrError when the last of them has died."""
         for worker in self._alive:
             worker.send(outputs)
         left = enumerate(batches)
@@ -72,7 +72,7 @@ class Processes:
         number = 0
         try:
             while True:
-                self._hand_out(lost, left, room=WINDOW * self.workers - len(finished))
+                self._hand_out(lost, left, room=WINDOW * self.num_workers - len(finished))
                 if not any(worker.batches for worker in self._alive):
                     break
                 for worker in self._with_news():
@@ -103,11 +103,11 @@ class Processes:
             worker.give(batch)
             room -= 1
 
-    def _with_news(self) -> list[_Worker]:
+    def _with_news(self) -> list[_WorkerProcess]:
         speaking = wait([worker.connection for worker in self._alive])
         return [worker for worker in self._alive if worker.connection in speaking]
 
-    def _mourn(self, worker: _Worker, log: Log) -> list[Numbered]:
+    def _mourn(self, worker: _WorkerProcess, log: Log) -> list[Numbered]:
         """The batches of a process that has died."""
         worker.process.join()
         self._alive.remove(worker)
@@ -118,7 +118,7 @@ class Processes:
         return list(worker.batches)
 
 
-class _Worker:
+class _WorkerProcess:
     """A process as its parent sees it, and the batches that it has, in the order in which it finishes them."""
 
     def __init__(self, job: Job, device: torch.device, workers: int) -> None:
@@ -175,10 +175,10 @@ def _work(connection: Connection, job: Job, device: torch.device, workers: int) 
     if device.type == "cpu":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     try:
-        labeller = job.labeller(device, connection.send)
-        connection.send(labeller.describe())
+        worker = job.worker(device, connection.send)
+        connection.send(worker.describe())
         outputs = connection.recv()
-        for labelled in labeller.label(_received(connection), outputs, connection.send):
+        for labelled in worker.label(_received(connection), outputs, connection.send):
             if labelled.images:
                 connection.send(labelled)
     except (EOFError, BrokenPipeError):

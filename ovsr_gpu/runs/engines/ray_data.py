@@ -17,7 +17,7 @@ from pyarrow import parquet
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.export.outputs import Outputs
 from ovsr_gpu.runs.engines.job import Job
-from ovsr_gpu.runs.worker import Log
+from ovsr_gpu.runtime.callbacks import Log, no_log
 from ovsr_gpu.runtime.threads import map_ahead
 from ovsr_gpu.sources.image_source import ImageSource, prefetch
 from ovsr_gpu.store.manifest import FILE
@@ -37,14 +37,14 @@ Row = dict[str, Any]
 
 
 class RayData:
-    """Labels with Ray actors, each on a GPU or CPU of its own, as many as `choose_workers` says (`labelling.Engine`).
+    """Labels with Ray actors, each on a GPU or CPU of its own, as many as `choose_workers` says (`session.Engine`).
 
     It connects to the cluster that `ray.init` finds, or starts Ray on this machine. Encoded images go from the tasks
     that read them to the actors, which write the files of an image and hand its rows back: the run's folder must be on
     storage that all machines share under the same path, and so must local sources. Ray starts actors that die anew and
     gives them their images again. Once `stop` says so, no further result is waited for.
 
-    Raises OvsrError where Ray is not installed or has no room, ModelError and VocabularyError as `Job.labeller` does.
+    Raises OvsrError where Ray is not installed or has no room, ModelError and VocabularyError as `Job.worker` does.
     """
 
     def __init__(self, job: Job, workers: int, *, on_gpus: bool, log: Log, stop: Callable[[], bool]) -> None:
@@ -58,7 +58,7 @@ class RayData:
         logging.getLogger("ray.data").setLevel("WARNING")
         self.vocabulary = job.vocabulary
         have = ray.cluster_resources()
-        self.workers = workers = workers or int(have.get("GPU", 0))
+        self.num_workers = workers = workers or int(have.get("GPU", 0))
         if not workers:
             raise OvsrError(
                 "the Ray cluster has no GPU; name --devices cpu, or as many of them as there should be workers"
@@ -82,9 +82,9 @@ class RayData:
         return self._description
 
     def label(
-        self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = lambda message: None
+        self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = no_log
     ) -> Generator[LabelledBatch, None, None]:
-        """See `labelling.Engine`. All images are listed first, in files below the run's folder."""
+        """See `session.Engine`. All images are listed first, in files below the run's folder."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
@@ -101,7 +101,7 @@ class RayData:
                 _Actor,
                 fn_constructor_args=(self._job, outputs, place),
                 batch_size=CALL_BATCHES,
-                compute=ray.data.ActorPoolStrategy(size=self.workers),
+                compute=ray.data.ActorPoolStrategy(size=self.num_workers),
                 num_cpus=1,
                 num_gpus=self._gpus,
             )
@@ -182,18 +182,18 @@ class _Actor:
                 f"the folder {str(outputs.out)!r} is not there on every machine of the cluster; name one on storage "
                 "that all of them share"
             )
-        self._labeller = job.labeller(_own_device(), _to_log)
+        self._worker = job.worker(_own_device(), _to_log)
         self._outputs = outputs
 
     def __call__(self, rows: Row) -> Row:
         batches: Iterator[list[ImageSource]] = map(pickle.loads, rows["batch"])
-        labelled = self._labeller.label(batches, self._outputs, _to_log)
+        labelled = self._worker.label(batches, self._outputs, _to_log)
         return {"labelled": [pickle.dumps(batch) for batch in labelled]}
 
 
 def _describe(job: Job, place: str) -> dict[str, Any]:
     os.chdir(place)
-    return job.labeller(_own_device(), _to_log).describe()
+    return job.worker(_own_device(), _to_log).describe()
 
 
 def _own_device() -> torch.device:

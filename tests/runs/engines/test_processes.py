@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_session import VOCABULARY, FakeSegmenter, assert_complete, label, results
+from test_session import VOCABULARY, FakePipeline, assert_complete, label, results
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.runs.engines import processes
 from ovsr_gpu.runs.engines.job import Job
 from ovsr_gpu.runs.engines.processes import Processes
-from ovsr_gpu.runs.session import label_images
-from ovsr_gpu.runs.worker import Labeller, Log
+from ovsr_gpu.runs.session import RunCallbacks, RunOptions, label_images
+from ovsr_gpu.runs.worker import Log, Worker
 from ovsr_gpu.sources.image_source import ImageSource
 
 CPUS = [torch.device("cpu")] * 2
@@ -29,13 +29,13 @@ CPUS = [torch.device("cpu")] * 2
 
 @dataclass(frozen=True)
 class FakeJob(Job):
-    """Labels with a `FakeSegmenter`, which may do something at each batch."""
+    """Labels with a `FakePipeline`, which may do something at each batch."""
 
     before: Any = None
 
-    def labeller(self, device: torch.device, log: Log) -> Labeller:
+    def worker(self, device: torch.device, log: Log) -> Worker:
         log("Loading nothing")
-        return Labeller(FakeSegmenter(self.before or (lambda images: None)), self.vocabulary)  # type: ignore[arg-type]
+        return Worker(FakePipeline(self.before or (lambda images: None)), self.vocabulary)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[ImageSource]:
 def whole(sources: list[ImageSource], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process makes of them."""
     out = tmp_path_factory.mktemp("whole")
-    label(FakeSegmenter(), sources, VOCABULARY, out, batch_size=2)
+    label(FakePipeline(), sources, VOCABULARY, out, batch_size=2)
     return out
 
 
@@ -89,7 +89,7 @@ def test_two_give_what_one_gives(sources: list[ImageSource], whole: Path, tmp_pa
     said: list[str] = []
     with closing(Processes(job(), CPUS, said.append)) as engine:
         assert said == ["cpu: Loading nothing"] * 2 and engine.describe()["weights"] == "none"
-        summary = label_images(engine, sources, tmp_path / "out", batch_size=2)
+        summary = label_images(engine, sources, tmp_path / "out", RunOptions(batch_size=2))
     assert (summary.labelled, summary.failed, summary.interrupted) == (29, 1, False)
     assert sum(summary.time_fractions.values()) == pytest.approx(1, abs=0.003)
     assert results(tmp_path / "out") == results(whole)
@@ -102,7 +102,9 @@ def test_the_images_of_a_process_that_dies_go_to_the_others(
     monkeypatch.setattr(processes, "WINDOW", 1)  # so that no other batch can be begun before the lost ones are done
     said: list[str] = []
     with closing(Processes(job(DyingOnce(2, tmp_path / "note")), CPUS, said.append)) as engine:
-        summary = label_images(engine, sources, tmp_path / "out", batch_size=2, log=said.append)
+        summary = label_images(
+            engine, sources, tmp_path / "out", RunOptions(batch_size=2), RunCallbacks(log=said.append)
+        )
     assert said[-1] == "The process on cpu has died (exit status -9): its images go to the others"
     assert (summary.labelled, summary.failed) == (29, 1) and results(tmp_path / "out") == results(whole)
 
@@ -113,7 +115,7 @@ def test_when_the_last_has_died_the_run_ends(sources: list[ImageSource], tmp_pat
         closing(Processes(job(die), CPUS, lambda message: None)) as engine,
         pytest.raises(OvsrError, match=r"exit status -9.*all others before it.*resumed"),
     ):
-        label_images(engine, sources, tmp_path / "out", batch_size=2)
+        label_images(engine, sources, tmp_path / "out", RunOptions(batch_size=2))
     assert_complete(tmp_path / "out", [])
 
 

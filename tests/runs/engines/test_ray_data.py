@@ -17,14 +17,14 @@ import test_processes
 import torch
 from PIL import Image
 from test_processes import job
-from test_session import VOCABULARY, FakeSegmenter, label, results
+from test_session import VOCABULARY, FakePipeline, label, results
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.runs.engines.job import Job
 from ovsr_gpu.runs.engines.ray_data import LIST_FOLDER, RayData, choose_workers
-from ovsr_gpu.runs.session import label_images
-from ovsr_gpu.runs.worker import Labeller, Log
+from ovsr_gpu.runs.session import RunCallbacks, RunOptions, label_images
+from ovsr_gpu.runs.worker import Log, Worker
 from ovsr_gpu.sources.image_source import ImageSource
 
 
@@ -69,7 +69,7 @@ def test_actors_killed_in_mid_run(cluster: None, tmp_path: Path) -> None:
         sources.append(ImageSource(path, path.stem))
     sources[5].path.write_text("broken")
     sources[6].path.unlink()
-    whole = label(FakeSegmenter(), sources, VOCABULARY, tmp_path / "whole", batch_size=2)
+    whole = label(FakePipeline(), sources, VOCABULARY, tmp_path / "whole", batch_size=2)
     killed: list[int] = []
 
     def kill_once(done: int, total: int | None) -> None:
@@ -80,7 +80,7 @@ def test_actors_killed_in_mid_run(cluster: None, tmp_path: Path) -> None:
 
     out = tmp_path / "out"
     with closing(RayData(job(linger), 2, on_gpus=False, log=print, stop=lambda: False)) as engine:
-        summary = label_images(engine, sources, out, batch_size=2, progress=kill_once)
+        summary = label_images(engine, sources, out, RunOptions(batch_size=2), RunCallbacks(kill_once))
     assert killed and (summary.labelled, summary.failed) == (whole.labelled, whole.failed) == (198, 2)
     assert not summary.interrupted and not (out / LIST_FOLDER).exists()
     assert results(out) == results(tmp_path / "whole")
@@ -95,7 +95,7 @@ def test_models_that_cannot_be_loaded_are_told_as_they_are(cluster: None) -> Non
 
 @dataclass(frozen=True)
 class BrokenJob(Job):
-    def labeller(self, device: torch.device, log: Log) -> Labeller:
+    def worker(self, device: torch.device, log: Log) -> Worker:
         raise ModelError("the weights are lost")
 
 

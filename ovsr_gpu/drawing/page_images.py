@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ovsr_gpu.drawing.palette import DISTINCT_COLORS, class_colors
-from ovsr_gpu.store.record import Array
+from ovsr_gpu.drawing.palette import DISTINCT_COLORS, Array, class_colors
 
 THUMBNAIL_SIDE, VIEW_SIDE = 320, 1024
 """Pixels: the longest sides of what stands in the grid and of what a click opens."""

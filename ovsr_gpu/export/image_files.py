@@ -1,0 +1,60 @@
+"""Label maps and overlays, one file an image, written during the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ovsr_gpu.drawing.overlay import draw_overlay
+from ovsr_gpu.drawing.palette import Array, class_colors, label_image
+from ovsr_gpu.runtime.atomic import replacing, write_json
+from ovsr_gpu.store.record import LabelledImage
+from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
+
+
+class OverlayWriter:
+    """`overlays/<name>.jpg`, see `draw_overlay`."""
+
+    def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
+        self._folder = out / "overlays"
+        self._names = [*vocabulary.names, SOMETHING_ELSE]
+        self._colors = class_colors(len(vocabulary))
+
+    def write(self, record: LabelledImage) -> None:
+        image = draw_overlay(record.pixels, record.class_map, record.region_map, self._names, self._colors)
+        with replacing(self._folder / f"{record.source.name}.jpg") as file:
+            image.save(file, format="JPEG", quality=90, subsampling=0)
+
+
+class PaletteWriter:
+    """`labels/<name>.png`, whose pixels are class indices, and `classes.json`, which says what they mean.
+
+    Up to 255 classes make a palette PNG, more a 16-bit gray one. Raises ValueError for more than 65535 classes.
+    """
+
+    def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
+        count = len(vocabulary.names)
+        if count > 65535:
+            raise ValueError(f"label maps hold at most 65535 classes; got {count}")
+        self._folder = out / "labels"
+        self._colors = class_colors(count)
+        write_json(out / "classes.json", _describe(vocabulary, self._colors))
+
+    def write(self, record: LabelledImage) -> None:
+        image = label_image(record.class_map, self._colors)
+        with replacing(self._folder / f"{record.source.name}.png") as file:
+            image.save(file, format="PNG")
+
+
+def _describe(vocabulary: Vocabulary, colors: Array) -> dict[str, object]:
+    return {
+        "classes": [
+            {
+                "index": index,
+                "name": name,
+                "synonyms": [synonym for synonym in synonyms if synonym != name],
+                "color": colors[index].tolist(),
+            }
+            for index, (name, synonyms) in enumerate(zip(vocabulary.names, vocabulary.synonyms, strict=True))
+        ],
+        "something_else": {"index": len(vocabulary.names), "name": SOMETHING_ELSE, "color": colors[-1].tolist()},
+    }
