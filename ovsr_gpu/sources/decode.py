@@ -75,7 +75,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
 
 @contextmanager
 def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile]:
-    """Open an image file. What is wrong with it, found here or in the block, becomes a ImageError that names it."""
+    """Open an image file. What is wrong with it, found here or in the block, becomes an ImageError that names it."""
     with _errors_naming(path):
         path = Path(path)
         _check_file(path)

@@ -48,7 +48,7 @@ class ImageSource:
     def open(self) -> AbstractContextManager[ImageFile | ImageBytes]:
         """Open the image for reading; may be called in any thread or process.
 
-        What is wrong with it, found here or in the block, becomes a ImageError that names it.
+        What is wrong with it, found here or in the block, becomes an ImageError that names it.
         """
         if is_url(self.path):
             return open_bytes(str(self.path), lambda: read_bytes(self.path, 0, LARGEST + 1))

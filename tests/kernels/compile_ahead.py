@@ -35,8 +35,8 @@ PIXEL = pixel_graph_triton.TUNING
 TILE = {"TILE": full_graph_triton.TILE, "enable_fp_fusion": False}
 SPECTRAL = spectral_triton.TUNING
 CROPS = {"SUPPORT": 2, **crops_triton.PASS_TUNING}
-PLAIN = {"FILL": 0.0, "region_map": None, "spans": None, "COLOR": None, "MEAN": None, "STD": None}
-FINISHED = {"FILL": 0.0, "COLOR": (122.7, 116.7, 104.0), "MEAN": (0.481, 0.458, 0.408), "STD": (0.269, 0.261, 0.276)}
+PLAIN = {"FILL": 0.0, "region_map": None, "spans": None, "COLOUR": None, "MEAN": None, "STD": None}
+FINISHED = {"FILL": 0.0, "COLOUR": (122.7, 116.7, 104.0), "MEAN": (0.481, 0.458, 0.408), "STD": (0.269, 0.261, 0.276)}
 
 KERNELS = [
     *((crops_triton.line_weights, {"SUPPORT": support, **crops_triton.WEIGHTS_TUNING}) for support in (1, 2)),
