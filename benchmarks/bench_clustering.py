@@ -1,4 +1,4 @@
-"""Clustering: our kernels beside SciPy, fastcluster and scikit-learn: `pytest benchmarks/bench_clustering.py`."""
+"""Benchmark of the clustering kernels and of other libraries: `pytest benchmarks/bench_clustering.py`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from clustering.providers import reason_to_skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    chosen = cases(metafunc.config.getoption("--full"))
+    selected = cases(metafunc.config.getoption("--full"))
     if metafunc.config.getoption("--tiny"):
-        chosen = [case for case in chosen if case.side == TINY_SIDE and not case.provider.endswith("_processes")]
-    metafunc.parametrize("case", chosen, ids=str)
+        selected = [case for case in selected if case.side == TINY_SIDE and not case.provider.endswith("_processes")]
+    metafunc.parametrize("case", selected, ids=str)
 
 
 @pytest.fixture(scope="session")

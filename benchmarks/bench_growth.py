@@ -1,4 +1,4 @@
-"""End to end: how the cost of the whole method grows with its work: `pytest benchmarks/bench_growth.py`."""
+"""Benchmark of how the cost of the whole method grows with the workload: `pytest benchmarks/bench_growth.py`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ovsr_gpu.runtime.device import choose_device
 from pipeline.cases import cases, tiny_cases
 from pipeline.measure import config_of, measure
 
-pytestmark = pytest.mark.usefixtures("own_text_cache")
+pytestmark = pytest.mark.usefixtures("separate_text_cache")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     options = metafunc.config
     device = choose_device(options.getoption("--device"))
-    chosen = tiny_cases() if options.getoption("--tiny") else cases(device.type, options.getoption("--full"))
-    metafunc.parametrize("case", chosen, ids=str)
+    selected = tiny_cases() if options.getoption("--tiny") else cases(device.type, options.getoption("--full"))
+    metafunc.parametrize("case", selected, ids=str)
 
 
 def test_growth(case, device, backbone, random_clips, growth_results, optional_benchmark, record_property):

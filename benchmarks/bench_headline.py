@@ -1,7 +1,7 @@
-"""The figures that matter most, in about two minutes on a GPU: `pytest benchmarks/bench_headline.py --device cuda`.
+"""Benchmark of the key results, in about two minutes on a GPU: `pytest benchmarks/bench_headline.py --device cuda`.
 
-End to end beside the networks alone; Ward on both graphs; one image at the least latency; labels beside the CPU's; and
-how often the host waits for the device.
+It measures the method end to end and the networks alone, Ward on both graphs, the latency of one image, the agreement
+of labels with the CPU, and the number of host synchronizations.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ import pipeline.measure
 from host_reads import NoHostReads
 from ovsr_gpu import Segmenter
 from ovsr_gpu.datasets import VOID, open_dataset
-from ovsr_gpu.evaluation import PixelConfusion
+from ovsr_gpu.evaluation import ConfusionMatrix
 from ovsr_gpu.pipeline import Pipeline
 from ovsr_gpu.runtime.async_copy import PendingTensors
 from ovsr_gpu.runtime.device import choose_device
-from pipeline.measure import class_names, config_of, made_images, rounds_for, timed
+from pipeline.measure import class_names, config_of, generate_images, rounds_for, time_calls
 
 BATCHES = {"cuda": (1, 16, 64), "cpu": (1, 2)}
 CLUSTERING_SIDES = (28, 40)
-CLUSTERING_BATCHES = {"cuda": (1, 8, 64, 132), "cpu": (1, 8)}  # 132: the multiprocessors of an H100
+CLUSTERING_BATCHES = {"cuda": (1, 8, 64, 132), "cpu": (1, 8)}  # 132: the number of multiprocessors of an H100
 LABELLED_IMAGES = 40
 LABELLED_BATCH = 8
 
-pytestmark = pytest.mark.usefixtures("own_text_cache")
+pytestmark = pytest.mark.usefixtures("separate_text_cache")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -50,26 +50,26 @@ def end_to_end_cases(device: str, tiny: bool) -> list[pipeline.cases.Case]:
 
 
 def clustering_cases(device: str, tiny: bool) -> list[clustering.cases.Case]:
-    """Ward by the device's own kernels, and one image by the library that each kernel replaces."""
-    own = {"pixel": "triton" if device == "cuda" else "heap", "full": "triton" if device == "cuda" else "torch"}
+    """Return Ward with the kernels of the device, and with the library that each kernel replaces for one image."""
+    backends = {"pixel": "triton" if device == "cuda" else "heap", "full": "triton" if device == "cuda" else "torch"}
     libraries = {"pixel": "sklearn", "full": "scipy"}
     sides = (clustering.cases.TINY_SIDE,) if tiny else CLUSTERING_SIDES
     batches = (1, 2) if tiny else CLUSTERING_BATCHES[device]
     return [
         clustering.cases.Case(operation, provider, dtype, side=side, batch=batch)
-        for operation in own
+        for operation in backends
         for side in sides
-        for provider, dtype, counts in (
-            (own[operation], "float32", batches),
+        for provider, dtype, provider_batches in (
+            (backends[operation], "float32", batches),
             (libraries[operation], "float64", (1,)),
         )
-        for batch in counts
+        for batch in provider_batches
     ]
 
 
 @pytest.fixture
 def add_row(headline_results, record_property):
-    """A function that keeps the row of a test."""
+    """Return a function that stores the row of a test."""
 
     def add(**row: object) -> None:
         headline_results.add(row)
@@ -82,7 +82,7 @@ def test_end_to_end(end_to_end, device, backbone, random_clips, optional_benchma
     blocks, backbone_weights = backbone
     segmenter = Segmenter(Pipeline(blocks, random_clips(end_to_end.model), config_of(end_to_end), device))
     row = pipeline.measure.measure(end_to_end, segmenter, backbone_weights, optional_benchmark)
-    add_row(figure="end to end", **row)
+    add_row(measurement="end to end", **row)
 
 
 def test_one_image_as_a_cuda_graph(device, backbone, random_clips, add_row):
@@ -90,88 +90,88 @@ def test_one_image_as_a_cuda_graph(device, backbone, random_clips, add_row):
         pytest.skip("a CUDA graph needs a CUDA device")
     case = pipeline.cases.Case(batch=1)
     segmenter = Segmenter(Pipeline(backbone[0], random_clips(case.model), config_of(case), device))
-    images = torch.stack(made_images(case)).to(device)
+    images = torch.stack(generate_images(case)).to(device)
     graph = segmenter.capture(images.shape, class_names(case))
 
     def call() -> None:
         PendingTensors(*graph(images).class_map).wait()
 
-    seconds = timed(call, device, rounds=3)
-    seconds = timed(call, device, rounds_for(min(seconds)))
-    median, slow = (1e3 * float(torch.tensor(seconds).quantile(level)) for level in (0.5, 0.95))
-    add_row(figure="one image as a CUDA graph", model=case.model, p50_ms=round(median, 3), p95_ms=round(slow, 3))
+    seconds = time_calls(call, device, rounds=3)
+    seconds = time_calls(call, device, rounds_for(min(seconds)))
+    p50, p95 = (1e3 * float(torch.tensor(seconds).quantile(level)) for level in (0.5, 0.95))
+    add_row(measurement="one image as a CUDA graph", model=case.model, p50_ms=round(p50, 3), p95_ms=round(p95, 3))
 
 
 def test_ward(clustering_case, device, optional_benchmark, add_row):
     if reason := clustering.providers.reason_to_skip(clustering_case, device):
         pytest.skip(reason)
     row = clustering.measure.measure(clustering_case, device, None, None, optional_benchmark)
-    add_row(figure="Ward", **row)
+    add_row(measurement="Ward", **row)
 
 
-def test_labels_beside_those_of_the_cpu(device, request, add_row):
-    """The same weights label photographs on the device and on the CPU: the fraction of pixels that agree."""
+def test_labels_agree_with_the_cpu(device, request, add_row):
+    """Measure the fraction of pixels with the same class on the device and on the CPU, with the same weights."""
     if not (folder := os.environ.get("OVSR_TEST_ASSETS")):
-        pytest.skip("OVSR_TEST_ASSETS names no folder with real weights and photographs")
+        pytest.skip("OVSR_TEST_ASSETS is not set to a folder with real weights and photographs")
     assets = Path(folder)
     dataset = open_dataset("msrc-23", assets / "msrc_v2", assets / "msrc_v2" / "heldout_100.txt")
     examples = dataset.examples[: 2 if request.config.getoption("--tiny") else LABELLED_IMAGES]
-    there, here = (
+    on_device, on_cpu = (
         Segmenter.from_pretrained(
             backbone_weights=assets / "effnet" / "efficientnet_b0_finetuned.pth",
             clip=f"local-dir:{assets / 'clip' / 'effb0_msrc'}",
-            device=where,
+            device=segmenter_device,
         )
-        for where in (device, "cpu")
+        for segmenter_device in (device, "cpu")
     )
-    scores = {segmenter: PixelConfusion(len(dataset.vocabulary)) for segmenter in (there, here)}
+    scores = {segmenter: ConfusionMatrix(len(dataset.vocabulary)) for segmenter in (on_device, on_cpu)}
     pixels = same_class = 0
     for start in range(0, len(examples), LABELLED_BATCH):
         batch = examples[start : start + LABELLED_BATCH]
         paths = [example.source.path for example in batch]
-        found, expected = (segmenter(paths, dataset.vocabulary).class_map for segmenter in (there, here))
-        for example, one, other in zip(batch, found, expected, strict=True):
-            target = torch.from_numpy(example.truth()).long()
+        maps, cpu_maps = (segmenter(paths, dataset.vocabulary).class_map for segmenter in (on_device, on_cpu))
+        for example, class_map, cpu_map in zip(batch, maps, cpu_maps, strict=True):
+            target = torch.from_numpy(example.target()).long()
             pixels += target.numel()
-            same_class += int((one.cpu() == other).sum())
-            scores[there].update(one.cpu(), target)
-            scores[here].update(other, target)
+            same_class += int((class_map.cpu() == cpu_map).sum())
+            scores[on_device].update(class_map.cpu(), target)
+            scores[on_cpu].update(cpu_map, target)
             assert (target != VOID).any()
-    miou, cpu_miou = (100 * scores[segmenter].result().miou for segmenter in (there, here))
+    miou, cpu_miou = (100 * scores[segmenter].compute().miou for segmenter in (on_device, on_cpu))
     add_row(
-        figure="labels beside the CPU's",
+        measurement="labels on the device and the CPU",
         images=len(examples),
         same_class=round(same_class / pixels, 5),
         miou=round(miou, 2),
         cpu_miou=round(cpu_miou, 2),
-        clip_precision=str(there.clip.dtype).removeprefix("torch."),
+        clip_precision=str(on_device.clip.dtype).removeprefix("torch."),
     )
     assert same_class / pixels > 0.95
 
 
 def test_host_synchronizations(device, backbone, random_clips, add_row):
-    """From decoded images on the device to class maps there, the host reads one number, and does not block for it."""
+    """Check that, from decoded images to class maps on the device, the host reads one number and does not block."""
     case = pipeline.cases.Case(batch=2, size="320x240")
     segmenter = Segmenter(Pipeline(backbone[0], random_clips(case.model), config_of(case), device))
-    vocabulary, images = class_names(case), torch.stack(made_images(case)).to(device)
-    segmenter(images, vocabulary)  # compiles, and embeds the classes
+    vocabulary, images = class_names(case), torch.stack(generate_images(case)).to(device)
+    segmenter(images, vocabulary)  # warm-up: compilation and class embeddings
     if device.type == "cuda":
-        synchronizations, copies = traced(segmenter, images, vocabulary)
+        synchronizations, copies = count_synchronizations(segmenter, images, vocabulary)
     else:
         with NoHostReads() as guard:
             segmenter(images, vocabulary)
-        synchronizations, copies = 0, guard.late
-    add_row(figure="host synchronizations", synchronizations=synchronizations, copies_to_host=copies)
+        synchronizations, copies = 0, guard.num_pending_reads
+    add_row(measurement="host synchronizations", synchronizations=synchronizations, copies_to_host=copies)
     assert (synchronizations, copies) == (0, 1)
 
 
-def traced(segmenter: Segmenter, images: torch.Tensor, vocabulary: object) -> tuple[int, int]:
-    """Synchronizations and copies to the host during a call, from the trace of torch's profiler."""
+def count_synchronizations(segmenter: Segmenter, images: torch.Tensor, vocabulary: object) -> tuple[int, int]:
+    """Return the numbers of synchronizations and copies to the host in a call, from a trace of torch's profiler."""
     torch.cuda.synchronize()
     with torch.profiler.profile() as profile, torch.profiler.record_function("call"):
         segmenter(images, vocabulary)
     events = profile.events()
     call = next(event.time_range for event in events if event.name == "call")
-    during = [event.name for event in events if call.start <= event.time_range.start <= call.end]
-    waits = [name for name in during if name in ("cudaStreamSynchronize", "cudaDeviceSynchronize")]
+    names = [event.name for event in events if call.start <= event.time_range.start <= call.end]
+    waits = [name for name in names if name in ("cudaStreamSynchronize", "cudaDeviceSynchronize")]
     return len(waits), sum(event.name.startswith("Memcpy DtoH") for event in events)

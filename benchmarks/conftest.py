@@ -1,6 +1,6 @@
-"""Options of the benchmarks, what they fraction, and the tables at the end.
+"""Options of the benchmarks, shared fixtures, and the tables at the end of a run.
 
-The clustering benchmark runs without the packages of the networks and images, so their fixtures import these.
+The clustering benchmark runs without the packages of the networks and of images, so only their fixtures import them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RANDOM_CLIP = "ViT-B-32"
 IMAGE_SIZE = (480, 640)
 RATIOS = pytest.StashKey[Ratios]()
 RESULTS = pytest.StashKey[dict[str, tuple[Results, Callable[[Results], str]]]]()
-"""The rows of each benchmark that keeps them, and what makes its tables."""
+"""The rows of each benchmark, and the function that makes its tables."""
 
 
 ROW_FIXTURES = {"results", "growth_results", "stage_results", "headline_results", "output_results"}
@@ -41,13 +41,15 @@ ROW_FIXTURES = {"results", "growth_results", "stage_results", "headline_results"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ovsr-gpu benchmarks")
-    group.addoption("--device", default="auto", help="auto, cpu, cuda, mps")
-    group.addoption("--backbone-weights", help="torchvision tag or checkpoint of EfficientNet-B0; else see the README")
-    group.addoption("--clip", help="open_clip model or local-dir:DIR; else see the README")
-    group.addoption("--clip-weights", help="pretrained tag or checkpoint of that model; random weights if left out")
-    group.addoption("--images", type=Path, help="folder of .jpg and .png images; else 640x480 ones are made")
+    group.addoption("--device", default="auto", help="auto, cpu, cuda or mps")
+    group.addoption(
+        "--backbone-weights", help="torchvision tag or checkpoint of EfficientNet-B0; default: see the README"
+    )
+    group.addoption("--clip", help="open_clip model or local-dir:DIR; default: see the README")
+    group.addoption("--clip-weights", help="pretrained tag or checkpoint of that model; default: random weights")
+    group.addoption("--images", type=Path, help="folder of .jpg and .png images; default: generated 640x480 images")
     group.addoption("--full", action="store_true", help="larger batches, shapes and combinations; see the README")
-    group.addoption("--tiny", action="store_true", help="the smallest cases only: tries the benchmarks themselves")
+    group.addoption("--tiny", action="store_true", help="only the smallest cases, to test the benchmarks themselves")
     group.addoption("--results", type=Path, help="JSON file for the rows of one benchmark")
 
 
@@ -58,13 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     used = {name for item in items if isinstance(item, pytest.Function) for name in item.fixturenames}
     if config.getoption("--results") and len(ROW_FIXTURES & used) > 1:
-        raise pytest.UsageError("--results takes the figures of one benchmark: run them apart")
+        raise pytest.UsageError("--results accepts the rows of one benchmark; run the benchmarks separately")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if config.stash[RATIOS]:
-        terminalreporter.section("milliseconds an image, and how many times as fast as the reference")
+        terminalreporter.section("milliseconds per image, and the speedup over the reference")
         for line in ratio_lines(config.stash[RATIOS]):
             terminalreporter.line(line)
     for title, (results, report) in config.stash[RESULTS].items():
@@ -76,7 +78,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def start_results(
     config: pytest.Config, title: str, machine: dict[str, Any], report: Callable[[Results], str]
 ) -> Results:
-    """Rows for the summary at the end and for the file of --results."""
+    """Return the rows for the summary at the end and for the file of --results."""
     results = Results(config.getoption("--results"), machine)
     config.stash[RESULTS][title] = results, report
     return results
@@ -94,28 +96,28 @@ def rates(device: torch.device) -> Rates | None:
 
 @pytest.fixture(scope="session")
 def results(request: pytest.FixtureRequest, device: torch.device, rates: Rates | None) -> Results:
-    """Takes the rows of the clustering benchmark."""
+    """Return the rows of the clustering benchmark."""
     machine = describe_machine(device, clustering.results.PACKAGES) | {"rates": rates and rates._asdict()}
     return start_results(request.config, "clustering", machine, lambda results: clustering.results.report(results.rows))
 
 
 @pytest.fixture(scope="session")
 def growth_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
-    """Takes the rows of the growth benchmark."""
+    """Return the rows of the growth benchmark."""
     machine = describe_machine(device, pipeline.results.PACKAGES) | {"description": pipeline.results.DESCRIPTION}
     return start_results(request.config, "growth of the whole method", machine, pipeline.results.report)
 
 
 @pytest.fixture(scope="session")
 def stage_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
-    """Takes the rows of the benchmark of every stage, whose table is that of the ratios."""
+    """Return the rows of the stage benchmark; its table is that of the ratios."""
     machine = describe_machine(device, pipeline.results.PACKAGES) | {"blas_threads": 1}
     return Results(request.config.getoption("--results"), machine)
 
 
 @pytest.fixture(scope="session")
 def headline_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
-    """Takes the rows of the headline benchmark."""
+    """Return the rows of the headline benchmark."""
     machine = describe_machine(device, pipeline.results.PACKAGES)
     return start_results(request.config, "headline", machine, headline_report)
 
@@ -127,9 +129,9 @@ def headline_report(results: Results) -> str:
 
 @pytest.fixture(scope="session")
 def output_results(request: pytest.FixtureRequest, device: torch.device) -> Results:
-    """Takes the rows of the benchmark of outputs."""
+    """Return the rows of the output benchmark."""
     machine = describe_machine(device, ("torch", "numpy", "pillow", "pyarrow", "pycocotools", "contourpy"))
-    return start_results(request.config, "images a second of each output alone", machine, output_report)
+    return start_results(request.config, "images per second of each output alone", machine, output_report)
 
 
 def output_report(results: Results) -> str:
@@ -140,21 +142,21 @@ def output_report(results: Results) -> str:
 
 @pytest.fixture
 def optional_benchmark(request: pytest.FixtureRequest) -> Any:
-    """pytest-benchmark's fixture, so that its own tables and options work too; None where it is not installed."""
+    """Return pytest-benchmark's fixture, for its tables and options; None if it is not installed."""
     return request.getfixturevalue("benchmark") if request.config.pluginmanager.hasplugin("benchmark") else None
 
 
 @pytest.fixture(scope="session")
-def own_text_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Embeddings of class names are kept in a folder of this run alone."""
+def separate_text_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the embeddings of class names in a folder of this run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
         yield
 
 
 @pytest.fixture(scope="session")
-def quiet_machine(own_text_cache: None) -> Iterator[None]:
-    """NumPy's BLAS on one thread, which is the fastest for its small matrices, and a text cache of our own."""
+def quiet_machine(separate_text_cache: None) -> Iterator[None]:
+    """Run NumPy's BLAS on one thread, which is fastest for its small matrices, with a separate text cache."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
@@ -170,7 +172,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def backbone(
     request: pytest.FixtureRequest, device: torch.device, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[nn.Sequential, str]:
-    """The blocks of EfficientNet-B0, and what its weights are."""
+    """Return the blocks of EfficientNet-B0 and a description of its weights."""
     from ovsr_gpu.models.backbone import load_backbone
 
     weights = request.config.getoption("--backbone-weights")
@@ -182,13 +184,13 @@ def backbone(
 
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("backbone") / "random.pth"
-    torch.save(efficientnet_b0().state_dict(), file)  # loaded like real ones, which makes the network faster
+    torch.save(efficientnet_b0().state_dict(), file)  # loading a file, as for real weights, makes the network faster
     return load_backbone(file, device), "random"
 
 
 @pytest.fixture(scope="session")
 def random_clips(device: torch.device) -> Callable[[str], ClipModel]:
-    """A function that returns the named CLIP with random weights, made once per name."""
+    """Return a function that creates the named CLIP with random weights, once per name."""
     from pipeline.networks import random_clip
 
     return cache(lambda name: random_clip(name, device))
@@ -196,7 +198,7 @@ def random_clips(device: torch.device) -> Callable[[str], ClipModel]:
 
 @pytest.fixture(scope="session")
 def clip(request: pytest.FixtureRequest, device: torch.device) -> tuple[ClipModel, str]:
-    """CLIP in the package's precision for the device, and what it and its weights are."""
+    """Return CLIP in the package's precision for the device, and a description of the model and its weights."""
     from ovsr_gpu.models.clip import load_clip
     from pipeline.networks import random_clip
 
@@ -212,7 +214,7 @@ def clip(request: pytest.FixtureRequest, device: torch.device) -> tuple[ClipMode
 
 @pytest.fixture(scope="session")
 def images(request: pytest.FixtureRequest) -> list[np.ndarray]:
-    """Decoded images `[H, W, 3]` uint8: those of the folder, or sixteen that are made."""
+    """Return decoded images `[H, W, 3]` uint8: those of the folder, or 16 generated ones."""
     from PIL import Image
 
     folder = request.config.getoption("--images")
@@ -220,5 +222,5 @@ def images(request: pytest.FixtureRequest) -> list[np.ndarray]:
         return [patchwork(*IMAGE_SIZE, 4, np.random.default_rng(seed)) for seed in range(16)]
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
     if not paths:
-        raise pytest.UsageError(f"--images {folder} holds no .jpg or .png file")
+        raise pytest.UsageError(f"--images {folder} contains no .jpg or .png file")
     return [np.array(Image.open(path).convert("RGB")) for path in paths]

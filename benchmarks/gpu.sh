@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# Test and time everything on a GPU with one command, in at most 540 seconds, from a bare checkout: nothing is installed
-# or downloaded.
+# Run all tests and benchmarks on a GPU with one command, in at most 540 seconds, from a bare checkout. Nothing is
+# installed or downloaded.
 #
 #     benchmarks/gpu.sh [--quick]
 #
-# --quick: the first two parts only, in at most 180 seconds.
-# OUT: folder of the results (benchmarks/results). PYTHON: the interpreter (python3). DEVICE=cpu tries the script where
-# there is no GPU, on tiny sizes, with the kernels in Triton's interpreter; the tests marked `gpu` are skipped there.
-# Exit status: 0 if every part went well, 1 if one failed or ran out of time, 2 if the device cannot be used.
+# --quick: only the first two parts, in at most 180 seconds.
+# Environment variables: OUT, the folder of the results (default: benchmarks/results); PYTHON, the interpreter (default:
+# python3); DEVICE=cpu tests this script without a GPU, on tiny sizes, with the kernels in Triton's interpreter. The tests
+# marked `gpu` are skipped there.
+# Exit status: 0 if all parts passed, 1 if a part failed or ran out of time, 2 if the device or an option is invalid.
 set -u
 cd "$(dirname "$0")/.." || exit 2
+if (($# > 1)) || [[ $# == 1 && $1 != --quick ]]; then
+    echo "usage: benchmarks/gpu.sh [--quick]" >&2
+    exit 2
+fi
 device=${DEVICE:-cuda}
 out=${OUT:-benchmarks/results}
 python=${PYTHON:-python3}
@@ -21,12 +26,17 @@ if [[ $device == cpu ]]; then
 fi
 failed=()
 
-# part NAME END NODE... [OPTIONS]: run a part until END, in seconds since the start of this script. What a part leaves of
-# its time goes to the next one. Its rows go to NAME_DEVICE.json as they are measured. The part ends by itself; `timeout`
-# is there in case it cannot.
+# part NAME END NODE... [OPTIONS]: run a part until END, in seconds since the start of this script. The next part can use
+# the time that a part does not need. Rows are written to NAME_DEVICE.json as soon as they are measured. A part stops at
+# its deadline by itself; `timeout` is a safeguard.
 part() {
     local name=$1 seconds=$(($2 - SECONDS))
     shift 2
+    if ((seconds < 10)); then
+        printf '\n=== %s: no time left\n' "$name"
+        failed+=("$name")
+        return
+    fi
     printf '\n=== %s: at most %s s\n' "$name" "$seconds"
     timeout --kill-after=3 "$((seconds - 3))" "$python" benchmarks/isolated.py --device "$device" \
         --results "$out/${name}_$device.json" --deadline "$(($(date +%s) + seconds - 6))" "$@"
@@ -42,7 +52,7 @@ finish() {
         printf 'failed or out of time: %s\n' "${failed[*]}"
         exit 1
     fi
-    echo "all parts went well"
+    echo "all parts passed"
     exit 0
 }
 

@@ -2,9 +2,9 @@
 
     python benchmarks/isolated.py --results FILE [--deadline UNIX_TIME] [--jobs N] NODE ... [-- PYTEST OPTIONS]
 
-Each NODE, a test file or a test function, runs in a process of its own. If a test hangs, kills its process or leaves
-the CUDA device unusable, only that test is lost: the other tests of the node go on in a new process. `report_rows.py`
-is the pytest plugin on the other side.
+Each NODE, a test file or a test function, runs in its own process. If a test hangs, crashes its process or makes the
+CUDA device unusable, only that test is lost: the remaining tests of the node run in a new process. The pytest plugin
+`report_rows.py` sends the rows from that process.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from select import select
 from threading import Lock
@@ -30,16 +31,16 @@ from ovsr_gpu.runtime.device import choose_device
 
 HERE = Path(__file__).resolve().parent
 HIDDEN = {"test", "outcome", "seconds", "error"}
-"""What a printed line of a row leaves out or shortens."""
+"""Fields that a printed row leaves out or shortens."""
 KILL_SECONDS = 5
-"""How long a killed process may take to end; one that waits for a GPU can take longer and is left behind."""
+"""Seconds that a killed process may take to end. A process that waits for a GPU can take longer and is abandoned."""
 
 
 class Limits(NamedTuple):
     deadline: float
-    """Unix time at which the last process is killed."""
+    """Unix time at which all processes are killed."""
     test_seconds: float
-    """The longest silence of a process: one test, or the imports before the first."""
+    """Maximum seconds without a message from a process: the time of one test, or of the imports before the first."""
 
 
 class Ending(NamedTuple):
@@ -47,7 +48,7 @@ class Ending(NamedTuple):
     """Whether the process ran all its tests."""
     running_test: str | None
     fault: str | None
-    """None if the process ended by itself: when it was complete, or had lost its device."""
+    """Reason why the process was killed or crashed. None if it finished, or ended because it had lost its device."""
 
 
 class RowWriter:
@@ -71,23 +72,29 @@ class RowWriter:
 
 
 def run_node(node: str, options: list[str], limits: Limits, writer: RowWriter) -> None:
-    """Run the tests of a node, in a new process after each test that took its process down."""
-    finished: list[str] = []
+    """Run the tests of a node, in a new process after each test that ended its process."""
+    if time.time() >= limits.deadline:
+        error = "not started before the deadline"
+        writer.add({"test": node, "outcome": "out of time", "seconds": None, "error": error})
+    finished: set[str] = set()
     while time.time() < limits.deadline:
+        num_finished = len(finished)
         ending = run_process(node, options, finished, limits, writer)
         if ending.fault is not None:
             test = ending.running_test or node
             outcome = "out of time" if time.time() >= limits.deadline else "crashed"
             writer.add({"test": test, "outcome": outcome, "seconds": None, "error": ending.fault})
-            finished.append(test)
-        if ending.complete or (ending.fault is not None and ending.running_test is None):
+            if ending.running_test is not None:
+                finished.add(ending.running_test)
+        if ending.complete or len(finished) == num_finished:  # without progress, a new process would end like this one
             return
 
 
-def run_process(node: str, options: list[str], finished: list[str], limits: Limits, writer: RowWriter) -> Ending:
-    """Run the tests of a node that are not `finished`, to which each test is added when its row arrives."""
+def run_process(node: str, options: list[str], finished: set[str], limits: Limits, writer: RowWriter) -> Ending:
+    """Run the tests of a node that are not in `finished`, and add each test to `finished` when its row arrives."""
     read_end, write_end = os.pipe()
-    deselected = [f"--deselect={test}" for test in finished]
+    # Not --deselect, which would also deselect every test whose name begins like that of a finished one.
+    skipped = [f"--finished={test}" for test in sorted(finished)]
     command = [
         sys.executable,
         "-m",
@@ -106,9 +113,9 @@ def run_process(node: str, options: list[str], finished: list[str], limits: Limi
         "ROWS_FD": str(write_end),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
     }
-    with tempfile.TemporaryFile("w+") as output, open(read_end, "rb", buffering=0) as rows:
+    with tempfile.TemporaryFile("w+", errors="replace") as output, open(read_end, "rb", buffering=0) as rows:
         process = subprocess.Popen(
-            [*command, *options, *deselected], env=environment, pass_fds=[write_end], cwd=HERE.parent,
+            [*command, *options, *skipped], env=environment, pass_fds=[write_end], cwd=HERE.parent,
             stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         os.close(write_end)
@@ -121,16 +128,17 @@ def run_process(node: str, options: list[str], finished: list[str], limits: Limi
     return ending
 
 
-def follow(process: subprocess.Popen, rows: BinaryIO, finished: list[str], limits: Limits, writer: RowWriter) -> Ending:
-    """Take the messages of a process until it ends, falls silent for too long, or the time is up."""
+def follow(process: subprocess.Popen, rows: BinaryIO, finished: set[str], limits: Limits, writer: RowWriter) -> Ending:
+    """Process the messages of a process until it ends, is silent for too long, or reaches the deadline."""
     running = None
     while True:
-        silence = min(limits.test_seconds, limits.deadline - time.time())
-        if not select([rows], [], [], max(silence, 0))[0]:
+        silence = max(min(limits.test_seconds, limits.deadline - time.time()), 0)
+        if not select([rows], [], [], silence)[0]:
             return Ending(False, running, f"killed: silent for {silence:.0f} s")
         line = rows.readline()
-        if not line:
-            process.wait()
+        if not line.endswith(b"\n"):  # the process has ended, perhaps in the middle of a message
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(KILL_SECONDS)
             return Ending(False, running, f"the process ended with status {process.returncode}")
         message = json.loads(line)
         if "started" in message:
@@ -139,20 +147,20 @@ def follow(process: subprocess.Popen, rows: BinaryIO, finished: list[str], limit
             return Ending(message["complete"], None, None)
         else:
             running = None
-            finished.append(message["test"])
+            finished.add(message["test"])
             writer.add(message)
 
 
 def kill(process: subprocess.Popen) -> None:
-    """End a process and its children; a finished one gets the time to close its output first."""
-    try:
+    """End a process and its children, after waiting a second for it to finish by itself."""
+    with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
-    except subprocess.TimeoutExpired:
+    with suppress(ProcessLookupError):  # the group is gone
         os.killpg(process.pid, signal.SIGKILL)
-        try:
-            process.wait(timeout=KILL_SECONDS)
-        except subprocess.TimeoutExpired:
-            print(f"process {process.pid} does not end after SIGKILL", flush=True)
+    try:
+        process.wait(timeout=KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"process {process.pid} does not end after SIGKILL", flush=True)
 
 
 def main() -> int:
@@ -175,12 +183,12 @@ def main() -> int:
 def parse_arguments() -> tuple[argparse.Namespace, list[str]]:
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("nodes", nargs="+", metavar="NODE")
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--deadline", type=float, default=math.inf, help="Unix time at which to end; default: none")
-    parser.add_argument("--test-seconds", type=float, default=60, help="limit of a test; default 60")
+    parser.add_argument("nodes", nargs="+", metavar="NODE", help="test file or test function")
+    parser.add_argument("--results", type=Path, required=True, help="JSON file of the rows")
+    parser.add_argument("--device", default="auto", help="device to describe in the file (default: auto)")
+    parser.add_argument("--jobs", type=int, default=1, help="number of processes at a time (default: 1)")
+    parser.add_argument("--deadline", type=float, default=math.inf, help="Unix time at which to stop (default: none)")
+    parser.add_argument("--test-seconds", type=float, default=60, help="time limit of a test in seconds (default: 60)")
     return parser.parse_args(sys.argv[1:split]), sys.argv[split + 1 :]
 
 

@@ -1,4 +1,4 @@
-"""Made images for benchmarks and tests."""
+"""Synthetic images for benchmarks and tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def patchwork(height: int, width: int, patches: int, rng: np.random.Generator) -> np.ndarray:
-    """An image `[height, width, 3]` uint8 of patches, each of a color and a wave of its own, with noise."""
+    """Generate an image `[height, width, 3]` uint8 of noisy patches, each with its own color and wave pattern."""
     y, x = np.mgrid[:height, :width]
     seeds = rng.uniform(0, 1, (patches, 2)) * (height, width)
     patch = np.hypot(y[..., None] - seeds[:, 0], x[..., None] - seeds[:, 1]).argmin(axis=2)
@@ -18,9 +18,13 @@ def patchwork(height: int, width: int, patches: int, rng: np.random.Generator) -
 
 
 def tiles(height: int, width: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """An image `[height, width, 3]` uint8 of `count` equal tiles, each of another color, with a little noise.
+    """Generate an image `[height, width, 3]` uint8 of equal tiles, each of another color, with a little noise.
 
-    count: a power of two up to 16.
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+        count: Number of tiles, a power of two up to 16.
+        rng: Generator of the colors and the noise.
     """
     rows = 1 << (count.bit_length() - 1) // 2
     columns = count // rows

@@ -1,10 +1,11 @@
-"""What lower precision in the networks does to the labels of images.
+"""Measure how lower precision in the networks changes the labels of images.
 
     python benchmarks/precision.py "IMAGES/*.png" --classes "dog; grass" --backbone-weights FILE --clip local-dir:DIR
 
-Each network in turn computes in another precision, the rest stays as it is. Regions: fraction of pixels in the same region
-as with float32, regions matched one to one so that it is the largest. Classes: fraction of pixels of the same class. Runs
-on a CPU, where TF32 is imitated: the factors of convolutions and products are rounded to its 10 bits.
+One network at a time computes in another precision; the rest stays unchanged. Regions: the fraction of pixels in the
+same region as with float32, under the one-to-one matching of regions that maximizes it. Classes: the fraction of pixels
+with the same class. The script runs on a CPU, where TF32 is emulated: the operands of convolutions and matrix products
+are rounded to 10 bits.
 """
 
 from __future__ import annotations
@@ -42,34 +43,34 @@ def main() -> None:
         return list(segmenter.stream(batches, options.classes))
 
     expected = label(lambda segmenter: None)
-    print(f"{len(paths)} images, preset {options.preset}: fraction of pixels as with float32")
+    print(f"{len(paths)} images, preset {options.preset}: fraction of pixels with the same result as in float32")
     print(f"{'':28}{'regions':>10}{'classes':>10}")
     for name, change in CHANGES.items():
         regions, classes = agreement(expected, label(change))
         print(f"{name:28}{regions:10.2%}{classes:10.2%}", flush=True)
 
 
-def agreement(expected: Sequence[Prediction], found: Sequence[Prediction]) -> tuple[float, float]:
-    """Shares of all pixels: in the same region, of the same class."""
+def agreement(expected: Sequence[Prediction], predictions: Sequence[Prediction]) -> tuple[float, float]:
+    """Return the fractions of all pixels in the same region and with the same class."""
     pixels = regions = classes = 0
-    for one, other in zip(expected, found, strict=True):
-        for before, after in zip(one.region_map, other.region_map, strict=True):
-            pixels += before.numel()
-            regions += matched(before, after)
-        classes += sum(int((a == b).sum()) for a, b in zip(one.class_map, other.class_map, strict=True))
+    for before, after in zip(expected, predictions, strict=True):
+        for map_before, map_after in zip(before.region_map, after.region_map, strict=True):
+            pixels += map_before.numel()
+            regions += matched_pixels(map_before, map_after)
+        classes += sum(int((a == b).sum()) for a, b in zip(before.class_map, after.class_map, strict=True))
     return regions / pixels, classes / pixels
 
 
-def matched(one: Tensor, other: Tensor) -> int:
-    """Pixels that two region maps have in common under the best one-to-one assignment of their regions."""
-    width = int(other.max()) + 1
-    pairs = torch.bincount((one.long() * width + other).flatten(), minlength=(int(one.max()) + 1) * width)
+def matched_pixels(a: Tensor, b: Tensor) -> int:
+    """Return the number of pixels that two region maps share under the best one-to-one assignment of their regions."""
+    width = int(b.max()) + 1
+    pairs = torch.bincount((a.long() * width + b).flatten(), minlength=(int(a.max()) + 1) * width)
     overlap = pairs.view(-1, width).numpy()
     return int(overlap[linear_sum_assignment(overlap, maximize=True)].sum())
 
 
 def backbone_in(dtype: torch.dtype) -> Change:
-    """The blocks compute in `dtype`; what is made of their activations stays float32."""
+    """Return a change after which the blocks compute in `dtype`; their outputs are converted to float32."""
 
     def change(segmenter: Segmenter) -> None:
         for block in segmenter.backbone:
@@ -88,7 +89,7 @@ def in_tf32(network: nn.Module) -> None:
 
 
 def tf32(values: Tensor) -> Tensor:
-    """Float32 rounded to TF32's 10 bits, halves to even."""
+    """Return float32 values rounded to TF32's 10 bits, half to even."""
     bits = values.view(torch.int32)
     return ((bits + 0xFFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 

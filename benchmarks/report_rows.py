@@ -1,7 +1,8 @@
-"""A pytest plugin that sends one JSON line per test to the process that `isolated.py` runs in.
+"""A pytest plugin that sends one JSON line per test to the parent process, `isolated.py`.
 
-Messages: {"started": TEST}; the row of a finished test, with what the test gave to `record_property("row", {...})`; and
-at the end {"complete": BOOL}, false if the session gave up because the CUDA device was lost.
+Messages: {"started": TEST}; the row of a finished test, including the fields that the test passed to
+`record_property("row", {...})`; and finally {"complete": BOOL}, false if the session stopped because the CUDA device
+was lost.
 """
 
 from __future__ import annotations
@@ -13,8 +14,18 @@ from typing import Any
 import pytest
 
 LOST_DEVICE = ("CUDA error", "CUDA_ERROR", "Triton Error [CUDA]")
-"""What the errors say after which a process may be unable to use its CUDA device."""
+"""Texts of errors after which a process may be unable to use its CUDA device."""
 ERROR_CHARACTERS = 2000
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--finished", action="append", default=[], help="node id of a test to leave out")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    finished = set(config.getoption("--finished"))
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in finished])
+    items[:] = [item for item in items if item.nodeid not in finished]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -22,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class RowReporter:
+    """Sends a message for each started test, each finished test and the end of the session."""
+
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._lost_device = descriptor, False
 
@@ -46,13 +59,13 @@ class RowReporter:
             error["error"] = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
         elif report.failed:
             error["error"] = report.longreprtext[-ERROR_CHARACTERS:]
-            self._lost_device = any(text in report.longreprtext for text in LOST_DEVICE)
+            self._lost_device |= any(text in report.longreprtext for text in LOST_DEVICE)
         self.send(test=report.nodeid, outcome=report.outcome, **details, **error)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_teardown(self) -> None:
+    def pytest_runtest_logfinish(self) -> None:
         if self._lost_device:
-            pytest.exit("the CUDA device is lost; the other tests need a new process")
+            pytest.exit("the CUDA device is lost; the remaining tests need a new process")
 
+    @pytest.hookimpl(tryfirst=True)  # before the teardown of session fixtures, which can fail without a device
     def pytest_sessionfinish(self) -> None:
         self.send(complete=not self._lost_device)

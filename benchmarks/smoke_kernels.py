@@ -1,7 +1,7 @@
 """Run every Triton kernel once and compare it with its CPU path: `pytest benchmarks/smoke_kernels.py --device cuda`.
 
-A row says of each whether it compiled, ran and agreed, and what the first and the second call took. With `--device cpu`
-and TRITON_INTERPRET=1 the kernels run in Triton's interpreter, on small sizes.
+A row says whether the kernel compiled, ran and agreed, and how long the first and the second call took. With
+`--device cpu` and TRITON_INTERPRET=1 the kernels run in Triton's interpreter, on small sizes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pytest
 import torch
 from torch import Tensor
-from triton.errors import TritonError
 
 from clustering.cases import Case
 from clustering.points import made_points
@@ -30,6 +29,7 @@ from ovsr_gpu.kernels.linkage import (
 )
 from ovsr_gpu.kernels.spectral import leading_directions, leading_svd
 from ovsr_gpu.runtime.device import choose_device
+from report_rows import LOST_DEVICE
 
 DTYPES = {"cuda": (torch.float32, torch.float64), "cpu": (torch.float32,)}  # the interpreter is slow
 
@@ -53,62 +53,63 @@ def size(device) -> Size:
 
 @pytest.fixture
 def points(size) -> Tensor:
-    """Smooth data `[B, P, R]` float32."""
+    """Return smooth data `[B, P, R]` float32."""
     return made_points(Case("full", "triton", "float32", side=size.side, batch=size.images, rank=size.rank))
 
 
 @pytest.fixture
 def compare(device, record_property) -> Callable[..., None]:
-    """A function that calls a kernel on the device, and its CPU path once, and keeps the row of both."""
+    """Return a function that calls a kernel on the device and once on the CPU, and stores the row of the comparison."""
 
     def run(call: Callable[..., Tensor | Sequence[Tensor]], *arguments: Tensor, tolerance: float = 0.0) -> None:
-        there = [argument.to(device) for argument in arguments]
+        on_device = [argument.to(device) for argument in arguments]
         row: dict[str, object] = {"compiled": False, "ran": False, "agrees": False}
         record_property("row", row)
         try:
-            found, row["first_call_s"] = timed(lambda: call(*there, backend="triton"), device)
-        except TritonError:
-            raise
-        except Exception:
-            row["compiled"] = True
+            result, row["first_call_s"] = time_call(lambda: call(*on_device, backend="triton"), device)
+        except Exception as error:
+            # An error of the device comes from a compiled kernel; other errors can come before or from compilation.
+            row["compiled"] = any(text in str(error) for text in LOST_DEVICE)
             raise
         row.update(compiled=True, ran=True)
-        if device.type == "cuda":  # in the interpreter a second call is no faster
-            row["second_call_s"] = timed(lambda: call(*there, backend="triton"), device)[1]
+        if device.type == "cuda":  # in the interpreter, a second call is not faster
+            row["second_call_s"] = time_call(lambda: call(*on_device, backend="triton"), device)[1]
         expected = call(*arguments, backend="torch")
-        pairs = list(zip(flat(found), flat(expected), strict=True))
-        row["max_difference"] = max(float((one.double() - other.double()).abs().max()) for one, other in pairs)
-        for one, other in pairs:
-            torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance * float(other.double().abs().max()))
+        pairs = list(zip(as_list(result), as_list(expected), strict=True))
+        row["max_difference"] = max(float((actual.double() - target.double()).abs().max()) for actual, target in pairs)
+        for actual, target in pairs:
+            torch.testing.assert_close(
+                actual, target, rtol=tolerance, atol=tolerance * float(target.double().abs().max())
+            )
         row["agrees"] = True
 
     return run
 
 
-def timed(
+def time_call(
     call: Callable[[], Tensor | Sequence[Tensor]], device: torch.device
 ) -> tuple[Tensor | Sequence[Tensor], float]:
     start = time.perf_counter()
-    found = call()
+    result = call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return found, round(time.perf_counter() - start, 5)
+    return result, round(time.perf_counter() - start, 5)
 
 
-def flat(found: Tensor | Sequence[Tensor]) -> list[Tensor]:
-    return [tensor.cpu() for tensor in ([found] if isinstance(found, Tensor) else found)]
+def as_list(result: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [tensor.cpu() for tensor in ([result] if isinstance(result, Tensor) else result)]
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
 def test_full_graph(method, dtype, points, compare):
     distances = torch.cdist(points.to(dtype), points.to(dtype), compute_mode="donot_use_mm_for_euclid_dist")
-    compare(lambda given, backend: distance_linkage(given, method, backend=backend), distances)
+    compare(lambda distances, backend: distance_linkage(distances, method, backend=backend), distances)
 
 
 @pytest.mark.parametrize("method", ["ward", "average"])
 def test_distances_of_points(method, dtype, points, compare):
-    def heights(given: Tensor, backend: str) -> Tensor:
-        return full_graph_linkage(given, method, backend=backend).heights
+    def heights(points: Tensor, backend: str) -> Tensor:
+        return full_graph_linkage(points, method, backend=backend).heights
 
     compare(heights, points.to(dtype), tolerance=1e-5)
 
@@ -117,11 +118,11 @@ def test_distances_of_points(method, dtype, points, compare):
 def test_pixel_graph(method, dtype, size, points, compare):
     edges, points = grid_edges(size.side, size.side, "4", torch.device("cpu")), points.to(dtype)
     if method == "ward":
-        compare(lambda given, ends, backend: pixel_graph_linkage(given, ends, backend=backend), points, edges)
+        compare(lambda points, edges, backend: pixel_graph_linkage(points, edges, backend=backend), points, edges)
     else:
         weights = (points[:, edges[:, 0]] - points[:, edges[:, 1]]).square().sum(2)
         compare(
-            lambda given, ends, backend: edge_linkage(given, ends, size.side**2, method, backend=backend),
+            lambda weights, edges, backend: edge_linkage(weights, edges, size.side**2, method, backend=backend),
             weights,
             edges,
         )
@@ -136,7 +137,7 @@ def test_absorption(size, compare):
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 3, (size.images, size.side, size.side), generator=generator)
     components = connected_components(labels, backend="torch")
-    compare(lambda given, backend: absorb_small(given, 9, backend=backend), components)
+    compare(lambda components, backend: absorb_small(components, 9, backend=backend), components)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -155,16 +156,16 @@ def test_crops(interpolation, device, compare):
 
 
 def test_leading_svd(dtype, size, compare):
-    """The method's own shape on a GPU: as many channels as the two levels of EfficientNet-B0 have."""
+    """Use the shape of the method on a GPU: as many channels as the two levels of EfficientNet-B0 have."""
     channels = 152 if size.rank == 16 else 4
     generator = torch.Generator().manual_seed(0)
     matrix = torch.randn(size.images, size.side**2, channels, generator=generator, dtype=dtype)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-8
-    compare(lambda given, backend: leading_svd(given, size.rank, backend=backend), matrix, tolerance=tolerance)
+    compare(lambda matrix, backend: leading_svd(matrix, size.rank, backend=backend), matrix, tolerance=tolerance)
 
 
 def test_leading_directions(size, compare):
-    """The projectors on the directions, whose signs are arbitrary."""
+    """Compare the projectors on the directions, because the signs are arbitrary."""
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(4 * size.side, 8 * size.rank, generator=generator)
     group = torch.arange(len(rows)) % size.images

@@ -130,16 +130,6 @@ def joined_clusters(children: Tensor, clusters: Tensor, most: int) -> JoinedClus
     return JoinedClusters(sides[:, : most - 1], keys)
 
 
-def count_at_height(heights: Tensor, height: float | Tensor) -> Tensor:
-    """Number of clusters once every merge up to and including `height` (a number or `[B]`) is made: `[B]` int64.
-
-    Meant for heights that never fall from one merge to the next; where they do, the merges are counted, wherever
-    they stand.
-    """
-    height = torch.as_tensor(height, dtype=heights.dtype, device=heights.device)
-    return 1 + (heights > height[..., None]).sum(1)
-
-
 def roots(parent: Tensor) -> Tensor:
     """Root of every node of a forest of `[..., nodes]` parent pointers, by pointer jumping; a root points to itself."""
     for _ in range(max(parent.shape[-1] - 1, 1).bit_length()):

@@ -1,4 +1,4 @@
-"""Training-free open-vocabulary image segmentation and recognition as tensors that stay on the device."""
+"""Training-free open-vocabulary image segmentation and recognition, GPU-first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME = {
+_MODULES = {
     "Segmenter": "segmenter",
     "Config": "config",
     "FeatureConfig": "config",
@@ -42,14 +42,14 @@ _HOME = {
     "DatasetError": "errors",
     "ModelError": "errors",
 }
-__all__ = [*_HOME, "__version__"]
+__all__ = [*_MODULES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'ovsr_gpu' has no attribute {name!r}")
-    return getattr(import_module(f"ovsr_gpu.{_HOME[name]}"), name)
+    return getattr(import_module(f"ovsr_gpu.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_MODULES})

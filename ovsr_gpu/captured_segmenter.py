@@ -1,4 +1,4 @@
-"""Both stages recorded as one CUDA graph, for the lowest latency."""
+"""Both stages captured as one CUDA graph, for the lowest latency."""
 
 from __future__ import annotations
 
@@ -15,14 +15,23 @@ from ovsr_gpu.results import ClassTexts, LabelledRegions, Prediction, StageOne
 from ovsr_gpu.runtime.async_copy import PendingInteger
 from ovsr_gpu.vocabulary import Vocabulary
 
-WARM_UPS = 3
-"""Runs before the recording, in which libraries and kernels set themselves up."""
+NUM_WARMUPS = 3
+"""Runs before the capture, in which libraries and kernels initialize themselves."""
 
 
 class CapturedSegmenter:
-    """A Segmenter for batches of one shape and one vocabulary, whose work is launched all at once.
+    """A segmenter for batches of one shape and one vocabulary that launches all its work as one CUDA graph.
 
-    Made by `Segmenter.capture`. It is not to be called from several threads at once.
+    `Segmenter.capture` makes it. Several threads must not call it at the same time.
+
+    Args:
+        pipeline: The pipeline on a CUDA device.
+        shape: The shape of the images, (B, 3, H, W).
+        vocabulary: The classes.
+        capacity: Number of regions per batch that the graph classifies.
+
+    Raises:
+        ValueError: The device is not a CUDA device, or the configuration needs further numbers on the host.
     """
 
     def __init__(self, pipeline: Pipeline, shape: Sequence[int], vocabulary: Vocabulary, capacity: int) -> None:
@@ -30,29 +39,36 @@ class CapturedSegmenter:
             raise ValueError(f"a CUDA graph needs a CUDA device; this Segmenter runs on {str(pipeline.device)!r}")
         if pipeline.config.regions.ancestors or pipeline.config.recognition.merge_regions:
             raise ValueError(
-                "a CUDA graph has no room for regions.ancestors and recognition.merge_regions; switch them off"
+                "a CUDA graph does not support regions.ancestors and recognition.merge_regions; switch them off"
             )
-        self._pipeline, self._vocabulary, self._capacity = pipeline, vocabulary, capacity
+        self._pipeline, self._vocabulary = pipeline, vocabulary
         self._texts = pipeline.embed_classes(vocabulary)
         self._images = ImageBatch.of(torch.zeros(*shape, dtype=torch.uint8, device=pipeline.device), pipeline.device)
-        recording = torch.cuda.Stream(pipeline.device)
-        recording.wait_stream(torch.cuda.current_stream(pipeline.device))
+        stream = torch.cuda.Stream(pipeline.device)
+        stream.wait_stream(torch.cuda.current_stream(pipeline.device))
         self._graph = torch.cuda.CUDAGraph()
         with torch.no_grad(), torch.cuda.device(pipeline.device):
-            with torch.cuda.stream(recording):
-                for _ in range(WARM_UPS):
-                    both_stages(pipeline, self._images, self._texts, capacity)
-            with torch.cuda.graph(self._graph, stream=recording):
-                self._found = both_stages(pipeline, self._images, self._texts, capacity)
-        torch.cuda.current_stream(pipeline.device).wait_stream(recording)
+            with torch.cuda.stream(stream):
+                for _ in range(NUM_WARMUPS):
+                    run_both_stages(pipeline, self._images, self._texts, capacity)
+            with torch.cuda.graph(self._graph, stream=stream):
+                self._output = run_both_stages(pipeline, self._images, self._texts, capacity)
+        torch.cuda.current_stream(pipeline.device).wait_stream(stream)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Prediction:
-        """What the Segmenter gives of `[B, 3, H, W]` uint8 images of the captured shape, on any device.
+        """Run both stages, like a call of the Segmenter.
 
-        Where there are more than `capacity` regions, the second stage is done again with all of them.
+        If there are more than `capacity` regions, stage 2 runs again with all of them.
 
-        Raises ImageError for another shape or dtype.
+        Args:
+            images: `[B, 3, H, W]` uint8 of the captured shape, on any device.
+
+        Returns:
+            The prediction, independent of later calls.
+
+        Raises:
+            ImageError: The images have another shape or dtype.
         """
         pixels = self._images.pixels
         if images.shape != pixels.shape or images.dtype != torch.uint8:
@@ -61,43 +77,46 @@ class CapturedSegmenter:
             )
         pixels.copy_(images, non_blocking=True)
         self._graph.replay()
-        found, total = self._found, PendingInteger(self._found.stage_one.table.total).read()
-        regions, class_map = all_regions(self._pipeline, self._images, self._texts, found, total)
-        # The next call writes over what the graph has left.
+        output, total = self._output, PendingInteger(self._output.stage_one.table.total).read()
+        regions, class_map = classify_all_regions(self._pipeline, self._images, self._texts, output, total)
+        # Cloned because the next replay overwrites the output of the graph.
         return Prediction(
-            found.stage_one.region_map.clone(),
-            regions.each(torch.clone),
-            found.stage_one.singular_values.clone(),
-            found.stage_one.cluster_count.clone(),
+            output.stage_one.region_map.clone(),
+            regions.map(torch.clone),
+            output.stage_one.singular_values.clone(),
+            output.stage_one.cluster_count.clone(),
             class_map.clone(),
             self._vocabulary.names,
         )
 
 
-class BothStages(NamedTuple):
-    """What both stages leave on the device: named are the first `capacity` slots of the table of regions."""
+class BothStagesOutput(NamedTuple):
+    """The output of both stages on the device; only the first `capacity` slots of the table are classified."""
 
     stage_one: StageOne
-    named: LabelledRegions
+    regions: LabelledRegions
     class_map: Tensor
 
 
-def both_stages(pipeline: Pipeline, images: ImageBatch, texts: ClassTexts, capacity: int) -> BothStages:
-    """The whole method without a single number for the host, naming at most `capacity` regions of the batch."""
+def run_both_stages(pipeline: Pipeline, images: ImageBatch, texts: ClassTexts, capacity: int) -> BothStagesOutput:
+    """Run the whole method without any copy to the host, and classify at most `capacity` regions of the batch."""
     stage_one = pipeline.segment(images)
-    _, named, class_map = pipeline.recognize(
-        images, stage_one.region_map, stage_one.table.regions.run(0, capacity), None, texts
+    _, regions, class_map = pipeline.recognize(
+        images, stage_one.region_map, stage_one.table.regions.slice(0, capacity), None, texts
     )
-    return BothStages(stage_one, named, class_map)
+    return BothStagesOutput(stage_one, regions, class_map)
 
 
-def all_regions(
-    pipeline: Pipeline, images: ImageBatch, texts: ClassTexts, found: BothStages, total: int
+def classify_all_regions(
+    pipeline: Pipeline, images: ImageBatch, texts: ClassTexts, output: BothStagesOutput, total: int
 ) -> tuple[LabelledRegions, Tensor]:
-    """The `total` named regions and their class map `[B, H, W]`: those found, or all anew where some had no room."""
-    if total <= len(found.named):
-        return found.named.run(0, total), found.class_map
-    _, named, class_map = pipeline.recognize(
-        images, found.stage_one.region_map, found.stage_one.table.regions.run(0, total), None, texts
+    """Return the `total` classified regions and their class map `[B, H, W]`.
+
+    They are those of `output`; if `total` exceeds its capacity, stage 2 runs again.
+    """
+    if total <= len(output.regions):
+        return output.regions.slice(0, total), output.class_map
+    _, regions, class_map = pipeline.recognize(
+        images, output.stage_one.region_map, output.stage_one.table.regions.slice(0, total), None, texts
     )
-    return named, class_map
+    return regions, class_map

@@ -23,17 +23,17 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 def main() -> None:
     """Run the command line.
 
-    Exit status: 0 all done, 1 some images could not be labelled, 2 could not run, 130 interrupted, 143 stopped by
-    SIGTERM.
+    Exit status: 0 success, 1 some images could not be labelled, 2 the command could not run, 130 interrupted (Ctrl-C),
+    143 stopped by SIGTERM.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name the terminal cannot show must not end the run
+        if hasattr(stream, "reconfigure"):  # names that the terminal cannot show must not end the run
             stream.reconfigure(errors="backslashreplace")
     app()
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"ovsr {__version__}")
         raise typer.Exit
 
@@ -44,7 +44,7 @@ def ovsr(
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Cut images into regions and name them out of a vocabulary given in plain words."""
+    """Segment images into regions and label them with your own class names. No training needed."""
 
 
 for command in (label, gallery, search, export, ablate, demo, info):

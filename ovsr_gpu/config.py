@@ -1,15 +1,19 @@
-"""Every setting of the method and its default, as frozen, validated dataclasses.
+"""All settings of the method and their defaults, as frozen, validated dataclasses.
 
-The paper (arXiv 2510.19333) fixes the stages; the numbers below are this package's declared choices.
+The paper (arXiv 2510.19333) fixes the stages; the numbers below are choices of this package, measured in
+docs/quality.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SvdDriver = Literal["gram", "svd"]
-Linkage = Literal["ward", "complete", "average", "weighted", "single"]
+Linkage = Literal["ward", "complete", "average", "single"]
 Connectivity = Literal["4", "8", "full"]
 CountRule = Literal[
     "merge_cost", "effective_rank", "energy", "ratio_gap", "participation_ratio", "hard_threshold", "elbow", "fixed"
@@ -32,7 +36,7 @@ COUNT_PARAMETERS: dict[str, float] = {
     "elbow": 0.1,
     "fixed": 3.0,
 }
-"""What `ClusteringConfig.count_parameter` is for each rule when it is left at None; see `stages.clustering`."""
+"""The default of `ClusteringConfig.count_parameter` for each rule; see `stages.clustering` for its meaning."""
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:
@@ -47,11 +51,34 @@ def _check_range(name: str, value: float, low: float, high: float = float("inf")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureConfig:
-    """Pixel features: EfficientNet-B0 levels brought to one grid.
+class _SettingsGroup:
+    """Base of the groups of `Config`: remembers which fields were passed to the constructor.
 
-    `levels` are indices into torchvision's `efficientnet_b0().features`; each image is squashed to `input_size`
-    pixels a side, and the levels are resized to a `grid_size` x `grid_size` grid.
+    Values alone cannot show this: a field may be set to its default on purpose, to override a preset.
+    """
+
+    _explicit_fields = frozenset[str]()  # without an annotation, so not a dataclass field
+
+    def __new__(cls, **explicit: Any) -> Self:
+        self = super().__new__(cls)
+        object.__setattr__(self, "_explicit_fields", frozenset(explicit))
+        return self
+
+    def _with_preset(self, preset: dict[str, Any]) -> Self:
+        """Return a group with the values of `preset` in the fields that were not set explicitly."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: value for name, value in preset.items() if name not in self._explicit_fields}
+        return type(self)(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig(_SettingsGroup):
+    """Pixel features: blocks of EfficientNet-B0 resized to one grid.
+
+    Attributes:
+        levels: Indices of blocks in torchvision's `efficientnet_b0().features`, 0 to 8.
+        input_size: Side in pixels of the square that each image is resized to, 32 to 4096.
+        grid_size: Cells per side of the grid, 1 to 181.
     """
 
     levels: tuple[int, ...] = (3, 5)
@@ -66,11 +93,14 @@ class FeatureConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentConfig:
-    """SVD latents: the first `rank` components, scaled by their singular values unless `scaled` is False.
+class LatentConfig(_SettingsGroup):
+    """SVD latents of the pixel features.
 
-    `driver` "gram" takes them from a Gram matrix in float64, on a GPU without a wait of the host; "svd" is torch's own
-    decomposition, the reference.
+    Attributes:
+        rank: Number of leading components R.
+        scaled: Whether the components are multiplied by their singular values (Z = U Sigma, else Z = U).
+        driver: "gram" decomposes a Gram matrix in float64 and does not block the host on a GPU; "svd" calls
+            `torch.linalg.svd`, the reference.
     """
 
     rank: int = 16
@@ -83,11 +113,15 @@ class LatentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusteringConfig:
-    """Agglomerative clustering of the latents and the rule that chooses the number of clusters.
+class ClusteringConfig(_SettingsGroup):
+    """Agglomerative clustering of the latents, and the rule that chooses the number of clusters.
 
-    `connectivity` "full" compares every pair of grid cells; "4" and "8" merge only clusters that touch.
-    `count_parameter` None takes the rule's value in `COUNT_PARAMETERS`.
+    Attributes:
+        linkage: The linkage criterion.
+        connectivity: "4" and "8" merge only clusters that touch on the pixel grid; "full" allows any pair to merge.
+        count_rule: The rule for the number of clusters, see `stages.clustering`.
+        count_parameter: The parameter of the rule; None for its value in `COUNT_PARAMETERS`.
+        max_clusters: Maximum number of clusters per image; at most 63 with `RegionConfig.ancestors`.
     """
 
     linkage: Linkage = "ward"
@@ -103,32 +137,38 @@ class ClusteringConfig:
         _check_range("clustering.max_clusters", self.max_clusters, 1)
         if self.count_parameter is not None:
             _check_range("clustering.count_parameter", self.count_parameter, 0)
-        if self.connectivity != "full" and self.linkage == "weighted":
-            raise ValueError(
-                f"clustering.linkage {self.linkage!r} needs clustering.connectivity 'full'; the pixel graph "
-                f"(connectivity {self.connectivity!r}) offers 'ward', 'complete', 'average' and 'single'"
-            )
 
     @property
-    def count_value(self) -> float:
-        """The rule's parameter, with the default filled in."""
+    def effective_count_parameter(self) -> float:
+        """`count_parameter`, or the default of the rule if it is None."""
         return COUNT_PARAMETERS[self.count_rule] if self.count_parameter is None else self.count_parameter
+
+    def _with_preset(self, preset: dict[str, Any]) -> Self:
+        # A count_parameter belongs to its rule, so another rule does not take it over from the preset.
+        if "count_rule" in self._explicit_fields and self.count_rule != preset.get("count_rule"):
+            preset = {name: value for name, value in preset.items() if name != "count_parameter"}
+        return super()._with_preset(preset)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionConfig:
-    """Regions and how CLIP sees them.
+class RegionConfig(_SettingsGroup):
+    """Regions, and their embedding by CLIP.
 
-    Components smaller than the share `min_area` of the image are absorbed by the neighbor with the longest common
-    border. `boundaries` "image" moves the borders of what is left to edges in the image, a cell of the grid or so;
-    "grid" only rounds them.
-
-    Each box is grown by the share `context` of its sides on every side, then handled as `box` says; what lies outside
-    the region's mask is treated as `background` says. Of several backgrounds each has a crop of its own, and the region
-    the mean of their embeddings. `encoder` "crop" puts each such crop through CLIP; "dense" puts the whole image
-    through it once and pools what it says of the positions under each mask: there are no crops then, and their settings
-    play no part. `ancestors` crops also the unions of regions up the dendrogram, and gives each region the mean of all
-    that it lies in: for a finer cut, whose regions say too little alone.
+    Attributes:
+        min_area: Connected components smaller than this fraction of the image are absorbed by the neighbor with the
+            longest common border.
+        boundaries: "image" moves the boundaries of the regions to edges in the image, by about one grid cell; "grid"
+            only smooths the boundaries of the grid cells.
+        context: Each box is grown on every side by this fraction of its width or height.
+        box: How a box is fitted to CLIP's square input: "squash" resizes it, "square" first grows it to a square inside
+            the image, "open_clip" uses the model's own resize mode.
+        background: Treatment of the pixels of a crop outside its region: "keep", "blur", or "mean" (fill with the
+            model's mean color). A tuple makes one crop per treatment; the region gets the mean of their embeddings.
+        encoder: "crop" encodes each crop; "dense" encodes the whole image once and pools the patch features under each
+            mask, without crops, so that `context`, `box` and `background` have no effect.
+        ancestors: Whether the ancestors of the regions in the dendrogram are encoded too. Each region then gets the
+            weighted mean of its own embedding and those of its ancestors; this suits many small regions. Needs encoder
+            "crop".
     """
 
     min_area: float = 0.005
@@ -154,29 +194,33 @@ class RegionConfig:
 
     @property
     def backgrounds(self) -> tuple[Background, ...]:
-        """`background` as a tuple, however many there are."""
+        """`background` as a tuple."""
         return self.background if isinstance(self.background, tuple) else (self.background,)
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecognitionConfig:
-    """Naming the regions.
+class RecognitionConfig(_SettingsGroup):
+    """Classification of the regions.
 
-    `templates` "imagenet" is the 80-template ensemble that open_clip ships; otherwise a tuple of strings with one
-    `{}` each. `shared_rank` None leaves CLIP's space as it is; a number projects the regions and texts of each
-    image on that many singular directions, after centering them if `shared_centered`. `something_else` are the prompts
-    for what is in no class; with none, () , every region goes to the class that fits it best. A region whose best class
-    has a probability below `threshold` becomes "something else" in either case. With `merge_regions` regions of one class that
-    touch become one.
-
-    `synonyms` "mean" makes one text of all synonyms of a class. With "max" each is a text of its own in the softmax,
-    and the class has the probability of its most probable one: what they sum to is less than 1 then. `logit_scale` is
-    the factor of the cosines, None for the model's own.
-
-    `background` says that the first class stands for all that is in none of the others: a region below `threshold`
-    becomes it instead of "something else", for which there may be no prompts then. With `area_threshold` an image has
-    none of the other classes whose regions come to no more than this fraction of the regions of all of them: these regions
-    go to what is the most probable then.
+    Attributes:
+        templates: "imagenet" for the ensemble of 80 templates that open_clip ships, or a tuple of strings that each
+            contain `{}`.
+        something_else: Prompts for regions that belong to no class; with none, `()`, every region gets its most
+            probable class unless it is below `threshold`.
+        shared_rank: None compares in CLIP's own space. A number projects the region and text embeddings of each image
+            on that many leading singular vectors.
+        shared_centered: Whether the embeddings are centered before that projection.
+        threshold: A region whose most probable class has a lower probability becomes "something else".
+        merge_regions: Whether touching regions of the same class are merged.
+        synonyms: "mean" averages all synonyms of a class into one text embedding. "max" keeps a text for each synonym
+            in the softmax; the class gets the probability of its most probable synonym, so that the probabilities sum
+            to less than 1.
+        logit_scale: Factor of the cosine similarities before the softmax; None for the model's own.
+        first_class_is_background: Whether the first class stands for everything outside the other classes. A region
+            below `threshold` then gets this class instead of "something else"; `something_else` must be `()`.
+        area_threshold: A class other than the first whose regions cover at most this fraction of the area of all such
+            classes in an image is excluded there; its regions get their next most probable class. Needs
+            `first_class_is_background`.
     """
 
     templates: Literal["imagenet"] | tuple[str, ...] = "imagenet"
@@ -187,7 +231,7 @@ class RecognitionConfig:
     merge_regions: bool = False
     synonyms: Synonyms = "mean"
     logit_scale: float | None = None
-    background: bool = False
+    first_class_is_background: bool = False
     area_threshold: float | None = None
 
     def __post_init__(self) -> None:
@@ -210,28 +254,34 @@ class RecognitionConfig:
         _check_choice("recognition.synonyms", self.synonyms, Synonyms)
         if self.logit_scale is not None:
             _check_range("recognition.logit_scale", self.logit_scale, 0)
-        if self.background and self.something_else:
-            raise ValueError(f"recognition.background needs recognition.something_else (); got {self.something_else!r}")
+        if self.first_class_is_background and self.something_else:
+            raise ValueError(
+                "recognition.first_class_is_background needs recognition.something_else (); "
+                f"got {self.something_else!r}"
+            )
         if self.area_threshold is not None:
             _check_range("recognition.area_threshold", self.area_threshold, 0, 1)
-            if not self.background:
-                raise ValueError("recognition.area_threshold needs recognition.background")
+            if not self.first_class_is_background:
+                raise ValueError("recognition.area_threshold needs recognition.first_class_is_background")
 
-    def scale(self, own: float) -> float:
-        """The factor of the cosines, given CLIP's `own`."""
-        return own if self.logit_scale is None else self.logit_scale
+    def effective_logit_scale(self, model_scale: float) -> float:
+        """Return `logit_scale`, or `model_scale`, the scale of the CLIP model, if it is None."""
+        return model_scale if self.logit_scale is None else self.logit_scale
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The two networks, each by a tag or a file: torchvision's EfficientNet-B0, and a model of open_clip, whose weights
-    are None where it brings them along.
+class ModelConfig(_SettingsGroup):
+    """The two networks, and how they run.
 
-    At most `batch` images or crops go through a network at a time; None chooses by the device. With `full_batches`
-    always so many, the last ones filled up with blanks, so that a network never sees another shape. `clip_precision` is
-    that of CLIP's image tower; None is "float16" on a CUDA GPU and "float32" elsewhere. Everything else, EfficientNet
-    above all, is float32: with less, the regions of photographs change (benchmarks/precision.py). `compile` has torch
-    compile both networks, at their first use, which takes a minute or so.
+    Attributes:
+        backbone_weights: A torchvision tag of EfficientNet-B0 or a checkpoint file.
+        clip: An open_clip model name or `local-dir:PATH`.
+        clip_weights: A pretrained tag of that model or a file; None if `clip` includes the weights.
+        clip_precision: Precision of CLIP's image tower; None for "float16" on a CUDA GPU and "float32" elsewhere.
+            Everything else is float32: lower precision changes the regions of photographs (benchmarks/precision.py).
+        batch: Maximum number of images or crops in one forward pass; None chooses by device.
+        full_batches: Whether batches are zero-padded to exactly `batch` rows, so that a network sees one shape only.
+        compile: Whether both networks are compiled by `torch.compile` at their first use, which takes about a minute.
     """
 
     backbone_weights: str = "IMAGENET1K_V1"
@@ -249,56 +299,69 @@ class ModelConfig:
             _check_choice("models.clip_precision", self.clip_precision, Precision)
 
 
-_PRESETS: dict[str, dict[str, Any]] = {
-    "default": {
-        "clustering": ClusteringConfig(),
-        "regions": RegionConfig(),
-        "recognition": RecognitionConfig(),
-    },
+_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {},
     "paper": {
-        "clustering": ClusteringConfig(count_rule="effective_rank"),
-        "regions": RegionConfig(),
-        "recognition": RecognitionConfig(shared_rank=16),
+        "clustering": {"count_rule": "effective_rank"},
+        "recognition": {"shared_rank": 16},
     },
     "quality": {
-        "clustering": ClusteringConfig(),
-        "regions": RegionConfig(background=("mean", "blur", "keep")),
-        "recognition": RecognitionConfig(merge_regions=True),
+        "regions": {"background": ("mean", "blur", "keep")},
+        "recognition": {"merge_regions": True},
     },
     "fine": {
-        "clustering": ClusteringConfig(count_parameter=0.01),
-        "regions": RegionConfig(ancestors=True, context=0.05),
-        "recognition": RecognitionConfig(merge_regions=True),
+        "clustering": {"count_rule": "merge_cost", "count_parameter": 0.01},
+        "regions": {"ancestors": True, "context": 0.05},
+        "recognition": {"merge_regions": True},
     },
 }
-_BY_PRESET: Any = None
+"""By preset and group, the fields that differ from the defaults of the group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """All settings of the method.
 
-    `preset` fills every group that is not given: "default" is what measures best at its cost, "paper" switches on
-    everything that the paper's abstract fixes (the number of clusters read off the singular values alone, the shared
-    space by SVD). "quality" puts each region through CLIP three times, its background set to the mean, blurred and
-    kept. "fine" cuts finer and names the unions up the dendrogram along with the regions, six times as many crops, for
-    images of many things. Both unite regions of one name that touch.
+    The preset is the base; every field that is passed explicitly to a group overrides it, even with a value equal to
+    the default. The groups of a `Config` are complete: they hold the final values, all of them count as explicit, and
+    `dataclasses.replace` keeps them. For another preset make a new `Config`.
 
-    Raises ValueError, naming the field, where a value is out of range.
+    Attributes:
+        preset: "default" has the best measured quality at low cost. "paper" uses everything that the abstract of the
+            paper fixes: the number of clusters from the singular values alone, and the shared space by SVD. "quality"
+            encodes each region three times, with its background filled with the mean, blurred and kept. "fine" makes
+            smaller regions and encodes their ancestors in the dendrogram too, about six times as many crops, for images
+            of many objects. "quality" and "fine" merge touching regions of the same class.
+        features: Pixel features.
+        latents: SVD latents.
+        clustering: Clustering and the number of clusters. If an explicit `count_rule` differs from the preset's, the
+            preset's `count_parameter` does not apply.
+        regions: Regions and their embedding.
+        recognition: Classification of the regions.
+        models: The networks.
+
+    Raises:
+        ValueError: A value is out of range or two values do not fit together; the message names the field.
+
+    Example:
+        >>> Config(preset="fine", regions=RegionConfig(min_area=0.01)).regions.ancestors
+        True
     """
 
     preset: Preset = "default"
     features: FeatureConfig = FeatureConfig()
     latents: LatentConfig = LatentConfig()
-    clustering: ClusteringConfig = _BY_PRESET
-    regions: RegionConfig = _BY_PRESET
-    recognition: RecognitionConfig = _BY_PRESET
+    clustering: ClusteringConfig = ClusteringConfig()
+    regions: RegionConfig = RegionConfig()
+    recognition: RecognitionConfig = RecognitionConfig()
     models: ModelConfig = ModelConfig()
 
     def __post_init__(self) -> None:
         _check_choice("preset", self.preset, Preset)
-        for group, settings in _PRESETS[self.preset].items():
-            if getattr(self, group) is _BY_PRESET:
-                object.__setattr__(self, group, settings)
+        for field in fields(self):
+            group = getattr(self, field.name)
+            if isinstance(group, _SettingsGroup):
+                preset = _PRESETS[self.preset].get(field.name, {})
+                object.__setattr__(self, field.name, group._with_preset(preset))
         if self.regions.ancestors:
             _check_range("clustering.max_clusters with regions.ancestors", self.clustering.max_clusters, 1, 63)

@@ -1,4 +1,4 @@
-"""The errors a user can be expected to meet; each message says what was expected, what came and what to do."""
+"""The errors of this package; each message says what was expected, what was found and what to do."""
 
 
 class OvsrError(Exception):
@@ -10,12 +10,12 @@ class ImageError(OvsrError, ValueError):
 
 
 class VocabularyError(OvsrError, ValueError):
-    """Class names that cannot be used."""
+    """A vocabulary that cannot be read or is not valid."""
 
 
 class DatasetError(OvsrError, ValueError):
-    """A labelled dataset that is incomplete or has labels that cannot be used."""
+    """A labelled dataset that is incomplete or has invalid labels."""
 
 
 class ModelError(OvsrError, RuntimeError):
-    """Weights that cannot be found, read or fitted to the architecture."""
+    """Weights that cannot be found, read or loaded into the architecture."""

@@ -1,4 +1,4 @@
-"""Images of any kind and size as one padded batch on the device."""
+"""A padded batch of images of any size on the device."""
 
 from __future__ import annotations
 
@@ -21,25 +21,32 @@ Pixels = Tensor | np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """B images at the top left of one canvas.
+    """B images, each at the top left of its canvas; all canvases have the same size.
 
-    pixels: `[B, 3, H, W]` uint8, zero outside the images. sizes: `[B, 2]` int64, height and width of each.
-    own_sizes: the same on the host where the images came as a list, None where they came as one tensor.
+    Attributes:
+        pixels: `[B, 3, H, W]` uint8, zero outside the images.
+        sizes: `[B, 2]` int64 on the device, height and width of each image.
+        host_sizes: The same sizes on the host if the images came as a list, None if they came as one tensor.
     """
 
     pixels: Tensor
     sizes: Tensor
-    own_sizes: tuple[tuple[int, int], ...] | None
+    host_sizes: tuple[tuple[int, int], ...] | None
 
     @classmethod
     def of(cls, images: Tensor | Sequence[Pixels] | ImageBatch, device: torch.device) -> ImageBatch:
-        """Bring `[B, 3, H, W]` uint8, a list of tensors or arrays, or a batch to the device.
+        """Copy images to the device.
 
-        Raises ImageError for an image that cannot be read or has another shape or dtype.
+        Args:
+            images: `[B, 3, H, W]` uint8, a list of images of any sizes (see `Pixels`), or a batch.
+            device: The target device.
+
+        Raises:
+            ImageError: An image has an unsupported type, shape or dtype, or there are no images.
         """
         if isinstance(images, ImageBatch):
             pixels, sizes = to_device([images.pixels, images.sizes], device)
-            return cls(pixels, sizes, images.own_sizes)
+            return cls(pixels, sizes, images.host_sizes)
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.uint8 or 0 in images.shape:
                 raise ImageError(
@@ -54,56 +61,64 @@ class ImageBatch:
             )
         if not images:
             raise ImageError("expected at least one image; got an empty list")
-        return cls.of(cls.gather([_as_tensor(image) for image in images], pinned=device.type == "cuda"), device)
+        return cls.of(cls.collate([_as_tensor(image) for image in images], pin_memory=device.type == "cuda"), device)
 
     @classmethod
-    def gather(cls, images: Sequence[Tensor], *, pinned: bool) -> ImageBatch:
-        """Put images `[3, H, W]` uint8 on one canvas, on the host, in pinned memory if so said.
+    def collate(cls, images: Sequence[Tensor], *, pin_memory: bool) -> ImageBatch:
+        """Pad images to a common size and stack them.
 
-        Where not all of them lie on the host the canvas lies on the device of the others.
+        The batch lies on the host if all images do, else on the device of the first image that does not.
+
+        Args:
+            images: `[3, H, W]` uint8 each, at least one.
+            pin_memory: Whether to allocate the batch in pinned memory; only used on the host.
         """
         device = next((image.device for image in images if not image.is_cpu), torch.device("cpu"))
-        pinned = pinned and device.type == "cpu"
-        own_sizes = tuple((image.shape[1], image.shape[2]) for image in images)
-        height, width = (max(sides) for sides in zip(*own_sizes, strict=True))
+        pin_memory = pin_memory and device.type == "cpu"
+        host_sizes = tuple((image.shape[1], image.shape[2]) for image in images)
+        height, width = (max(sides) for sides in zip(*host_sizes, strict=True))
         shape = (len(images), 3, height, width)
-        canvas = torch.zeros(shape, dtype=torch.uint8, device=device, pin_memory=pinned)
+        canvas = torch.zeros(shape, dtype=torch.uint8, device=device, pin_memory=pin_memory)
         for slot, image in zip(canvas, images, strict=True):
             slot[:, : image.shape[1], : image.shape[2]] = image
-        return cls(canvas, torch.tensor(own_sizes, pin_memory=pinned), own_sizes)
+        return cls(canvas, torch.tensor(host_sizes, pin_memory=pin_memory), host_sizes)
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
 
     def split(self, size: int) -> list[ImageBatch]:
-        """Runs of at most `size` images, as tensors on the same canvas."""
+        """Split into consecutive batches of at most `size` images with the same canvas; their `host_sizes` are None."""
         parts = zip(self.pixels.split(size), self.sizes.split(size), strict=True)
         return [ImageBatch(pixels, sizes, None) for pixels, sizes in parts]
 
     def crop_maps(self, maps: Tensor) -> Maps:
-        """Cut a `[B, H, W]` map to the images' own sizes, in the form in which the images came."""
-        if self.own_sizes is None:
+        """Crop `[B, H, W]` maps to the sizes of the images; return one tensor if the images came as one tensor."""
+        if self.host_sizes is None:
             return maps
-        return [one[:height, :width] for one, (height, width) in zip(maps, self.own_sizes, strict=True)]
+        return [image_map[:height, :width] for image_map, (height, width) in zip(maps, self.host_sizes, strict=True)]
 
     def pad_maps(self, maps: Maps) -> Tensor:
-        """The inverse of `crop_maps`: `[B, H, W]` on this canvas, zero outside the images."""
+        """Invert `crop_maps`: return `[B, H, W]` int32 maps on the canvas, zero outside the images.
+
+        Raises:
+            ImageError: The maps do not have the sizes of the images.
+        """
         if isinstance(maps, Tensor):
             maps = list(maps)
-        expected = self.own_sizes or (tuple(self.pixels.shape[2:]),) * len(self)
-        if [tuple(one.shape) for one in maps] != list(expected):
+        expected = self.host_sizes or (tuple(self.pixels.shape[2:]),) * len(self)
+        if [tuple(image_map.shape) for image_map in maps] != list(expected):
             raise ImageError(
                 f"the segmentation belongs to other images: expected maps of sizes {list(expected)}, "
-                f"got {[tuple(one.shape) for one in maps]}"
+                f"got {[tuple(image_map.shape) for image_map in maps]}"
             )
         canvas = torch.zeros(len(self), *self.pixels.shape[2:], dtype=torch.int32, device=self.pixels.device)
-        for slot, one in zip(canvas, maps, strict=True):
-            slot[: one.shape[0], : one.shape[1]] = one
+        for slot, image_map in zip(canvas, maps, strict=True):
+            slot[: image_map.shape[0], : image_map.shape[1]] = image_map
         return canvas
 
 
 def _as_tensor(image: Pixels) -> Tensor:
-    """One image as `[3, H, W]` uint8."""
+    """Return one image as `[3, H, W]` uint8."""
     if isinstance(image, Tensor):
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8 or 0 in image.shape:
             raise ImageError(f"expected a non-empty [3, H, W] uint8 tensor; got {list(image.shape)} {image.dtype}")

@@ -1,6 +1,6 @@
-"""The method on tensors, one call a stage: OVSR, training-free open-vocabulary segmentation and recognition.
+"""OVSR on tensors, one call per stage: training-free open-vocabulary segmentation and recognition (arXiv 2510.19333).
 
-arXiv 2510.19333. Stage 1 segments images without names; stage 2 names the regions.
+Stage 1 segments images into regions without class names; stage 2 classifies the regions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ovsr_gpu.config import Config
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.models.backbone import load_backbone
 from ovsr_gpu.models.checkpoints import update_digest
-from ovsr_gpu.models.clip import ClipModel, lasting_name, load_clip
+from ovsr_gpu.models.clip import ClipModel, absolute_model_name, load_clip
 from ovsr_gpu.models.dense_tower import dense_tower
 from ovsr_gpu.models.network_batch import NetworkBatch, clip_dtype
 from ovsr_gpu.results import AncestorRegions, ClassTexts, PendingRegions, Prediction, Recognition, Regions, StageOne
@@ -27,33 +27,33 @@ from ovsr_gpu.runtime.async_copy import PendingTensors
 from ovsr_gpu.runtime.device import choose_device
 from ovsr_gpu.runtime.environment import versions
 from ovsr_gpu.runtime.timing import record_stages
-from ovsr_gpu.stages.ancestors import extract_with_ancestors, mean_over_ancestors, with_ancestors
+from ovsr_gpu.stages.ancestors import append_ancestors, extract_with_ancestors, mean_over_ancestors
 from ovsr_gpu.stages.clustering import cluster_count, cluster_labels, merge_tree
 from ovsr_gpu.stages.confusable import ConfusablePair, confusable_pairs
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
 from ovsr_gpu.stages.merge_regions import merge_regions
-from ovsr_gpu.stages.recognition import class_map, name_regions
+from ovsr_gpu.stages.recognition import class_map, classify_regions
 from ovsr_gpu.stages.regions import extract_regions
 from ovsr_gpu.stages.text_embeddings import embed_vocabulary
 from ovsr_gpu.vocabulary import Vocabulary
 
 
 class Pipeline:
-    """Both networks with a configuration, and the stages of the method on batches that are already on the device.
+    """The stages of the method on batches that are already on the device, with both networks and their configuration.
 
-    Calls only read the models, so several threads may share one pipeline. `Segmenter` is the public face.
+    Calls only read the models, so several threads can share one pipeline. `Segmenter` is the public interface.
 
     Args:
-        backbone: The blocks of an EfficientNet, see `load_backbone`; on `device`.
-        clip: See `load_clip`; on `device`. Both are compiled in place if `config.models.compile`.
+        backbone: The blocks of an EfficientNet on `device`, see `load_backbone`.
+        clip: The CLIP model on `device`, see `load_clip`. Both are compiled in place if `config.models.compile`.
         config: All settings of the method.
-        device: Where the stages run.
+        device: The device on which the stages run.
 
     Raises:
         ValueError: The backbone does not have the feature levels of `config`.
-        ModelError: The region encoder "dense" cannot read this CLIP.
+        ModelError: The region encoder "dense" does not support this CLIP.
     """
 
     def __init__(self, backbone: nn.Sequential, clip: ClipModel, config: Config, device: torch.device) -> None:
@@ -84,10 +84,10 @@ class Pipeline:
         clip_weights: str | os.PathLike[str] | None = None,
         device: str | torch.device = "auto",
     ) -> Pipeline:
-        """Load both networks; see `Segmenter.from_pretrained`."""
+        """Load both networks, see `Segmenter.from_pretrained`."""
         config = config or Config()
         models = config.models
-        chosen = choose_device(device)
+        device = choose_device(device)
         if clip is None:
             clip, clip_weights = models.clip, clip_weights or models.clip_weights
         models = replace(
@@ -97,14 +97,14 @@ class Pipeline:
             clip_weights=None if clip_weights is None else os.fspath(clip_weights),
         )
         return cls(
-            load_backbone(models.backbone_weights, chosen),
-            load_clip(models.clip, models.clip_weights, chosen).use_precision(clip_dtype(chosen, models)),
+            load_backbone(models.backbone_weights, device),
+            load_clip(models.clip, models.clip_weights, device).use_precision(clip_dtype(device, models)),
             replace(config, models=models),
-            chosen,
+            device,
         )
 
     def segment(self, images: ImageBatch) -> StageOne:
-        """Run stage 1 on the device; nothing comes to the host."""
+        """Run stage 1 on the device, without a copy to the host."""
         config = self.config
         features = pixel_features(self.backbone, images, config.features, self._backbone_batch)
         latents = svd_latents(features, config.latents)
@@ -131,38 +131,37 @@ class Pipeline:
     ) -> Recognition:
         """Run stage 2 on the device.
 
-        The host waits only where `config.recognition.merge_regions` is set: it reads the new number of regions.
+        The host waits only if `config.recognition.merge_regions` is set, for the new number of regions.
 
         Args:
             images: The batch that the regions belong to.
             region_map: `[B, H, W]` int32.
             regions: N regions of the batch.
-            ancestors: Their ancestors in the dendrogram, where `config.regions.ancestors` asks for them.
-            texts: See `embed_classes`.
+            ancestors: Their ancestors in the dendrogram, or None.
+            texts: The class texts, see `embed_classes`.
         """
         recognition = self.config.recognition
         if ancestors is None:
             embeddings = self._embed(images, region_map, regions)
         else:
-            nested = with_ancestors(regions, ancestors, len(images))
-            embeddings = mean_over_ancestors(regions, nested, self._embed(images, region_map, nested), len(images))
-        labelled = name_regions(regions, embeddings, texts, len(images), self.clip.logit_scale, recognition)
+            nodes = append_ancestors(regions, ancestors, len(images))
+            embeddings = mean_over_ancestors(regions, nodes, self._embed(images, region_map, nodes), len(images))
+        labelled = classify_regions(regions, embeddings, texts, len(images), self.clip.logit_scale, recognition)
         if recognition.merge_regions:
             region_map, labelled = merge_regions(labelled, region_map, images)
-        return Recognition(
-            region_map, labelled, class_map(region_map, labelled.firsts(len(images)), labelled.class_index)
-        )
+        classes = class_map(region_map, labelled.offsets(len(images)), labelled.class_index)
+        return Recognition(region_map, labelled, classes)
 
-    def begin(self, images: ImageBatch, vocabulary: Vocabulary, *, timings: bool = False) -> BegunPrediction:
-        """Run stage 1 and start to copy the number of regions to the host."""
-        return BegunPrediction(self, images, vocabulary, timings)
+    def begin(self, images: ImageBatch, vocabulary: Vocabulary, *, timings: bool = False) -> PendingPrediction:
+        """Run stage 1 and start to copy the number of regions to the host asynchronously."""
+        return PendingPrediction(self, images, vocabulary, timings)
 
     def predict(self, images: ImageBatch, vocabulary: Vocabulary, *, timings: bool = False) -> Prediction:
         """Run both stages."""
         return self.begin(images, vocabulary, timings=timings).finish()
 
     def embed_classes(self, vocabulary: Vocabulary) -> ClassTexts:
-        """Return the text embeddings of a vocabulary, see `embed_vocabulary`; kept in memory and on disk."""
+        """Return the text embeddings of a vocabulary, see `embed_vocabulary`; they are cached in memory and on disk."""
         with self._texts_lock:
             if vocabulary not in self._texts:
                 self._texts[vocabulary] = embed_vocabulary(self.clip, vocabulary, self.config.recognition)
@@ -170,33 +169,33 @@ class Pipeline:
 
     def confusable(self, vocabulary: Vocabulary) -> list[ConfusablePair]:
         """Return the pairs of classes that this CLIP can hardly tell apart, see `confusable_pairs`."""
-        scale = self.config.recognition.scale(self.clip.logit_scale)
+        scale = self.config.recognition.effective_logit_scale(self.clip.logit_scale)
         return confusable_pairs(self.embed_classes(vocabulary), vocabulary.names, scale)
 
     def warm_up(self, vocabulary: Vocabulary) -> None:
-        """Run both stages on made images, so that everything that is compiled at its first use is compiled now.
+        """Run both stages on random images, so that everything that is compiled at its first use is compiled now.
 
-        On a GPU these are the kernels, which takes seconds; with `config.models.compile` the networks too, which takes
-        a minute or two.
+        On a GPU this compiles the kernels, which takes seconds; with `config.models.compile` also the networks, which
+        takes a minute or two.
         """
-        for count in (2, 1):  # at the second size torch compiles for all sizes
-            noise = torch.randint(0, 256, (count, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+        for num_images in (2, 1):  # at the second batch size torch compiles for all sizes
+            noise = torch.randint(0, 256, (num_images, 3, 64, 64), generator=torch.Generator().manual_seed(0))
             prediction = self.predict(ImageBatch.of(noise.to(torch.uint8), self.device), vocabulary)
             PendingTensors(prediction.regions.score).wait()
 
     def halve_batches(self) -> None:
-        """Send half as many rows through the networks at a time, for a device that has run out of memory."""
+        """Halve the batch sizes of both networks, after the device has run out of memory."""
         self._backbone_batch, self._clip_batch = self._backbone_batch.halved(), self._clip_batch.halved()
 
     def describe(self) -> dict[str, Any]:
-        """Return what the results depend on beside the vocabulary: configuration, `identity` and versions."""
+        """Return what the results depend on besides the vocabulary: configuration, `identity` and versions."""
         return {"config": asdict(self.config), **self.identity, "versions": versions()}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What the results depend on beside the config: the weights' SHA-256, CLIP's precision, the kind of device.
+        """The identity of models and device: SHA-256 of the weights, precision of CLIP, type of device.
 
-        "clip": the name and weights by which it was loaded, and its `text_fingerprint`.
+        "clip" contains the model name and weights that were loaded, and the `text_fingerprint` of the model.
         """
         digest = hashlib.sha256(self.clip.text_fingerprint.encode())
         for network in (self.backbone, self.clip.image_tower):
@@ -207,25 +206,26 @@ class Pipeline:
             "clip_precision": str(self.clip.dtype).removeprefix("torch."),
             "device": self.device.type,
             "clip": {
-                "model": lasting_name(models.clip),
+                "model": absolute_model_name(models.clip),
                 "weights": models.clip_weights,
                 "text_fingerprint": self.clip.text_fingerprint,
             },
         }
 
     def _embed(self, images: ImageBatch, region_map: Tensor, regions: Regions) -> Tensor:
+        """Return the CLIP embeddings of the regions, `[N, E]`."""
         return embed_regions(self.clip, images, region_map, regions, self.config.regions, self._clip_batch)
 
 
-class BegunPrediction:
-    """A batch after stage 1, whose number of regions is on its way to the host.
+class PendingPrediction:
+    """A batch after stage 1, whose number of regions is being copied to the host asynchronously.
 
-    While the copy is under way the device can begin the next batch; `finish` then runs stage 2.
+    Meanwhile the device can begin the next batch; `finish` then runs stage 2.
     """
 
     def __init__(self, pipeline: Pipeline, images: ImageBatch, vocabulary: Vocabulary, timings: bool) -> None:
         self._pipeline, self._images, self._vocabulary = pipeline, images, vocabulary
-        self._record = timings
+        self._record_timings = timings
         with torch.no_grad(), record_stages(timings) as self._timings:
             self._texts = pipeline.embed_classes(vocabulary)
             self._stage_one = pipeline.segment(images)
@@ -234,15 +234,15 @@ class BegunPrediction:
     def finish(self) -> Prediction:
         """Run stage 2; blocks until the number of regions has arrived."""
         images, stage_one = self._images, self._stage_one
-        with torch.no_grad(), record_stages(self._record) as timings:
+        with torch.no_grad(), record_stages(self._record_timings) as timings:
             regions, ancestors = self._pending.read()
-            found = self._pipeline.recognize(images, stage_one.region_map, regions, ancestors, self._texts)
+            recognition = self._pipeline.recognize(images, stage_one.region_map, regions, ancestors, self._texts)
         return Prediction(
-            images.crop_maps(found.region_map),
-            found.regions,
+            images.crop_maps(recognition.region_map),
+            recognition.regions,
             stage_one.singular_values,
             stage_one.cluster_count,
-            images.crop_maps(found.class_map),
+            images.crop_maps(recognition.class_map),
             self._vocabulary.names,
             timings=self._timings | timings,
         )

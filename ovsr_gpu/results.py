@@ -1,4 +1,4 @@
-"""What passes between the stages, and what the user gets back.
+"""The data that passes between the stages, and the results that a call returns.
 
 Shape letters: B images, H, W pixels, h, w grid, P = h*w, C channels, M = min(P, C), R rank, K clusters, N regions of
 the batch, S crop side, E CLIP width, Q projected width, L classes.
@@ -20,16 +20,18 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Maps = Tensor | list[Tensor]
-"""One `[B, H, W]` int32 tensor where the images came as a tensor, else a list of `[H, W]` int32 tensors."""
+"""One `[B, H, W]` int32 tensor if the images came as a tensor, else a list of `[H, W]` int32 tensors."""
 
 
 @dataclass(frozen=True)
 class Latents:
     """SVD latents of a batch.
 
-    components: `[B, P, R]` float32, the pixels in the space of the leading singular vectors.
-    singular_values: `[B, M]` float32, descending. aspect: the short side of the pixel-feature matrix over the long.
-    grid: h, w.
+    Attributes:
+        components: `[B, P, R]` float32, the grid cells in the space of the leading singular vectors.
+        singular_values: `[B, M]` float32, descending.
+        aspect: The short side of the pixel-feature matrix over its long side.
+        grid: (h, w).
     """
 
     components: Tensor
@@ -40,24 +42,29 @@ class Latents:
 
 @dataclass(frozen=True)
 class ClassTexts:
-    """What stands for the L classes in CLIP's space: T texts, in the order of their classes.
+    """Text embeddings of the L classes: T texts, sorted by class.
 
-    embeddings: `[T, E]` float32, unit rows. class_index: `[T]` int64, L means "something else". classes: L.
+    Attributes:
+        embeddings: `[T, E]` float32, unit rows.
+        class_index: `[T]` int64, the class of each text; L means "something else".
+        num_classes: L.
     """
 
     embeddings: Tensor
     class_index: Tensor
-    classes: int
+    num_classes: int
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of all images of a batch, flat; those of one image stand together in the order of their numbers.
+    """The regions of all images of a batch as flat tensors, sorted by image and by index in the image.
 
-    image_index: `[N]` int64. areas: `[N]` int64, pixels.
-    boxes: `[N, 4]` int64, tight (x0, y0, x1, y1) in pixels, x1 and y1 exclusive.
+    The last rows may be empty slots (see `RegionTable`): area 0, box (0, 0, 1, 1), the last image of the batch.
 
-    The last slots may be empty (see `RegionTable`): an area of zero, the box (0, 0, 1, 1) of the last image.
+    Attributes:
+        image_index: `[N]` int64, the image of each region.
+        boxes: `[N, 4]` int64, tight boxes (x0, y0, x1, y1) in pixels; x1 and y1 are exclusive.
+        areas: `[N]` int64, pixels.
     """
 
     image_index: Tensor
@@ -67,94 +74,107 @@ class Regions:
     def __len__(self) -> int:
         return self.image_index.shape[0]
 
-    def counts(self, images: int) -> Tensor:
-        """Number of regions of each of the `images` images: `[B]` int64."""
-        none = torch.zeros(images, dtype=torch.int64, device=self.image_index.device)
-        return none.scatter_add_(0, self.image_index, (self.areas > 0).long())
+    def counts(self, num_images: int) -> Tensor:
+        """Return the number of regions of each image, `[B]` int64."""
+        zeros = torch.zeros(num_images, dtype=torch.int64, device=self.image_index.device)
+        return zeros.scatter_add_(0, self.image_index, (self.areas > 0).long())
 
-    def firsts(self, images: int) -> Tensor:
-        """Place of the first region of each of the `images` images: `[B]` int64."""
-        counts = self.counts(images)
+    def offsets(self, num_images: int) -> Tensor:
+        """Return the row of the first region of each image, `[B]` int64."""
+        counts = self.counts(num_images)
         return counts.cumsum(0) - counts
 
-    def numbers(self, images: int) -> Tensor:
-        """Number 0..n-1 of each region in its image: `[N]` int64."""
-        place = torch.arange(len(self), device=self.image_index.device)
-        return place - self.firsts(images)[self.image_index]
+    def index_in_image(self, num_images: int) -> Tensor:
+        """Return the index 0..n-1 of each region in its image, as in the region map: `[N]` int64."""
+        row = torch.arange(len(self), device=self.image_index.device)
+        return row - self.offsets(num_images)[self.image_index]
 
-    def spans(self, images: int) -> Tensor:
-        """The numbers of its image that are each region's, the first and the one after the last: `[N, 2]` int64."""
-        numbers = self.numbers(images)
-        return torch.stack([numbers, numbers + 1], dim=1)
+    def spans(self, num_images: int) -> Tensor:
+        """Return the half-open range [first, stop) of region-map values that each row covers, `[N, 2]` int64."""
+        index = self.index_in_image(num_images)
+        return torch.stack([index, index + 1], dim=1)
 
     def split(self, size: int) -> list[Self]:
-        """Runs of at most `size` regions."""
-        return [self.run(start, start + size) for start in range(0, len(self), size)]
+        """Split into consecutive parts of at most `size` regions."""
+        return [self.slice(start, start + size) for start in range(0, len(self), size)]
 
-    def run(self, start: int, stop: int) -> Self:
-        """Those from `start` on, before `stop`."""
-        return self.each(lambda column: column[start:stop])
+    def slice(self, start: int, stop: int) -> Self:
+        """Return the regions of rows [start, stop)."""
+        return self.map(lambda column: column[start:stop])
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same with each of its tensors changed."""
-        return type(self)(*(change(getattr(self, column.name)) for column in fields(self)))
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply `function` to each tensor and return the result."""
+        return type(self)(*(function(getattr(self, column.name)) for column in fields(self)))
 
 
 @dataclass(frozen=True)
 class AncestorRegions(Regions):
-    """Regions that lie inside one another: unions of others.
+    """Ancestors of regions in the dendrogram: each is the union of consecutive regions of its image.
 
-    span: `[N, 2]` int64, the numbers in its image of the regions that each unites, first and one after the last.
+    Attributes:
+        span: `[N, 2]` int64, the half-open range [first, stop) of the regions that each ancestor covers, as indices in
+            its image.
     """
 
     span: Tensor
 
-    def spans(self, images: int) -> Tensor:
-        """`span`, whatever the number of images."""
+    def spans(self, num_images: int) -> Tensor:
+        """Return `span`."""
         return self.span
 
 
-Kind = TypeVar("Kind", bound=Regions)
+RegionsT = TypeVar("RegionsT", bound=Regions)
 
 
 @dataclass(frozen=True)
-class RegionTable(Generic[Kind]):
+class RegionTable(Generic[RegionsT]):
     """The regions of a batch on the device, before the host knows how many there are.
 
-    regions: with a slot for every region that there could be; from slot `total` on they are empty.
-    total: `[]` int64.
+    Attributes:
+        regions: One slot for each possible region; the slots from `total` on are empty.
+        total: `[]` int64, the number of regions.
     """
 
-    regions: Kind
+    regions: RegionsT
     total: Tensor
 
 
-def wanted_first(regions: Kind, wanted: Tensor, images: int) -> tuple[RegionTable[Kind], Tensor]:
-    """A table with the `wanted` `[N]` bool of N regions in front, in their order, and empty slots after them.
+def compact_regions(regions: RegionsT, keep: Tensor, num_images: int) -> tuple[RegionTable[RegionsT], Tensor]:
+    """Move the kept regions to the front of a table, in their order; the slots after them are empty.
 
-    The second result says where each slot's region was, `[N]` int64, 0 for empty slots.
+    Args:
+        regions: N regions.
+        keep: `[N]` bool.
+        num_images: B.
+
+    Returns:
+        The table with N slots, and the row in `regions` that each slot came from, `[N]` int64, 0 for empty slots.
     """
-    slots = torch.arange(len(wanted), device=wanted.device)
-    total = wanted.sum()
-    taken = slots < total
-    place = torch.where(wanted, wanted.cumsum(0) - 1, len(wanted))
-    origin = place.new_zeros(len(wanted) + 1).scatter_(0, place, slots)[:-1]
+    slots = torch.arange(len(keep), device=keep.device)
+    total = keep.sum()
+    is_filled = slots < total
+    target = torch.where(keep, keep.cumsum(0) - 1, len(keep))
+    source = target.new_zeros(len(keep) + 1).scatter_(0, target, slots)[:-1]
 
-    unit_box = torch.arange(4, device=wanted.device) // 2  # 0, 0, 1, 1
-    empty: dict[str, Any] = {"image_index": images - 1, "boxes": unit_box}
+    unit_box = torch.arange(4, device=keep.device) // 2  # 0, 0, 1, 1
+    empty: dict[str, Any] = {"image_index": num_images - 1, "boxes": unit_box}
 
-    def moved(name: str) -> Tensor:
-        column = getattr(regions, name)[origin]
-        return torch.where(taken.view(-1, *[1] * (column.ndim - 1)), column, empty.get(name, 0))
+    def compacted(name: str) -> Tensor:
+        column = getattr(regions, name)[source]
+        return torch.where(is_filled.view(-1, *[1] * (column.ndim - 1)), column, empty.get(name, 0))
 
-    return RegionTable(type(regions)(*(moved(column.name) for column in fields(regions))), total), origin
+    return RegionTable(type(regions)(*(compacted(column.name) for column in fields(regions))), total), source
 
 
 class StageOne(NamedTuple):
-    """What stage 1 leaves on the device, on the canvas of its batch.
+    """The result of stage 1 on the device, on the canvas of its batch.
 
-    region_map: `[B, H, W]` int32. ancestors: None unless `RegionConfig.ancestors` asks for them.
-    singular_values: `[B, M]` float32. cluster_count: `[B]` int64.
+    Attributes:
+        region_map: `[B, H, W]` int32, the index of each pixel's region in its image.
+        table: The regions.
+        ancestors: Their ancestors in the dendrogram; None unless `RegionConfig.ancestors` asks for them.
+        singular_values: `[B, M]` float32.
+        cluster_count: `[B]` int64.
     """
 
     region_map: Tensor
@@ -165,7 +185,7 @@ class StageOne(NamedTuple):
 
 
 class PendingRegions:
-    """Regions and ancestors without their empty slots; their numbers are on their way to the host."""
+    """Regions and ancestors whose numbers are being copied to the host asynchronously."""
 
     def __init__(self, table: RegionTable[Regions], ancestors: RegionTable[AncestorRegions] | None = None) -> None:
         self._regions, self._count = table.regions, PendingInteger(table.total)
@@ -179,22 +199,24 @@ class PendingRegions:
         return cls(stage_one.table, stage_one.ancestors)
 
     def read(self) -> tuple[Regions, AncestorRegions | None]:
-        """Return regions and ancestors; blocks until their numbers have arrived."""
-        regions = self._regions.run(0, self._count.read())
+        """Return regions and ancestors without empty slots; blocks until their numbers have arrived."""
+        regions = self._regions.slice(0, self._count.read())
         if self._ancestors is None:
             return regions, None
         ancestors, count = self._ancestors
-        return regions, ancestors.run(0, count.read())
+        return regions, ancestors.slice(0, count.read())
 
 
 @dataclass(frozen=True)
 class LabelledRegions(Regions):
-    """Regions with what stage 2 says of them.
+    """Regions with the classes that stage 2 predicts for them.
 
-    class_index: `[N]` int64, L means "something else". score: `[N]` float32, the probability of that class.
-    probabilities: `[N, L+1]` float32, the last column is "something else"; they sum to 1 but where
-        `RecognitionConfig` has synonyms "max" or an `area_threshold`. embeddings: `[N, E]` float32, unit length,
-        in CLIP's own space.
+    Attributes:
+        class_index: `[N]` int64; L means "something else".
+        score: `[N]` float32, the probability of that class.
+        probabilities: `[N, L+1]` float32; the last column is "something else". Rows sum to 1, except with synonyms
+            "max" or an `area_threshold` in `RecognitionConfig`.
+        embeddings: `[N, E]` float32, unit length, in CLIP's own space.
     """
 
     class_index: Tensor
@@ -204,9 +226,12 @@ class LabelledRegions(Regions):
 
 
 class Recognition(NamedTuple):
-    """What stage 2 leaves on the device, on the canvas of its batch.
+    """The result of stage 2 on the device, on the canvas of its batch.
 
-    region_map, class_map: `[B, H, W]` int32.
+    Attributes:
+        region_map: `[B, H, W]` int32, the index of each pixel's region in its image.
+        regions: The classified regions.
+        class_map: `[B, H, W]` int32.
     """
 
     region_map: Tensor
@@ -216,13 +241,17 @@ class Recognition(NamedTuple):
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Stage 1 of a batch.
+    """The result of stage 1 for a batch.
 
-    region_map: int32 numbers 0..n-1 of each image's regions, see `Maps`.
-    singular_values: `[B, M]` float32, the spectrum. cluster_count: `[B]` int64, the clusters the rule chose (the
-        regions can be more, where a cluster falls apart, or fewer, where small ones are absorbed).
-    ancestors: those of the regions in the dendrogram, for stage 2, where `RegionConfig.ancestors` asks for them.
-    timings: milliseconds by stage, empty unless asked for.
+    Attributes:
+        region_map: int32 indices 0..n-1 of the regions of each image, see `Maps`.
+        regions: The N regions of all images.
+        singular_values: `[B, M]` float32, the spectrum of each image's features.
+        cluster_count: `[B]` int64, the number of clusters that the rule chose. There can be more regions (a cluster can
+            have several connected components) or fewer (small components are absorbed).
+        ancestors: The ancestors of the regions in the dendrogram, for stage 2; None unless `RegionConfig.ancestors`
+            asks for them.
+        timings: Milliseconds by stage; empty unless requested.
     """
 
     region_map: Maps
@@ -235,10 +264,12 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Prediction(Segmentation):
-    """Both stages of a batch.
+    """The result of both stages for a batch.
 
-    class_map: int32 indices into `classes`, L = len(classes) for "something else", see `Maps`.
-    classes: the L class names.
+    Attributes:
+        regions: The N classified regions of all images.
+        class_map: int32 indices into `classes`, see `Maps`; L = len(classes) means "something else".
+        classes: The L class names.
     """
 
     regions: LabelledRegions
@@ -247,29 +278,29 @@ class Prediction(Segmentation):
 
     @property
     def uncertainty(self) -> Tensor:
-        """Of each image the mean of 1 - score over its pixels: `[B]` float32.
+        """The mean of 1 - score over the pixels of each image, `[B]` float32.
 
-        It is the fraction of them that is named wrongly, if the scores are as often right as they say.
+        If the scores are calibrated, this is the expected fraction of wrongly labelled pixels.
         """
-        of_images = self.regions.areas.new_zeros(2, len(self.region_map), dtype=torch.float64)
+        sums = self.regions.areas.new_zeros(2, len(self.region_map), dtype=torch.float64)
         areas = self.regions.areas.double()
-        of_images.index_add_(1, self.regions.image_index, torch.stack([(1 - self.regions.score) * areas, areas]))
-        return (of_images[0] / of_images[1]).float()
+        sums.index_add_(1, self.regions.image_index, torch.stack([(1 - self.regions.score) * areas, areas]))
+        return (sums[0] / sums[1]).float()
 
     def to_supervision(self, index: int) -> supervision.Detections:
-        """Image `index` as supervision's Detections, see `convert.to_supervision`."""
+        """Convert image `index` to supervision's Detections, see `interop.to_supervision`."""
         from ovsr_gpu.interop import to_supervision
 
         return to_supervision(self, index)
 
     def to_coco(self, index: int, image_id: int) -> list[dict[str, Any]]:
-        """Image `index` as COCO annotations, see `convert.to_coco`."""
+        """Convert image `index` to COCO annotations, see `interop.to_coco`."""
         from ovsr_gpu.interop import to_coco
 
         return to_coco(self, index, image_id)
 
     def to_transformers(self, index: int) -> list[dict[str, Any]]:
-        """Image `index` as transformers' image segmentation gives it, see `convert.to_transformers`."""
+        """Convert image `index` to the output of transformers' image segmentation, see `interop.to_transformers`."""
         from ovsr_gpu.interop import to_transformers
 
         return to_transformers(self, index)

@@ -1,4 +1,4 @@
-"""Segmenter, the public face of the method: images of any kind in, predictions out."""
+"""Segmenter, the public interface of the method: images of any kind in, predictions out."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 
 
 class Segmenter:
-    """Segments images into regions and names each region from a vocabulary of class names.
+    """Open-vocabulary segmenter: splits images into regions and classifies each region by class names.
 
-    Calls only read the models, so several threads may share one Segmenter.
+    Calls only read the models, so several threads can share one Segmenter.
 
     Args:
-        pipeline: The networks with their configuration; `from_pretrained` makes it.
+        pipeline: The networks with their configuration, see `from_pretrained`.
 
     Example:
         >>> segmenter = Segmenter.from_pretrained()
@@ -53,20 +53,24 @@ class Segmenter:
     ) -> Segmenter:
         """Load both networks.
 
-        What is not given comes from `config.models`; `self.config.models` then says what was loaded.
+        Arguments that are None are read from `config.models`. Afterwards `self.config.models` holds the models that
+        were loaded.
 
         Args:
-            config: All settings of the method; the preset "default" if left out.
+            config: All settings of the method; by default the preset "default".
             backbone_weights: A torchvision tag of EfficientNet-B0 or a checkpoint file, of which only `features.*` is
                 read. "embedded" loads the small network of this package.
             clip: An open_clip model name or `local-dir:PATH`. "embedded" loads the small CLIP of this package. Both
-                embedded models know a synthetic world (`ovsr_gpu.synthetic`) and are not for photographs.
+                embedded models are trained on synthetic scenes (`ovsr_gpu.synthetic`) and do not work on photographs.
             clip_weights: A pretrained tag of that model or a file.
-            device: "auto" takes CUDA where there is one, else the CPU. "mps" has not been tried yet.
+            device: A torch device. "auto" selects CUDA if available, else the CPU. "mps" is untested.
+
+        Returns:
+            The Segmenter.
 
         Raises:
-            ModelError: Weights cannot be found, read or fitted; the message says what to do.
-            ValueError: The device is unknown or not there.
+            ModelError: Weights are missing, unreadable or do not fit the architecture; the message says what to do.
+            ValueError: The device is unknown or not available.
         """
         return cls(
             Pipeline.load(
@@ -81,12 +85,12 @@ class Segmenter:
 
     @property
     def clip(self) -> ClipModel:
-        """CLIP."""
+        """The CLIP model."""
         return self.pipeline.clip
 
     @property
     def config(self) -> Config:
-        """All settings, with the models that were loaded."""
+        """All settings, including the models that were loaded."""
         return self.pipeline.config
 
     @property
@@ -95,35 +99,49 @@ class Segmenter:
         return self.pipeline.device
 
     def __call__(self, images: Images, classes: Classes, *, timings: bool = False) -> Prediction:
-        """Run both stages: `recognize(images, segment(images), classes)`.
+        """Run both stages, like `recognize(images, segment(images), classes)`.
 
         Args:
             images: See `segment`.
             classes: See `recognize`.
-            timings: Whether the result holds the milliseconds of each stage.
+            timings: Whether the result contains the milliseconds of each stage.
+
+        Returns:
+            Regions, region maps and class maps of the images.
+
+        Raises:
+            ImageError: An image cannot be read or used.
+            VocabularyError: A class name cannot be used.
         """
         batch = load_image_batch(images, self.device)
         return self.pipeline.predict(batch, Vocabulary.parse(classes), timings=timings)
 
     def stream(self, batches: Iterable[Images], classes: Classes) -> Iterator[Prediction]:
-        """Yield the predictions of many batches, in their order.
+        """Yield the predictions of many batches, in order.
 
-        Stage 1 of a batch starts before stage 2 of the batch before it, so that the GPU computes while the host waits
-        for the number of regions. Therefore a batch is taken from `batches` before the prediction of the batch before
-        it is yielded. Everything else is as in one call per batch.
-        """
-        vocabulary = Vocabulary.parse(classes)
-        begun = (self.pipeline.begin(load_image_batch(images, self.device), vocabulary) for images in batches)
-        for batch in delayed(begun, 1):
-            yield batch.finish()
-
-    def segment(self, images: Images, *, timings: bool = False) -> Segmentation:
-        """Run stage 1: segment images into regions without names.
+        Stage 1 of the next batch starts before stage 2 of the current one, so that the GPU computes while the host
+        waits for the number of regions. The next batch is therefore read from `batches` before the prediction of the
+        current one is yielded. The results are the same as with one call per batch.
 
         Args:
-            images: `[B, 3, H, W]` uint8, or a list of `[3, H, W]` uint8 tensors, `[H, W, 3]` uint8 arrays, PIL images
-                or paths of any sizes.
-            timings: Whether the result holds the milliseconds of each stage.
+            batches: Batches of images, see `segment`.
+            classes: See `recognize`.
+        """
+        vocabulary = Vocabulary.parse(classes)
+        pending = (self.pipeline.begin(load_image_batch(images, self.device), vocabulary) for images in batches)
+        for prediction in delayed(pending, 1):
+            yield prediction.finish()
+
+    def segment(self, images: Images, *, timings: bool = False) -> Segmentation:
+        """Run stage 1: segment images into regions without class names.
+
+        Args:
+            images: A `[B, 3, H, W]` uint8 tensor, or a list of `[3, H, W]` uint8 tensors, `[H, W, 3]` uint8 arrays, PIL
+                images or paths; the images of a list can have any sizes.
+            timings: Whether the result contains the milliseconds of each stage.
+
+        Returns:
+            Regions and region maps of the images.
 
         Raises:
             ImageError: An image cannot be read or used.
@@ -144,17 +162,20 @@ class Segmenter:
     def recognize(
         self, images: Images, segmentation: Segmentation, classes: Classes, *, timings: bool = False
     ) -> Prediction:
-        """Run stage 2: name the regions of `segmentation`.
+        """Run stage 2: classify the regions of `segmentation`.
 
         Args:
-            images: Those that `segmentation` belongs to, see `segment`.
-            segmentation: The result of `segment`.
-            classes: `"dog; grass, lawn; sky"`, or a sequence of names or of tuples (name, synonym, ...), or a
-                Vocabulary.
-            timings: Whether the result holds the milliseconds of each stage.
+            images: The images of `segmentation`, see `segment`.
+            segmentation: The result of `segment` for these images.
+            classes: A string such as `"dog; grass, lawn; sky"`, a sequence of class names or of tuples (name, synonym,
+                ...), or a Vocabulary.
+            timings: Whether the result contains the milliseconds of each stage.
+
+        Returns:
+            Regions, region maps and class maps of the images.
 
         Raises:
-            VocabularyError: Class names cannot be used.
+            VocabularyError: A class name cannot be used.
             ImageError: `segmentation` belongs to other images.
         """
         batch = load_image_batch(images, self.device)
@@ -162,32 +183,37 @@ class Segmenter:
         region_map = batch.pad_maps(segmentation.region_map)
         with torch.no_grad(), record_stages(timings) as milliseconds:
             texts = self.pipeline.embed_classes(vocabulary)
-            found = self.pipeline.recognize(batch, region_map, segmentation.regions, segmentation.ancestors, texts)
+            recognition = self.pipeline.recognize(
+                batch, region_map, segmentation.regions, segmentation.ancestors, texts
+            )
         return Prediction(
-            batch.crop_maps(found.region_map),
-            found.regions,
+            batch.crop_maps(recognition.region_map),
+            recognition.regions,
             segmentation.singular_values,
             segmentation.cluster_count,
-            batch.crop_maps(found.class_map),
+            batch.crop_maps(recognition.class_map),
             vocabulary.names,
             timings=segmentation.timings | milliseconds,
         )
 
     def capture(self, shape: Sequence[int], classes: Classes, *, capacity: int | None = None) -> CapturedSegmenter:
-        """Record both stages as one CUDA graph, for the lowest latency.
+        """Capture both stages as one CUDA graph, for the lowest latency.
 
-        A call of the result launches everything at once and waits only for the number of regions. The graph encodes
-        `capacity` regions a batch, however many there are; where there are more, stage 2 runs once more outside of the
-        graph, so that no region is lost.
+        A call of the result launches the whole graph and waits only for the number of regions. The graph always encodes
+        `capacity` regions per batch. If a batch has more, stage 2 runs again outside the graph, so that no region is
+        lost.
 
         Args:
-            shape: `[B, 3, H, W]`, the shape of the images.
+            shape: The shape of the images, (B, 3, H, W).
             classes: See `recognize`.
-            capacity: Regions a batch; 16 an image unless given.
+            capacity: Number of regions per batch; by default 16 per image.
+
+        Returns:
+            A callable for images of that shape.
 
         Raises:
-            ValueError: The device is not a CUDA device, or `config` has `regions.ancestors` or
-                `recognition.merge_regions`, for which the host must read more than one number.
+            ValueError: The device is not a CUDA device, or `config` sets `regions.ancestors` or
+                `recognition.merge_regions`, which need further numbers on the host.
         """
         return CapturedSegmenter(self.pipeline, shape, Vocabulary.parse(classes), capacity or 16 * shape[0])
 
@@ -196,9 +222,9 @@ class Segmenter:
         self.pipeline.warm_up(Vocabulary.parse(classes))
 
     def embed_classes(self, classes: Classes) -> ClassTexts:
-        """Return the text embeddings of the classes; known ones come from memory or disk."""
+        """Return the text embeddings of the classes; they are cached in memory and on disk."""
         return self.pipeline.embed_classes(Vocabulary.parse(classes))
 
     def confusable(self, classes: Classes) -> list[ConfusablePair]:
-        """Return the pairs of classes that this CLIP can hardly tell apart, the closest first."""
+        """Return the pairs of classes that this CLIP can hardly tell apart, closest first."""
         return self.pipeline.confusable(Vocabulary.parse(classes))

@@ -1,4 +1,4 @@
-"""The vocabulary: class names with their synonyms; from strings, files, and known datasets."""
+"""Vocabularies: class names with their synonyms, from strings, files and known datasets."""
 
 from __future__ import annotations
 
@@ -15,43 +15,52 @@ import yaml
 from ovsr_gpu.errors import VocabularyError
 
 SOMETHING_ELSE = "something else"
-"""The name of what is in none of the classes."""
+"""The name for regions that belong to none of the classes."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The L classes to choose from; equal vocabularies compare and hash alike.
+    """The L classes to choose from; equal vocabularies compare and hash equal.
 
-    synonyms: for each class the names that CLIP reads, one or more.
-    names: what the L classes are called in the outputs. Unless given, each is called by the first of its synonyms.
+    Args:
+        synonyms: For each class the prompts that CLIP reads, one or more.
+        names: The names of the L classes in the outputs; by default the first synonym of each class.
 
-    Raises VocabularyError where a name is empty, stands twice among the synonyms or twice among the names (case apart),
-    or cannot be used, and where there are not as many names as classes.
+    Raises:
+        VocabularyError: A name is empty, is not allowed, or occurs twice among the synonyms or among the names
+            (ignoring case); or the number of names differs from the number of classes.
+
+    Example:
+        >>> Vocabulary((("dog",), ("grass", "lawn"))).names
+        ('dog', 'grass')
     """
 
     synonyms: tuple[tuple[str, ...], ...]
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        places = [f"class {position}" for position, _ in enumerate(self.synonyms, 1)]
-        check_names(self.synonyms, places)
+        locations = [f"class {position}" for position, _ in enumerate(self.synonyms, 1)]
+        check_names(self.synonyms, locations)
         if not self.names:
             object.__setattr__(self, "names", tuple(row[0] for row in self.synonyms))
         if len(self.names) != len(self.synonyms):
             raise VocabularyError(f"there must be a name for each of {len(self)} classes; got {len(self.names)}")
-        check_names([(name,) for name in self.names], places)
+        check_names([(name,) for name in self.names], locations)
 
     def __len__(self) -> int:
         return len(self.synonyms)
 
     @classmethod
     def parse(cls, classes: str | Sequence[str | Sequence[str]] | Vocabulary) -> Vocabulary:
-        """Read a vocabulary, with white space folded.
+        """Parse a vocabulary; runs of white space become one space.
 
-        A string has `;` or a line break between classes and `,` between synonyms: "dog; grass, lawn; sky". A sequence
-        has one class an element: "grass, lawn" or ("grass", "lawn").
+        Args:
+            classes: A string with `;` or line breaks between classes and `,` between synonyms, such as
+                "dog; grass, lawn; sky"; a sequence with one element per class, "grass, lawn" or ("grass", "lawn"); or a
+                Vocabulary, which is returned unchanged.
 
-        Raises VocabularyError, naming the class, where it cannot be used.
+        Raises:
+            VocabularyError: The vocabulary is not valid; the message names the class.
         """
         if isinstance(classes, Vocabulary):
             return classes
@@ -64,28 +73,30 @@ class Vocabulary:
 
 
 def read_classes_file(path: str | os.PathLike[str]) -> Vocabulary:
-    """Read a vocabulary from a UTF-8 text file: a class a line, # before a comment line.
+    """Read a vocabulary from a UTF-8 text file with one class per line; lines that start with # are comments.
 
-    Between the synonyms of a line stand semicolons, or commas where it has no semicolon.
+    Synonyms are separated by semicolons, or by commas if the line has no semicolon.
 
-    Raises VocabularyError, naming the line, where the file cannot be read or used.
+    Raises:
+        VocabularyError: The file cannot be read or is not valid; the message names the line.
     """
     lines = {f"line {number} of {path}": line for number, line in enumerate(_lines(read_text(path)), 1)}
     rows = {
-        place: _split(line.split(";") if ";" in line else line, place)
-        for place, line in lines.items()
+        location: _split(line.split(";") if ";" in line else line, location)
+        for location, line in lines.items()
         if line and not line.startswith("#")
     }
     if not rows:
-        raise VocabularyError(f"the classes file {path} names no class; write one a line")
-    check_names(list(rows.values()), list(rows))  # here rather than by Vocabulary, so that errors name the line
+        raise VocabularyError(f"the classes file {path} contains no class; write one class per line")
+    check_names(list(rows.values()), list(rows))  # here and not in Vocabulary, so that errors name the line
     return Vocabulary(tuple(rows.values()))
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The content of a UTF-8 classes file.
+    """Return the content of a UTF-8 classes file.
 
-    Raises VocabularyError where the file cannot be read.
+    Raises:
+        VocabularyError: The file cannot be read or is not UTF-8.
     """
     try:
         data = Path(path).read_bytes()
@@ -100,81 +111,98 @@ def read_text(path: str | os.PathLike[str]) -> str:
         ) from error
 
 
-def _split(entry: str | Sequence[str], place: str) -> tuple[str, ...]:
+def _split(entry: str | Sequence[str], location: str) -> tuple[str, ...]:
+    """Split an entry at commas and normalize the white space of its names."""
     names = entry.split(",") if isinstance(entry, str) else entry
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise VocabularyError(f"{place} must be a name or a sequence of names; got {entry!r}")
+        raise VocabularyError(f"{location} must be a name or a sequence of names; got {entry!r}")
     return tuple(" ".join(name.split()) for name in names)
 
 
-def check_names(rows: Sequence[tuple[str, ...]], places: Sequence[str]) -> None:
-    """Raise VocabularyError, naming one of the `places` of the `rows`, where a vocabulary cannot have these names."""
+def check_names(rows: Sequence[tuple[str, ...]], locations: Sequence[str]) -> None:
+    """Check the names of a vocabulary.
+
+    Args:
+        rows: The names of each class.
+        locations: The location of each row, for the message.
+
+    Raises:
+        VocabularyError: There are no rows, or a name is empty, not allowed or not unique.
+    """
     if not rows:
         raise VocabularyError("the vocabulary is empty; give at least one class name")
     seen: dict[str, str] = {}
-    for row, place in zip(rows, places, strict=True):
+    for row, location in zip(rows, locations, strict=True):
         if not row or not all(row):
-            raise VocabularyError(f"{place} has an empty name in {', '.join(row)!r}; take it out or fill it")
+            raise VocabularyError(f"{location} has an empty name in {', '.join(row)!r}; remove it or fill it in")
         for name in row:
             if ";" in name or any(unicodedata.category(character) in {"Cc", "Cs"} for character in name):
                 raise VocabularyError(
-                    f"{place} holds {name!r}; a name may not contain ';', control characters or lone surrogates"
+                    f"{location} contains {name!r}; a name must not contain ';', control characters or lone surrogates"
                 )
-            if casefolded(name) == SOMETHING_ELSE:
-                raise VocabularyError(f"{place} is {name!r}, which is reserved for what is in no class; leave it out")
-            if casefolded(name) in seen:
+            if casefold_name(name) == SOMETHING_ELSE:
+                raise VocabularyError(f"{location} is {name!r}, which is reserved for regions of no class; remove it")
+            if casefold_name(name) in seen:
                 raise VocabularyError(
-                    f"{name!r} stands twice, in {seen[casefolded(name)]} and in {place}; a name may stand only once"
+                    f"{name!r} occurs twice, in {seen[casefold_name(name)]} and in {location}; names must be unique"
                 )
-            seen[casefolded(name)] = f"{place} ({row[0]!r})"
+            seen[casefold_name(name)] = f"{location} ({row[0]!r})"
 
 
 def _lines(text: str) -> list[str]:
+    """Return the stripped lines of a text."""
     return [line.strip() for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
-def casefolded(name: str) -> str:
+def casefold_name(name: str) -> str:
+    """Return the form in which two names are compared: NFC, case folded."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
-READY_VOCABULARIES = (
+BUILTIN_VOCABULARIES = (
     *("voc20", "voc21", "context-59", "context-60", "cityscapes-19", "coco-80", "coco-object-81", "coco-stuff-171"),
     *("ade20k-150", "camvid-11", "msrc-23", "voc20-sclip", "voc21-sclip", "coco-object-81-sclip"),
 )
-"""The names that `ready_vocabulary` knows."""
+"""The vocabularies of `builtin_vocabulary`."""
 
 Pairs = tuple[tuple[Any, Any], ...]
-"""A map as it stands in a file, where a key can stand twice."""
+"""The entries of a map in a file, where a key can occur twice."""
 
 
-def ready_vocabulary(name: str) -> Vocabulary:
-    """The classes of a dataset, in the order of their indices there and spelt as there.
+def builtin_vocabulary(name: str) -> Vocabulary:
+    """Return the classes of a dataset, in the order and spelling of the dataset.
 
-    name: one of `READY_VOCABULARIES`. The number is that of the classes; "voc21", "context-60" and "coco-object-81" are
-    "voc20", "context-59" and "coco-80" after "background". With "-sclip" the names are the same, the prompts SCLIP's.
+    Args:
+        name: One of `BUILTIN_VOCABULARIES`; the number in it is the number of classes. "voc21", "context-60" and
+            "coco-object-81" are "voc20", "context-59" and "coco-80" with "background" as the first class. Names that
+            end in "-sclip" have the same class names with the prompts of SCLIP.
 
-    Raises VocabularyError for any other name.
+    Raises:
+        VocabularyError: There is no such vocabulary.
     """
-    if name not in READY_VOCABULARIES:
-        raise VocabularyError(f"there is no vocabulary {name!r}; there are {', '.join(READY_VOCABULARIES)}")
+    if name not in BUILTIN_VOCABULARIES:
+        raise VocabularyError(f"there is no vocabulary {name!r}; choose one of {', '.join(BUILTIN_VOCABULARIES)}")
     suffix = ".yaml" if name.endswith("-sclip") else ".txt"
-    return read_ontology(Path(__file__).parent / "vocabularies" / f"{name}{suffix}")
+    return read_vocabulary(Path(__file__).parent / "vocabularies" / f"{name}{suffix}")
 
 
-def read_ontology(path: str | os.PathLike[str]) -> Vocabulary:
-    """Read a vocabulary from a UTF-8 file of a kind told by its suffix.
+def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
+    """Read a vocabulary from a UTF-8 file; the suffix determines the format.
 
-    `.txt`: a class a line, see `read_classes_file`. `.yaml`, `.yml` and `.json` hold one of
+    A `.txt` file has one class per line, see `read_classes_file`. A `.yaml`, `.yml` or `.json` file contains one of
 
-    - a list: a class an entry, as in `Vocabulary.parse`: "grass, lawn" or [grass, lawn];
-    - a map {prompt: label}: CLIP reads the prompts, and the class is called by the label. Prompts with the same label
-      are one class, which stands where the first of them does;
-    - a map {label: [prompt, ...]}, which says the same.
+    - a list with one class per entry, as in `Vocabulary.parse`: "grass, lawn" or [grass, lawn];
+    - a map {prompt: label}: CLIP reads the prompts, and the label is the class name. Prompts with the same label are
+      one class, at the position of the first of them;
+    - a map {label: [prompt, ...]} with the same meaning.
 
-    The two maps are told apart by their values, text or lists, which must not be mixed. Prompts and labels of a map are
-    not split at commas.
+    The values of a map must be all text or all lists. Prompts and labels of a map are not split at commas.
 
-    Raises VocabularyError, naming the file and the entry, where it cannot be read or used.
+    Args:
+        path: The file.
+
+    Raises:
+        VocabularyError: The file cannot be read or is not valid; the message names the file and the entry.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -192,16 +220,16 @@ def read_ontology(path: str | os.PathLike[str]) -> Vocabulary:
         reason = " ".join(str(error).split())
         raise VocabularyError(f"the classes file {path} is not valid {suffix[1:].upper()}: {reason}") from error
     if content is None or content in ([], ()):
-        raise VocabularyError(f"the classes file {path} names no class")
+        raise VocabularyError(f"the classes file {path} contains no class")
     if isinstance(content, list):
         return _from_list(content, path)
     if isinstance(content, tuple):
         return _from_map(content, path)
-    raise VocabularyError(f"the classes file {path} must hold a list or a map; it holds {content!r}")
+    raise VocabularyError(f"the classes file {path} must contain a list or a map; it contains {content!r}")
 
 
 class _PairsLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, but for maps, which become `Pairs`."""
+    """PyYAML's safe loader, except that maps become `Pairs`."""
 
 
 _PairsLoader.add_constructor(
@@ -210,35 +238,38 @@ _PairsLoader.add_constructor(
 
 
 def _from_list(entries: list[Any], path: Path) -> Vocabulary:
+    """Return the vocabulary of a list with one class per entry."""
     rows = {}
     for number, entry in enumerate(entries, 1):
-        place = f"entry {number} of {path}"
-        names = entry if isinstance(entry, list) else _text(entry, place).split(",")
-        rows[place] = tuple(_text(name, place) for name in names)
+        location = f"entry {number} of {path}"
+        names = entry if isinstance(entry, list) else _text(entry, location).split(",")
+        rows[location] = tuple(_text(name, location) for name in names)
     check_names(list(rows.values()), list(rows))
     return Vocabulary(tuple(rows.values()))
 
 
 def _from_map(pairs: Pairs, path: Path) -> Vocabulary:
+    """Return the vocabulary of a map from prompts to labels or from labels to prompts."""
     by_label = isinstance(pairs[0][1], list)
     rows: dict[str, tuple[str, ...]] = {}
     for key, value in pairs:
-        place = f"the entry {key!r} of {path}"
+        location = f"the entry {key!r} of {path}"
         if isinstance(value, list) is not by_label:
             raise VocabularyError(
-                f"{place} holds {value!r}; a map has labels everywhere or lists of prompts everywhere"
+                f"{location} contains {value!r}; the values of a map must be all labels or all lists of prompts"
             )
-        label = _text(key if by_label else value, place)
+        label = _text(key if by_label else value, location)
         if by_label and label in rows:
-            raise VocabularyError(f"the label {label!r} stands twice in {path}; put all of its prompts in one list")
-        rows[label] = rows.get(label, ()) + tuple(_text(prompt, place) for prompt in (value if by_label else [key]))
-    places = [f"the class {label!r} of {path}" for label in rows]
-    check_names(list(rows.values()), places)
-    check_names([(label,) for label in rows], places)
+            raise VocabularyError(f"the label {label!r} occurs twice in {path}; put all of its prompts in one list")
+        rows[label] = rows.get(label, ()) + tuple(_text(prompt, location) for prompt in (value if by_label else [key]))
+    locations = [f"the class {label!r} of {path}" for label in rows]
+    check_names(list(rows.values()), locations)
+    check_names([(label,) for label in rows], locations)
     return Vocabulary(tuple(rows.values()), tuple(rows))
 
 
-def _text(value: object, place: str) -> str:
+def _text(value: object, location: str) -> str:
+    """Check that a value is text and normalize its white space."""
     if not isinstance(value, str):
-        raise VocabularyError(f"{place} holds {value!r}, which is not text; put it in quotes")
+        raise VocabularyError(f"{location} contains {value!r}, which is not text; put it in quotes")
     return " ".join(value.split())

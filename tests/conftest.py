@@ -1,6 +1,6 @@
-"""Networks for the tests: true architectures with random weights, or the real ones of OVSR_TEST_ASSETS.
+"""Fixtures of networks (with random weights, or the real ones in OVSR_TEST_ASSETS), and the skip of GPU tests.
 
-Nothing here imports the networks' packages before a test asks for one: the kernels' tests run without them.
+Nothing here imports the packages of the networks before a test needs one, because the kernel tests run without them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from ovsr_gpu import Config, Segmenter
+    from collections.abc import Callable
 
-# On a bare GPU node these tests have nothing to compare with.
+    from ovsr_gpu import Config, Segmenter
+    from ovsr_gpu.store.record import LabelledImage
+
+# A bare GPU node may lack the reference libraries of these tests.
 collect_ignore = [] if find_spec("sklearn") and find_spec("hypothesis") else ["cluster"]
 
 if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # counts from when triton is imported on
+    os.environ["TRITON_INTERPRET"] = "1"  # must be set before triton is imported
 
 TINY_CLIP = {
     "embed_dim": 32,
@@ -30,9 +33,18 @@ TINY_CLIP = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests that are marked `gpu` where there is no GPU."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="torch finds no CUDA device"))
+
+
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Keeps the text-embedding cache of the tests away from the user's."""
+def separate_text_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Keep the text-embedding cache of the tests separate from the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch-home")))
         yield
@@ -40,16 +52,16 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """Folder with real weights and photographs."""
+    """Return the folder with real weights and photographs."""
     folder = os.environ.get("OVSR_TEST_ASSETS")
     if not folder:
-        pytest.skip("OVSR_TEST_ASSETS names no folder with real weights and photographs")
+        pytest.skip("OVSR_TEST_ASSETS is not set to a folder with real weights and photographs")
     return Path(folder)
 
 
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small ViT CLIP with random weights, as the name that `load_clip` takes."""
+    """Return a small ViT CLIP with random weights, as a name that `load_clip` accepts."""
     open_clip = pytest.importorskip("open_clip")
     from safetensors.torch import save_file
 
@@ -63,7 +75,7 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def random_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of EfficientNet-B0 with random weights."""
+    """Return a checkpoint of EfficientNet-B0 with random weights."""
     models = pytest.importorskip("torchvision.models")
     from safetensors.torch import save_file
 
@@ -76,10 +88,18 @@ def random_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_segmenter(tiny_clip: str, random_backbone: Path):
-    """A Segmenter of the random networks with the given config."""
+    """Return a function that makes a Segmenter of the random networks with a config."""
     from ovsr_gpu import Segmenter
 
     def make(config: Config | None = None) -> Segmenter:
         return Segmenter.from_pretrained(config, backbone_weights=random_backbone, clip=tiny_clip, device="cpu")
 
     return make
+
+
+@pytest.fixture
+def record() -> Callable[..., LabelledImage]:
+    """A function that makes the record of a random labelled image, see `stores.make_record`."""
+    from stores import make_record
+
+    return make_record

@@ -1,4 +1,4 @@
-"""Where the tests of the kernels run: on a GPU where there is one, else on the CPU."""
+"""The device of the kernel tests: a GPU where there is one, else the CPU."""
 
 import pytest
 import torch
@@ -8,6 +8,5 @@ DEVICE = torch.device("cuda" if GPU else "cpu")
 
 
 def on_gpu(*values):
-    """Parameters for a GPU alone, such as sizes that are too slow for Triton's interpreter."""
-    marks = [pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")]
-    return [pytest.param(value, marks=marks) for value in values]
+    """Return parameters that only run on a GPU, such as sizes that are too slow for Triton's interpreter."""
+    return [pytest.param(value, marks=pytest.mark.gpu) for value in values]

@@ -1,4 +1,4 @@
-"""A guard against waits of the host for the device, for a CPU, where they cost nothing and show nowhere."""
+"""A guard that detects host synchronizations on a CPU, where they cost nothing and are otherwise invisible."""
 
 from __future__ import annotations
 
@@ -14,27 +14,32 @@ import ovsr_gpu.runtime.async_copy
 aten = torch.ops.aten
 READS = {aten._local_scalar_dense, aten.equal, aten.nonzero, aten.masked_select, aten.bincount, aten.is_nonzero}
 READS |= {aten._unique2, aten.unique_dim, aten.unique_consecutive, aten.repeat_interleave}
-FROM_HOST = {aten.lift_fresh}  # torch.tensor and new_tensor: on a GPU a copy for which the host waits
-DRIVERS = {aten._linalg_svd, aten._linalg_eigh, aten.linalg_qr, aten.linalg_cholesky_ex}  # read an error flag back
+FROM_HOST = {aten.lift_fresh}  # torch.tensor and new_tensor: on a GPU, the host waits for the copy
+DRIVERS = {
+    aten._linalg_svd,
+    aten._linalg_eigh,
+    aten.linalg_qr,
+    aten.linalg_cholesky_ex,
+}  # these read an error flag back
 KERNELS = str(Path(ovsr_gpu.kernels.__path__[0]))
-"""Not watched: what runs there is the CPU's own way, and tests on a GPU see that the GPU's reads nothing."""
+"""Not checked: the CPU path runs there; tests on a GPU check that the GPU path reads nothing."""
 
 
 class NoHostReads(TorchDispatchMode):
-    """Raises AssertionError where an operation would wait for the device or take data from the host.
+    """A dispatch mode that raises AssertionError if an operation waits for the device or copies data from the host.
 
-    A `PendingInteger` may be read; `late` counts how often one was.
+    Reading a `PendingInteger` is allowed; `num_pending_reads` counts these reads.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.late = 0
+        self.num_pending_reads = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if self._reads(func, args) and not (files := _files()) & {KERNELS}:
             if ovsr_gpu.runtime.async_copy.__file__ not in files:
                 raise AssertionError(f"{func} would make the host wait for the device")
-            self.late += 1
+            self.num_pending_reads += 1
         return func(*args, **(kwargs or {}))
 
     @staticmethod
@@ -46,7 +51,7 @@ class NoHostReads(TorchDispatchMode):
 
 
 def _files() -> set[str]:
-    """The files of the callers, those of the kernels as one."""
+    """Return the files of the callers; all files of the kernels count as one."""
     files, frame = set(), sys._getframe()
     while frame:
         name = frame.f_code.co_filename

@@ -1,4 +1,4 @@
-"""Miniatures of the datasets: their folders, names and encodings, with two small images each; and scenes."""
+"""Miniature datasets with the folders, names and encodings of the real ones and two small images each; and scenes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ VOC_PALETTE = [channel for index in range(256) for channel in (index * 64 % 256,
 
 @dataclass(frozen=True)
 class Miniature:
-    """images and labels: paths with {} for a name. values: what the label maps hold. names: in their true order.
+    """The layout and encoding of a dataset, written independently of the package.
 
-    truth: the class index of a value, VOID = -1, written down anew.
+    Attributes:
+        images, labels: Paths with {} for a name.
+        values: Values that the label maps hold.
+        class_index: From a value to its class index, VOID = -1.
+        names: The examples in their order.
+        clutter: Files that do not belong to the dataset.
     """
 
     folder: str
     images: str
     labels: str
     values: list[int]
-    truth: Callable[[int], int]
+    class_index: Callable[[int], int]
     names: tuple[str, str] = ("a", "b")
     split: str | None = None
     palette: bool = False
@@ -58,16 +63,16 @@ COCO = {
     "clutter": ("annotations/val2017/000000000139.png", "images/val2017/._000000000139.jpg"),
 }
 MINIATURES = {
-    "voc20": Miniature(**VOC, truth=lambda value: -1 if value in (0, 255) else value - 1),
-    "voc21": Miniature(**VOC, truth=lambda value: -1 if value == 255 else value),
-    "context-59": Miniature(**CONTEXT, truth=lambda value: value - 1),
-    "context-60": Miniature(**CONTEXT, truth=lambda value: value),
+    "voc20": Miniature(**VOC, class_index=lambda value: -1 if value in (0, 255) else value - 1),
+    "voc21": Miniature(**VOC, class_index=lambda value: -1 if value == 255 else value),
+    "context-59": Miniature(**CONTEXT, class_index=lambda value: value - 1),
+    "context-60": Miniature(**CONTEXT, class_index=lambda value: value),
     "ade20k-150": Miniature(
         folder="ADEChallengeData2016",
         images="images/validation/{}.jpg",
         labels="annotations/validation/{}.png",
         values=list(range(151)),
-        truth=lambda value: value - 1,
+        class_index=lambda value: value - 1,
         names=("ADE_val_00000001", "ADE_val_00000002"),
         clutter=("images/training/ADE_train_00000001.jpg",),
     ),
@@ -75,20 +80,20 @@ MINIATURES = {
         **COCO,
         labels="annotations/val2017/{}_labelTrainIds.png",
         values=[*range(171), 255],
-        truth=lambda value: -1 if value == 255 else value,
+        class_index=lambda value: -1 if value == 255 else value,
     ),
     "coco-object-81": Miniature(
         **COCO,
         labels="annotations/val2017/{}_instanceTrainIds.png",
         values=list(range(81)),
-        truth=lambda value: value,
+        class_index=lambda value: value,
     ),
     "cityscapes-19": Miniature(
         folder="cityscapes",
         images="leftImg8bit/val/{}_leftImg8bit.png",
         labels="gtFine/val/{}_gtFine_labelTrainIds.png",
         values=[*range(19), 255],
-        truth=lambda value: -1 if value == 255 else value,
+        class_index=lambda value: -1 if value == 255 else value,
         names=("frankfurt/frankfurt_000001_000019", "lindau/lindau_000000_000019"),
         clutter=(
             "gtFine/val/lindau/lindau_000000_000019_gtFine_labelIds.png",
@@ -100,7 +105,7 @@ MINIATURES = {
         images="test/{}.png",
         labels="testannot/{}.png",
         values=list(range(12)),
-        truth=lambda value: -1 if value == 11 else value,
+        class_index=lambda value: -1 if value == 11 else value,
         names=("0001TP_008550", "Seq05VD_f00000"),
         clutter=("train/0001TP_006690.png",),
     ),
@@ -121,12 +126,12 @@ def write_label(path: Path, values: np.ndarray, palette: bool = False) -> None:
 
 
 def label_values(mini: Miniature, number: int) -> np.ndarray:
-    """Every value of the dataset in 3 rows, in another order for each example."""
+    """Return every value of the dataset in 3 rows, in a different order for each example."""
     return np.stack([np.roll(mini.values, number + row) for row in range(3)])
 
 
 def write_miniature(name: str, root: Path) -> Path:
-    """Writes the miniature of a dataset; gives its innermost folder."""
+    """Write the miniature of a dataset and return its innermost folder."""
     mini = MINIATURES[name]
     folder = root / mini.folder
     for number, example in enumerate(mini.names):
@@ -142,7 +147,7 @@ def write_miniature(name: str, root: Path) -> Path:
 
 
 def write_scenes(folder: Path, seeds: Iterable[int]) -> Path:
-    """Synthetic scenes as a dataset of the kind "folder"."""
+    """Write synthetic scenes as a dataset of the kind "folder"."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     for seed in seeds:

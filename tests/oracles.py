@@ -1,4 +1,4 @@
-"""Plain, slow, independent versions of what the package does, for comparison."""
+"""Simple, slow, independent implementations of the package's algorithms, for comparison."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from scipy import ndimage
 
 
 def partition(labels) -> set[frozenset[int]]:
-    """A labelling as the set of its groups, whatever the labels are called."""
+    """Return the groups of a labelling as a set of index sets, independent of the label values."""
     groups: dict[int, set[int]] = {}
-    for place, label in enumerate(np.asarray(labels).ravel().tolist()):
-        groups.setdefault(label, set()).add(place)
+    for index, label in enumerate(np.asarray(labels).ravel().tolist()):
+        groups.setdefault(label, set()).add(index)
     return {frozenset(group) for group in groups.values()}
 
 
 def cut_by_sets(children, clusters: int) -> list[int]:
-    """Labels after the first P - k merges, numbered by first pixel."""
+    """Return the labels after the first P - k merges, numbered by first pixel."""
     pixels = len(children) + 1
     members = {pixel: [pixel] for pixel in range(pixels)}
     for merge in range(pixels - clusters):
@@ -31,18 +31,19 @@ def cut_by_sets(children, clusters: int) -> list[int]:
     return labels
 
 
-def union_distance(one, other, apart, size_one, size_other, sizes, method: str) -> np.ndarray:
-    """Distances of the union of two clusters to all others, from their own distances `one` and `other` to them."""
+def union_distance(distances_a, distances_b, distance_ab, size_a, size_b, sizes, method: str) -> np.ndarray:
+    """Return the distances of the union of clusters a and b to all others (Lance and Williams 1967)."""
     if method in ("single", "complete"):
-        return np.minimum(one, other) if method == "single" else np.maximum(one, other)
+        return np.minimum(distances_a, distances_b) if method == "single" else np.maximum(distances_a, distances_b)
     if method in ("average", "weighted"):
-        return np.average([one, other], axis=0, weights=[size_one, size_other] if method == "average" else None)
-    squares = (size_one + sizes) * one**2 + (size_other + sizes) * other**2 - sizes * apart**2
-    return np.sqrt(np.maximum(squares, 0) / (size_one + size_other + sizes))
+        weights = [size_a, size_b] if method == "average" else None
+        return np.average([distances_a, distances_b], axis=0, weights=weights)
+    squares = (size_a + sizes) * distances_a**2 + (size_b + sizes) * distances_b**2 - sizes * distance_ab**2
+    return np.sqrt(np.maximum(squares, 0) / (size_a + size_b + sizes))
 
 
 def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list[np.floating]]:
-    """Greedy Ward on a graph, one merge at a time off a heap keyed (cost, larger id, smaller id), in their dtype."""
+    """Run greedy Ward on a graph in the dtype of `points`, by a heap with the keys (cost, larger id, smaller id)."""
     one = points.dtype.type(1)
     total, size = list(points), [one] * len(points)
     neighbors: dict[int, set[int]] = {node: set() for node in range(len(points))}
@@ -53,7 +54,7 @@ def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list
         neighbors[b].add(a)
         gap = total[a] / size[a] - total[b] / size[b]
         squares = points.dtype.type(0)
-        for square in gap * gap:  # one after another, so that the rounding is defined
+        for square in gap * gap:  # a sequential sum has a defined rounding
             squares += square
         heapq.heappush(heap, (squares * (size[a] * size[b] / (size[a] + size[b])), max(a, b), min(a, b)))
 
@@ -69,58 +70,59 @@ def ward_by_heap(points: np.ndarray, edges) -> tuple[list[tuple[int, int]], list
         costs.append(cost)
         size.append(size[a] + size[b])
         total.append(total[a] + total[b])
-        around = (neighbors.pop(a) | neighbors.pop(b)) - {a, b}
+        adjacent = (neighbors.pop(a) | neighbors.pop(b)) - {a, b}
         neighbors[new] = set()
-        for other in around:
-            neighbors[other] -= {a, b}
-            push(new, other)
+        for neighbor in adjacent:
+            neighbors[neighbor] -= {a, b}
+            push(new, neighbor)
     return children, costs
 
 
-def absorb_one_by_one(components: np.ndarray, least: float) -> np.ndarray:
-    """Give the smallest component to the neighbor with the longest border, again and again."""
+def absorb_one_by_one(components: np.ndarray, min_area: float) -> np.ndarray:
+    """Merge the smallest component into the neighbor with the longest border until all have the minimum area."""
     labels = components.copy()
     while True:
         areas = {label: int((labels == label).sum()) for label in np.unique(labels)}
-        small = [(area, label) for label, area in areas.items() if area < least]
+        small = [(area, label) for label, area in areas.items() if area < min_area]
         if not small or len(areas) == 1:
             return labels
         _, label = min(small)
         border: dict[int, int] = {}
         for a, b in [(labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])]:
-            for one, other in [(a, b), (b, a)]:
-                for neighbor in other[(one == label) & (other != label)].tolist():
+            for inside, outside in [(a, b), (b, a)]:
+                for neighbor in outside[(inside == label) & (outside != label)].tolist():
                     border[neighbor] = border.get(neighbor, 0) + 1
         labels[labels == label] = min(border, key=lambda neighbor: (-border[neighbor], neighbor))
 
 
 def number_by_first(labels: np.ndarray) -> np.ndarray:
-    """Labels renamed 0, 1, ... in the order in which they first occur."""
-    names: dict[int, int] = {}
-    return np.array([names.setdefault(label, len(names)) for label in labels.ravel().tolist()]).reshape(labels.shape)
+    """Renumber labels as 0, 1, ... in the order of their first occurrence."""
+    numbers: dict[int, int] = {}
+    renumbered = [numbers.setdefault(label, len(numbers)) for label in labels.ravel().tolist()]
+    return np.array(renumbered).reshape(labels.shape)
 
 
-def label_pieces(labels: np.ndarray) -> np.ndarray:
-    """Connected components by scipy.ndimage, one class at a time."""
-    pieces = np.zeros(labels.shape, int)
+def label_components(labels: np.ndarray) -> np.ndarray:
+    """Label connected components by scipy.ndimage, one label value at a time."""
+    components = np.zeros(labels.shape, int)
     for value in np.unique(labels):
-        found = ndimage.label(labels == value)[0]
-        pieces[found > 0] = found[found > 0] + pieces.max()
-    return number_by_first(pieces)
+        of_value = ndimage.label(labels == value)[0]
+        components[of_value > 0] = of_value[of_value > 0] + components.max()
+    return number_by_first(components)
 
 
 def pillow_resize(image: Image.Image, width: int, height: int) -> np.ndarray:
-    """Bicubic resize by Pillow, one axis at a time in the order in which Pillow 13 takes them (12: always x first)."""
+    """Resize bicubically by Pillow, one axis at a time in the order of Pillow 13 (Pillow 12: always x first)."""
     shrink_x, shrink_y = image.width - width, image.height - height
     vertical_first = shrink_y > 0 and shrink_y > 2 * shrink_x
-    halfway = (image.width, height) if vertical_first else (width, image.height)
+    first_size = (image.width, height) if vertical_first else (width, image.height)
     bicubic = Image.Resampling.BICUBIC
-    return np.asarray(image.resize(halfway, bicubic).resize((width, height), bicubic), dtype=int)
+    return np.asarray(image.resize(first_size, bicubic).resize((width, height), bicubic), dtype=int)
 
 
-def encoded(region_map: np.ndarray) -> list[str]:
-    """The masks of a `[H, W]` region map by pycocotools."""
-    from pycocotools import mask  # a bare GPU node may lack it
+def encode_masks(region_map: np.ndarray) -> list[str]:
+    """Return the masks of a `[H, W]` region map as compressed run lengths, by pycocotools."""
+    from pycocotools import mask  # not installed on every GPU node
 
     masks = region_map == np.arange(region_map.max() + 1)[:, None, None]
-    return [mask.encode(np.asfortranarray(inside, np.uint8))["counts"].decode() for inside in masks]
+    return [mask.encode(np.asfortranarray(region, np.uint8))["counts"].decode() for region in masks]

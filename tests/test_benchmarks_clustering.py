@@ -1,4 +1,4 @@
-"""The clustering benchmark: that its providers compute the same, that its figures are right, and that its parts run."""
+"""The clustering benchmark: its providers agree, its results are correct, and it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from clustering.bounds import Rates, least_seconds
+from clustering.bounds import Rates, min_seconds
 from clustering.cases import Case, cases
 from clustering.points import made_points
 from clustering.providers import prepare
@@ -39,44 +39,46 @@ def run(*command: str, **environment: str) -> str:
     return done.stdout
 
 
-def outcome(operation: str, provider: str, dtype: str, data: str = "smooth"):
+def result_of(operation: str, provider: str, dtype: str, data: str = "smooth"):
     return prepare(Case(operation, provider, dtype, side=10, batch=3, data=data), CPU, None)()
 
 
 @pytest.mark.parametrize("data", ["smooth", "noise", "constant", "constant_75"])
 def test_providers_of_the_full_graph_agree(data):
-    heights = outcome("full", "torch", "float32", data).heights
+    heights = result_of("full", "torch", "float32", data).heights
     for library in ("scipy", "fastcluster"):
-        trees = outcome("full", library, "float64", data)
+        trees = result_of("full", library, "float64", data)
         np.testing.assert_allclose(heights, np.stack([tree[:, 2] for tree in trees]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("provider", ["heap", "torch"])
 @pytest.mark.parametrize("data", ["smooth", "noise", "constant", "constant_75"])
 def test_providers_of_the_pixel_graph_agree(data, provider):
-    tree = outcome("pixel", provider, "float64", data)
-    for image, (children, distances) in enumerate(outcome("pixel", "sklearn", "float64", data)):
+    tree = result_of("pixel", provider, "float64", data)
+    for image, (children, distances) in enumerate(result_of("pixel", "sklearn", "float64", data)):
         assert np.array_equal(tree.children[image], np.sort(children, axis=1))
         np.testing.assert_allclose(tree.heights[image], distances, atol=1e-12)
 
 
 def test_providers_of_the_cut_agree():
-    labels, expected = outcome("cut", "torch", "int64"), outcome("cut", "scipy", "float64")
+    labels, expected = result_of("cut", "torch", "int64"), result_of("cut", "scipy", "float64")
     assert len(labels) == len(expected) == 3
     for ours, theirs in zip(labels, expected, strict=True):
         assert len(partition(ours)) == 8
         assert partition(ours) == partition(theirs)
 
 
-def test_made_points():
+def test_kinds_of_made_points():
     points = {data: made_points(Case("full", "torch", "float32", data=data)) for data in ("smooth", "noise")}
     steps = {data: (made.view(8, 28, 28, 16).diff(dim=1).std() / made.std()).item() for data, made in points.items()}
-    assert steps["smooth"] < 0.5 < 1.3 < steps["noise"]  # independent neighbors differ by sqrt(2)
+    assert (
+        steps["smooth"] < 0.5 < 1.3 < steps["noise"]
+    )  # differences of independent neighbors have a deviation of sqrt(2)
     colors = [len(image.unique(dim=0)) for image in made_points(Case("full", "torch", "float32", data="constant_75"))]
     assert colors == [1 + 28 * 7] * 8
 
 
-def test_cases():
+def test_full_cases_contain_all_combinations():
     default, full = cases(full=False), cases(full=True)
     assert len(set(map(str, full))) == len(full)
     assert set(default) < set(full)
@@ -89,19 +91,19 @@ def test_cases():
 @pytest.mark.parametrize(
     ("operation", "float32_rate", "seconds"),
     [
-        ("full", 1.0, 2 * 128),  # computed anew, bound by 4 points of 4 bytes and 4 merges of 28 bytes
-        ("full", 0.1, 2 * 277 + 2 / 3),  # kept, bound by those and 4 bytes x (16 + 64/3) distances
-        ("full", 0.01, 2 * 2400),  # kept, bound by 8 distances of 3 operations
+        ("full", 1.0, 2 * 128),  # recomputed, bound by 4 points of 4 bytes and 4 merges of 28 bytes
+        ("full", 0.1, 2 * 277 + 2 / 3),  # stored, bound by those and 4 bytes x (16 + 64/3) distances
+        ("full", 0.01, 2 * 2400),  # stored, bound by 8 distances of 3 operations
         ("pixel", 0.1, 2 * 780),  # 26 distances
         ("cut", 0.1, 2 * 96),
     ],
 )
-def test_least_seconds(operation, float32_rate, seconds):
+def test_min_seconds_of_each_operation(operation, float32_rate, seconds):
     case = Case(operation, "triton", "int64" if operation == "cut" else "float32", side=2, batch=2, rank=1)
-    assert least_seconds(case, Rates(bytes=1, float32=float32_rate, float64=1)) == pytest.approx(seconds)
+    assert min_seconds(case, Rates(bytes=1, float32=float32_rate, float64=1)) == pytest.approx(seconds)
 
 
-def test_measured_row():
+def test_measured_row_has_quantiles():
     row = measured_row(Case("full", "triton", "float32"), [i / 1000 for i in range(1, 102)], 5, 0.0051)
     assert (row["p50_ms"], row["p90_ms"], row["p99_ms"], row["rounds"]) == (51, 91, 100, 101)
     assert row["images_per_second"] == pytest.approx(8 / 0.051, rel=1e-3)
@@ -110,8 +112,8 @@ def test_measured_row():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plugin", ["benchmark", "no:benchmark"])
-def test_run_of_the_benchmark(plugin, tmp_path):
-    """With pytest-benchmark and without it."""
+def test_benchmark_runs(plugin, tmp_path):
+    """The benchmark runs with and without pytest-benchmark."""
     file, extra = tmp_path / "new" / "results.json", [] if plugin == "benchmark" else ["-p", plugin]
     command = [sys.executable, "-m", "pytest", "benchmarks/bench_clustering.py", "--device", "cpu"]
     output = run(
@@ -124,19 +126,19 @@ def test_run_of_the_benchmark(plugin, tmp_path):
         "no:cacheprovider",
         *extra,
     )
-    found = json.loads(file.read_text())
-    assert found["machine"]["versions"]["torch"] == version("torch")
+    written = json.loads(file.read_text())
+    assert written["machine"]["versions"]["torch"] == version("torch")
     small = [case for case in cases(full=False) if case.side == 10 and case.provider != "triton"]
     expected = [case for case in small if case.operation == "cut" or case.provider.startswith(("heap", "fastcluster"))]
-    assert [tuple(row[field] for field in Case._fields) for row in found["rows"]] == expected
-    for row in found["rows"]:
+    assert [tuple(row[field] for field in Case._fields) for row in written["rows"]] == expected
+    for row in written["rows"]:
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"]
         assert row["rounds"] >= 2
         assert row["peak_bytes"] is None
-    assert report(found["rows"]) in output
+    assert report(written["rows"]) in output
 
 
-def some_results(path: Path | None) -> Results:
+def made_results(path: Path | None) -> Results:
     results = Results(path, MACHINE)
     for side in (10, 28):
         results.add(measured_row(Case("full", "scipy_processes", "float64", side=side), [0.016 * side] * 3, None, None))
@@ -144,16 +146,16 @@ def some_results(path: Path | None) -> Results:
     return results
 
 
-def test_report():
-    lines = report(some_results(None).rows).splitlines()
+def test_report_has_a_column_per_series():
+    lines = report(made_results(None).rows).splitlines()
     assert "| data | grid | R | batch | SciPy, all cores | Triton float32 |" in lines
     assert "| smooth | 10x10 | 16 | 8 | 20 | 10 |" in lines
     entry = "full-triton-float32-10x10-B8-R16-smooth"
     assert f"| {entry} | 80 | 80 | 80 | 3 | 100 | 2.0 | 5.00% |" in lines
 
 
-def test_plot(tmp_path):
-    results = some_results(tmp_path / "results.json")
+def test_plot_and_its_tables(tmp_path):
+    results = made_results(tmp_path / "results.json")
     over_points = draw(results).axes[0]
     lines = {line.get_label(): line.get_xydata().tolist() for line in over_points.get_lines()}
     assert lines == {

@@ -1,4 +1,4 @@
-"""The benchmarks of the whole method: that their cases are there, that their figures are right, and what they show."""
+"""The benchmarks of the whole method: cases, results, tables and plots."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.cases import LARGE_MODEL, SWEEPS, Case, base_case, cases
 from pipeline.memory import peak_bytes
 from pipeline.ratios import ratio_lines
 from pipeline.results import growth_row, report, rows_along, stage_row
-from pipeline.twins import torch_twins
+from pipeline.torch_backend import use_torch_backend
 from plot_pipeline import draw
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,8 +30,8 @@ MACHINE = {
 }
 
 
-def made_row(case: Case, **changed):
-    """A row of a call that takes 10 ms an image and 5 ms a region."""
+def made_row(case: Case, **changes):
+    """Return the row of a call that takes 10 ms per image and 5 ms per region."""
     seconds = case.batch * (0.01 + 0.005 * case.regions)
     measured = {
         "regions": case.batch * case.regions,
@@ -40,7 +40,7 @@ def made_row(case: Case, **changed):
         "backbone": "random",
         "precision": "float32",
     }
-    return growth_row(case, [seconds] * 3, [seconds / 2] * 3, **measured | changed)
+    return growth_row(case, [seconds] * 3, [seconds / 2] * 3, **measured | changes)
 
 
 def made_results(path: Path | None = None) -> Results:
@@ -51,7 +51,7 @@ def made_results(path: Path | None = None) -> Results:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_cases(device):
+def test_cases_vary_each_axis(device):
     default, full = cases(device, full=False), cases(device, full=True)
     assert len(set(map(str, full))) == len(full)
     assert set(default) <= set(full)
@@ -72,7 +72,7 @@ def test_cases(device):
 
 
 @pytest.mark.parametrize("count", SWEEPS["regions"])
-def test_tiles(count):
+def test_tiles_are_equal_and_of_different_colors(count):
     image = tiles(64, 96, count, np.random.default_rng(0))
     assert image.shape == (64, 96, 3)
     colors, pixels = np.unique((image.reshape(-1, 3).astype(int) + 50) // 100, axis=0, return_counts=True)
@@ -80,7 +80,7 @@ def test_tiles(count):
     assert (pixels == 64 * 96 / count).all()
 
 
-def test_growth_row():
+def test_growth_row_has_quantiles():
     row = growth_row(
         Case(batch=4),
         [i / 100 for i in range(1, 102)],
@@ -99,7 +99,7 @@ def test_growth_row():
     assert Case(*(row[field] for field in Case._fields)) == Case(batch=4)
 
 
-def test_rows_along():
+def test_rows_along_an_axis():
     results = made_results()
     assert [row["size"] for row in rows_along(results, "size")] == list(SWEEPS["size"])
     assert [row["batch"] for row in rows_along(results, "batch")] == [1, 2, 4, 8]
@@ -107,54 +107,54 @@ def test_rows_along():
     assert series == {(model, encoder) for model in ("ViT-B-32", "ViT-B-16") for encoder in ("crop", "dense")}
 
 
-def test_report():
+def test_report_has_a_row_per_case():
     text = report(made_results())
     assert "random weights" in text
     lines = text.splitlines()
-    assert "| ViT-B-32 | crop | 8 | 2 | 20 | 50% | 50 |" in lines  # at a glance
+    assert "| ViT-B-32 | crop | 8 | 2 | 20 | 50% | 50 |" in lines  # overview
     assert "| ViT-B-32 | crop | 4 | 2 | 33.3 | 50% |  |" in lines  # no batch of 1
     assert "| ViT-L-14 | crop | 2 | 1 | 50 | 50% | 20 |" in lines  # no other batch
     assert "| ViT-B-16 | dense | 16 | 180.0 | 180.0 | 3 | 11.1 | 22.2 | 16 | 90.0 | 50% | 6 |" in lines
     assert "| 847 | 100.0 | 100.0 | 3 | 20 | 40 | 8 | 50.0 | 50% | 6 |" in lines
 
 
-def test_report_of_a_run_cut_short():
+def test_report_of_an_interrupted_run():
     results = Results(None, MACHINE)
     results.add(made_row(base_case("cpu"), stream_images_per_second=None, peak_bytes=None))
     assert "| 640x480 | 100.0 | 100.0 | 3 | 20 |  | 8 | 50.0 | 50% |  |" in report(results).splitlines()
     assert not any(panel.axison for panel in draw(results).axes)
 
 
-def test_plot(tmp_path):
+def test_plot_and_its_tables(tmp_path):
     results = made_results(tmp_path / "results.json")
     panels = {(panel.get_title("left"), panel.get_xlabel()): panel for panel in draw(results).axes}
 
     def lines(*panel: str):
         return {line.get_label(): line.get_xydata().tolist() for line in panels[panel].get_lines()}
 
-    by_model = lines("Models and encoders", "regions an image")
+    by_model = lines("Models and encoders", "regions per image")
     assert by_model["ViT-B-32, crop"] == [[1, 15], [2, 20], [4, 30], [8, 50], [16, 90]]
     assert [place for place, _ in by_model["ViT-B-16, dense"]] == [1, 4, 8, 16]
-    assert lines("Throughput", "images a batch")["stream of batches"] == [[1, 40], [2, 40], [4, 40], [8, 40]]
-    assert lines("Peak memory", "images a batch")["one call"] == [[1, 3], [2, 6], [4, 12], [8, 24]]
+    assert lines("Throughput", "images per batch")["stream of batches"] == [[1, 40], [2, 40], [4, 40], [8, 40]]
+    assert lines("Peak memory", "images per batch")["one call"] == [[1, 3], [2, 6], [4, 12], [8, 24]]
     command = [sys.executable, "benchmarks/plot_pipeline.py", str(tmp_path / "results.json")]
     output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True).stdout
     assert output == f"a processor, 2 cores; torch 2.11.0\n\n{report(results)}\n\n"
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_ratio_lines():
+def test_ratio_lines_per_image():
     def rows(**milliseconds):
         return {name: {"p50_ms": 4 * ms, "p95_ms": 6 * ms, "batch": 4} for name, ms in milliseconds.items()}
 
     stages = {
-        "linkage": rows(ours=2, twin=6, reference=4),
+        "linkage": rows(ours=2, torch=6, reference=4),
         "end to end": rows(ours=20),
         "networks alone": rows(ours=5),
     }
     lines = [line.split() for line in ratio_lines({"batch 4": stages})]
     assert lines == [
-        ["batch", "4", "p50", "p95", "twin", "p50", "reference", "ratio"],
+        ["batch", "4", "p50", "p95", "torch", "p50", "reference", "ratio"],
         ["linkage", "2.00", "3.00", "6.00", "4.00", "2.00"],
         ["end", "to", "end", "20.00", "30.00"],
         ["networks", "alone", "5.00", "7.50"],
@@ -163,7 +163,7 @@ def test_ratio_lines():
     ]
 
 
-def test_stage_row():
+def test_stage_row_has_quantiles():
     row = stage_row("crops", "ours", {"batch": 2, "grid": 40}, [i / 1000 for i in range(1, 102)])
     assert row == {
         "stage": "crops",
@@ -177,15 +177,15 @@ def test_stage_row():
     }
 
 
-def test_torch_twins():
+def test_torch_backend_replaces_triton():
     on_cuda = SimpleNamespace(is_cuda=True, is_cpu=False)
-    with torch_twins():
+    with use_torch_backend():
         assert choose_backend("auto", on_cuda) == "torch"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_peak_bytes():
-    """Also where a call before it has taken as much."""
+def test_peak_bytes_of_a_call():
+    """The peak is also measured if a previous call used as much memory."""
     for _ in range(2):
         peak = peak_bytes(lambda: torch.ones(25_000_000), torch.device("cpu"))
         assert 95e6 < peak < 130e6

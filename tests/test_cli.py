@@ -1,4 +1,4 @@
-"""The command line from outside, with small or random networks of the true kinds."""
+"""The command line, with small or random networks of the real architectures."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_session import assert_complete, lines
 
 from ovsr_gpu.cli import main
-from ovsr_gpu.runtime.atomic import UNFINISHED
+from ovsr_gpu.runtime.atomic import TEMPORARY_SUFFIX
+from runs_helpers import assert_complete, read_jsonl
 
 SCRIPT = Path(sys.executable).with_name("ovsr.exe" if os.name == "nt" else "ovsr")
 COMMAND = [str(SCRIPT)] if SCRIPT.exists() else [sys.executable, "-m", "ovsr_gpu.cli"]
@@ -103,15 +103,15 @@ def test_a_run_with_a_bad_image(
     assert done.stderr.splitlines() == [
         "Running on cpu (1 threads)",
         "Loading the models",
-        "Encoding 3 class names (those met before come from the cache)",
+        "Encoding 3 class names (known ones are read from the cache)",
         "This CLIP can hardly tell apart 'grass' and 'sky'; 'dog' and 'grass'; 'dog' and 'sky'. Make such classes "
-        "synonyms of one, or give them other prompts",
+        "synonyms of one class, or give them other prompts",
         "Labelling 4 images",
     ]
     assert "3 of 4 images labelled" in done.stdout and "images/s" in done.stdout
     assert "broken [bold].jpg" in done.stdout and "not an image" in done.stdout and "Fraction of area" in done.stdout
     assert_complete(tmp_path / "out", ["photo 0", "photo 1", "photo 2"])
-    [error] = lines(tmp_path / "out" / "errors.jsonl")
+    [error] = read_jsonl(tmp_path / "out" / "errors.jsonl")
     assert Path(error["path"]) == Path("in/broken [bold].jpg")
     monkeypatch.chdir(tmp_path)
     for command in (["gallery", "out"], ["export", "out", "--format", "voc", "--out", "voc"]):
@@ -119,7 +119,7 @@ def test_a_run_with_a_bad_image(
         with pytest.raises(SystemExit, match="0"):
             main()
     said = capsys.readouterr().out
-    assert "Open out" in said and "stand in voc" in said
+    assert "Open out" in said and "Wrote the results of out to voc" in said
     assert len(list((tmp_path / "out/gallery/thumbnails").iterdir())) == 3
     assert len(list((tmp_path / "voc/SegmentationClass").iterdir())) == 3
     (images / "broken [bold].jpg").unlink()
@@ -175,7 +175,7 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE, "--classes", "dog", "--something-else", "a; ;b"], "recognition.something_else"),
         ([*BASE, "--classes", "dog", "--min-area", "50"], "regions.min_area"),
         ([*BASE, "--classes", "dog", "--engine", "spark"], "local or ray"),
-        ([*BASE, "--classes", "dog", "--engine", "ray", "--devices", "cuda:1"], "as many times cpu or cuda"),
+        ([*BASE, "--classes", "dog", "--engine", "ray", "--devices", "cuda:1"], "cpu or cuda repeated once per worker"),
         ([*BASE, "--classes", "dog", "--devices", "cpu,abacus"], "abacus"),
         (["export", "in", "--format", "csv", "--out", "new"], "labelme"),
         (["gallery", "in"], "not the folder of a run"),
@@ -195,8 +195,8 @@ BASE = ["label", "in", "--out", "out"]
         ([*BASE, "--classes", "dog", "--model", "embedded", "--clip", "ViT-B-16"], "--clip"),
         (["demo", "--scenes", "0"], "1..200"),
         (["demo", "--scenes", "201"], "1..200"),
-        (["demo", "--out", "in"], "name another folder"),
-        (["demo", "--out", "latin1.txt"], "name another folder"),
+        (["demo", "--out", "in"], "choose another folder"),
+        (["demo", "--out", "latin1.txt"], "choose another folder"),
         (["demo", "--json", "latin1.txt/scores.json"], "latin1.txt"),
         (["demo", "--device", "abacus"], "abacus"),
     ],
@@ -269,8 +269,8 @@ def test_a_run_that_is_ended_leaves_valid_results(
     process.send_signal(getattr(signal, sent))
     _, said = process.communicate(timeout=60)
     assert process.returncode == status and "Traceback" not in said, said
-    assert "Finishing the images that were begun" in said and "--resume goes on" in said.splitlines()[-1]
+    assert "Finishing the images in progress" in said and "--resume continues the run" in said.splitlines()[-1]
     summary = json.loads((out / "summary.json").read_text())
     assert summary["interrupted"] and 0 < summary["labelled"] < 503
     assert_complete(out, [f"{number:03}" for number in range(summary["labelled"])])
-    assert not list(out.rglob(f"*{UNFINISHED}"))
+    assert not list(out.rglob(f"*{TEMPORARY_SUFFIX}"))

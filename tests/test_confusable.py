@@ -8,7 +8,7 @@ import torch
 
 from devices import DEVICE
 from ovsr_gpu.results import ClassTexts
-from ovsr_gpu.stages.confusable import MIN_APART, ConfusablePair, confusable_pairs, describe_confusable
+from ovsr_gpu.stages.confusable import MIN_LOGIT_GAP, ConfusablePair, confusable_pairs, describe_confusable
 
 
 def texts(rows: list[list[float]], index: list[int], classes: int) -> ClassTexts:
@@ -29,23 +29,23 @@ def test_pairs_against_loops(something_else: bool) -> None:
             pairs = [
                 (i, j) for i, one in enumerate(index) for j, two in enumerate(index) if (one, two) == (first, second)
             ]
-            apart = min((scale * (1 - unit[i] @ unit[j]) for i, j in pairs), default=math.inf)
-            if apart < MIN_APART:
-                expected.append(([*names, "something else"][first], [*names, "something else"][second], apart))
+            gap = min((scale * (1 - unit[i] @ unit[j]) for i, j in pairs), default=math.inf)
+            if gap < MIN_LOGIT_GAP:
+                expected.append(([*names, "something else"][first], [*names, "something else"][second], gap))
     found = confusable_pairs(texts(rows.tolist(), index, 4), names, scale)
     assert 1 < len(expected) < 10
-    for pair, (first, second, apart) in zip(found, sorted(expected, key=lambda one: one[2]), strict=True):
-        assert (pair.first, pair.second) == (first, second) and pair.apart == pytest.approx(apart, abs=1e-3)
+    for pair, (first, second, gap) in zip(found, sorted(expected, key=lambda one: one[2]), strict=True):
+        assert (pair.first, pair.second) == (first, second) and pair.logit_gap == pytest.approx(gap, abs=1e-3)
 
 
-def test_equal_texts_are_no_logits_apart_and_far_ones_are_not_named() -> None:
+def test_equal_texts_have_no_gap_and_distant_ones_are_not_returned() -> None:
     found = confusable_pairs(texts([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]], [0, 1, 2], 3), ("sofa", "couch", "sky"), 100)
     assert found == [("sofa", "couch", pytest.approx(0, abs=1e-4))]
     assert confusable_pairs(texts([[1.0, 0.0]], [0], 1), ("sofa",), 100) == []
 
 
-def test_at_most_five_pairs_are_told() -> None:
+def test_at_most_five_pairs_are_described() -> None:
     pairs = [ConfusablePair(f"a{number}", f"b{number}", number / 10) for number in range(7)]
     assert describe_confusable(pairs[:1]).startswith("This CLIP can hardly tell apart 'a0' and 'b0'. Make")
-    told = describe_confusable(pairs)
-    assert "'a4' and 'b4', and 2 more." in told and "a5" not in told
+    description = describe_confusable(pairs)
+    assert "'a4' and 'b4', and 2 more." in description and "a5" not in description

@@ -28,16 +28,16 @@ def test_all_kinds_of_images_in_one_list(tmp_path: Path):
     assert torch.equal(parts[1].pixels, batch.pixels[4:]) and torch.equal(parts[1].sizes, batch.sizes[4:])
 
 
-def test_maps_come_back_as_the_images_came():
+def test_maps_are_returned_in_the_form_of_the_images():
     sizes = [(4, 6), (3, 9)]
     batch = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], CPU)
     maps = torch.arange(2 * 4 * 9, dtype=torch.int32).view(2, 4, 9)
-    cut = batch.crop_maps(maps)
-    assert [tuple(one.shape) for one in cut] == sizes
+    cropped = batch.crop_maps(maps)
+    assert [tuple(image_map.shape) for image_map in cropped] == sizes
     expected = maps.clone()
     expected[0, :, 6:] = 0
     expected[1, 3:] = 0
-    assert torch.equal(batch.pad_maps(cut), expected)
+    assert torch.equal(batch.pad_maps(cropped), expected)
     tensor = ImageBatch.of(torch.zeros(2, 3, 4, 9, dtype=torch.uint8), CPU)
     assert tensor.crop_maps(maps) is maps
     assert torch.equal(tensor.pad_maps(maps), maps)

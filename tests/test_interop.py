@@ -1,4 +1,4 @@
-"""Images handed over to other packages, against plain loops over the region map."""
+"""Conversion to other packages, against plain loops over the region map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = [*CLASSES, "something else"]
 
 
 def make_prediction(sizes: list[tuple[int, int]], empty_slots: int = 0) -> Prediction:
-    """Images of random regions, every property counted by plain loops; the last slots are empty."""
+    """Make images of random regions, measured by plain loops; the last slots are empty."""
     random = np.random.default_rng(3)
     region_maps, rows = [], []
     for image, (height, width) in enumerate(sizes):
@@ -58,7 +58,7 @@ every_image = pytest.mark.parametrize(("prediction", "index"), IMAGES)
 
 
 def regions_of(prediction: Prediction, index: int) -> list[dict[str, Any]]:
-    """What a plain loop finds in the region map of one image, with what was predicted for each region."""
+    """Return the regions of one image, measured by plain loops, with their predictions."""
     rows = prediction.region_map[index].tolist()
     first = sum(
         len({number for row in earlier.tolist() for number in row}) for earlier in prediction.region_map[:index]
@@ -66,7 +66,7 @@ def regions_of(prediction: Prediction, index: int) -> list[dict[str, Any]]:
     found = []
     for region in range(max(map(max, rows)) + 1):
         inside = [[number == region for number in row] for row in rows]
-        pixels = [(x, y) for y, row in enumerate(inside) for x, hit in enumerate(row) if hit]
+        pixels = [(x, y) for y, row in enumerate(inside) for x, is_inside in enumerate(row) if is_inside]
         xs, ys = zip(*pixels, strict=True)
         found.append(
             {
@@ -97,7 +97,7 @@ def test_supervision(prediction: Prediction, index: int):
     assert prediction.to_supervision(index) == detections
 
 
-def test_supervision_works_on_them():
+def test_supervision_can_filter_merge_and_draw_them():
     supervision = pytest.importorskip("supervision", reason="supervision is not installed")
     detections = to_supervision(PREDICTIONS["one tensor"], 1)
     large = detections[detections.area > 15]
@@ -141,7 +141,7 @@ def test_coco(prediction: Prediction, index: int):
 
 
 def read_coco(content: dict[str, Any]) -> COCO:
-    """What pycocotools reads from this content after a round trip through JSON."""
+    """Return what pycocotools reads from this content after a round trip through JSON."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = json.loads(json.dumps(content))
@@ -156,7 +156,9 @@ def test_transformers(prediction: Prediction, index: int):
         assert entry.keys() == {"score", "label", "mask"}
         assert (entry["score"], entry["label"]) == (region["score"], NAMES[region["class"]])
         assert entry["mask"].mode == "L"
-        assert np.asarray(entry["mask"]).tolist() == [[255 * hit for hit in row] for row in region["inside"]]
+        assert np.asarray(entry["mask"]).tolist() == [
+            [255 * is_inside for is_inside in row] for row in region["inside"]
+        ]
     assert [entry["mask"].tobytes() for entry in prediction.to_transformers(index)] == [
         entry["mask"].tobytes() for entry in found
     ]

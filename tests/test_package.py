@@ -1,4 +1,4 @@
-"""What importing pulls in, and that every way of starting Python finds the kernels."""
+"""Imports of the package, and installations in which Python finds the kernels."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def run_python(*arguments: str, cwd: Path, executable: str = sys.executable) -> 
         "import ovsr_gpu.cli",
     ],
 )
-def test_imports_stay_light(statement, tmp_path):
+def test_import_loads_no_heavy_packages(statement, tmp_path):
     listing = f"{statement}; import sys; print([name for name in {HEAVY} if name in sys.modules])"
     assert run_python("-c", listing, cwd=tmp_path).strip() == "[]"
 
 
-def test_the_whole_method_needs_no_scipy(tmp_path, tiny_clip, random_backbone):
+def test_whole_method_needs_no_scipy(tmp_path, tiny_clip, random_backbone):
     program = f"""
 import sys
 import torch
@@ -56,7 +56,7 @@ print([name for name in ("scipy", "sklearn", "ray", "cupy") if name in sys.modul
     assert run_python("-c", program, cwd=tmp_path).strip() == "[]"
 
 
-def test_public_names():
+def test_public_names_are_importable():
     for name in ovsr_gpu.__all__:
         assert getattr(ovsr_gpu, name) is not None
     assert set(ovsr_gpu.__all__) <= set(dir(ovsr_gpu))
@@ -64,18 +64,18 @@ def test_public_names():
         ovsr_gpu.Segmentor  # noqa: B018
 
 
-def test_one_version():
+def test_version_equals_the_metadata():
     assert version("ovsr-gpu") == ovsr_gpu.__version__
     assert (Path(ovsr_gpu.__file__).parent / "py.typed").exists()
 
 
-def test_in_the_checkout():
+def test_kernels_import_in_the_checkout():
     assert str(ROOT) in run_python("-c", USE_A_KERNEL, cwd=ROOT)
 
 
 @pytest.mark.slow
-def test_installed_copy(tmp_path):
-    """`pip install .`: complete on its own, and not in the way of the checkout that Python starts in."""
+def test_kernels_import_in_an_installed_copy(tmp_path):
+    """`pip install .` is self-contained and does not conflict with the checkout as the working directory."""
     source, target = tmp_path / "source", tmp_path / "site"
     for name in ("ovsr_gpu", "kernels"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -88,12 +88,12 @@ def test_installed_copy(tmp_path):
     assert str(target) in run_python("-c", path + USE_A_KERNEL, cwd=tmp_path)
     assert (target / "ovsr_gpu" / "kernels" / "linkage" / "pixel_graph.py").exists()
     assert (target / "ovsr_gpu" / "py.typed").exists()
-    shipped = target / "ovsr_gpu" / "models" / "weights"
-    kept = ROOT / "ovsr_gpu" / "models" / "weights"
-    assert [file.name for file in sorted(shipped.rglob("*"))] == [file.name for file in sorted(kept.rglob("*"))]
+    installed = target / "ovsr_gpu" / "models" / "weights"
+    original = ROOT / "ovsr_gpu" / "models" / "weights"
+    assert [file.name for file in sorted(installed.rglob("*"))] == [file.name for file in sorted(original.rglob("*"))]
     assert not (target / "kernels").exists()
-    behind = f"import sys; sys.path.append({str(target)!r}); "
-    assert str(ROOT) in run_python("-c", behind + USE_A_KERNEL, cwd=ROOT)
+    append_path = f"import sys; sys.path.append({str(target)!r}); "
+    assert str(ROOT) in run_python("-c", append_path + USE_A_KERNEL, cwd=ROOT)
 
 
 def test_console_script_is_installed():

@@ -28,9 +28,9 @@ def segmenter(make_segmenter) -> Segmenter:
 
 
 def check_consistency(prediction, sizes: list[tuple[int, int]], labels: int) -> None:
-    """What holds of every prediction, whatever the networks log."""
+    """Check what holds for every prediction, whatever the networks compute."""
     regions = prediction.regions
-    numbers = regions.numbers(len(sizes))
+    numbers = regions.index_in_image(len(sizes))
     assert regions.image_index.tolist() == sorted(regions.image_index.tolist())
     torch.testing.assert_close(regions.probabilities.sum(1), torch.ones(len(regions)))
     assert torch.equal(regions.class_index, regions.probabilities.argmax(1))
@@ -42,9 +42,9 @@ def check_consistency(prediction, sizes: list[tuple[int, int]], labels: int) -> 
     for b, size in enumerate(sizes):
         region_map, class_map = prediction.region_map[b], prediction.class_map[b]
         assert tuple(region_map.shape) == tuple(class_map.shape) == size
-        own = (regions.image_index == b).nonzero()[:, 0]
-        assert region_map.unique().tolist() == list(range(len(own)))
-        for n in own.tolist():
+        rows = (regions.image_index == b).nonzero()[:, 0]
+        assert region_map.unique().tolist() == list(range(len(rows)))
+        for n in rows.tolist():
             inside = region_map == numbers[n]
             assert int(inside.sum()) == int(regions.areas[n])
             y, x = inside.nonzero(as_tuple=True)
@@ -72,7 +72,7 @@ def test_tensor(segmenter):
 
 
 @pytest.mark.parametrize("preset", ["default", "fine"])
-def test_two_stages_are_the_whole(make_segmenter, preset):
+def test_two_stages_give_the_same_as_one_call(make_segmenter, preset):
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
     images = [scene(50, 70, 1), scene(90, 30, 2)]
     whole = segmenter(images, CLASSES)
@@ -84,10 +84,10 @@ def test_two_stages_are_the_whole(make_segmenter, preset):
 
 def test_a_stream_is_a_call_for_each_batch_with_one_in_flight(segmenter):
     batches = [[scene(50, 70, 3 * n + i) for i in range(n + 1)] for n in range(3)]
-    taken = []
-    stream = segmenter.stream((taken.append(len(batch)) or batch for batch in batches), CLASSES)
+    batch_sizes = []
+    stream = segmenter.stream((batch_sizes.append(len(batch)) or batch for batch in batches), CLASSES)
     first = next(stream)
-    assert taken == [1, 2]
+    assert batch_sizes == [1, 2]
     for streamed, batch in zip([first, *stream], batches, strict=True):
         called = segmenter(batch, CLASSES)
         assert all(map(torch.equal, streamed.class_map, called.class_map))
@@ -110,15 +110,15 @@ def test_full_batches_have_one_shape_and_change_nothing(make_segmenter):
 
 
 @pytest.mark.parametrize("preset", ["default", "quality", "fine"])
-def test_an_image_gets_the_same_labels_alone_and_anywhere_in_a_batch(make_segmenter, preset):
+def test_an_image_gets_the_same_labels_alone_and_in_any_batch(make_segmenter, preset):
     segmenter = make_segmenter(Config(preset=preset, features=SMALL))
     images = [scene(50 + 9 * seed, 90 - 7 * seed, seed) for seed in range(4)]
     alone = [segmenter([image], CLASSES) for image in images]
     for order in ([0, 1, 2, 3], [3, 1, 0, 2]):
         together = segmenter([images[i] for i in order], CLASSES)
-        for place, i in enumerate(order):
-            assert torch.equal(together.region_map[place], alone[i].region_map[0])
-            assert torch.equal(together.class_map[place], alone[i].class_map[0])
+        for position, i in enumerate(order):
+            assert torch.equal(together.region_map[position], alone[i].region_map[0])
+            assert torch.equal(together.class_map[position], alone[i].class_map[0])
 
 
 def test_an_image_of_one_color_is_one_region(segmenter):
@@ -141,9 +141,9 @@ def test_timings_on_request(segmenter):
 def test_several_threads(segmenter):
     images = [scene(40 + seed, 50, seed) for seed in range(6)]
     vocabularies = [CLASSES, "cat; road"] * 3
-    expected = [segmenter([image], words) for image, words in zip(images, vocabularies, strict=True)]
+    expected = [segmenter([image], classes) for image, classes in zip(images, vocabularies, strict=True)]
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda image, words: segmenter([image], words), images, vocabularies))
+        found = list(pool.map(lambda image, classes: segmenter([image], classes), images, vocabularies))
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one.class_map[0], other.class_map[0])
 

@@ -1,4 +1,4 @@
-"""What lower precision does to the labels of photographs."""
+"""Effects of lower precision on the labels of photographs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from ovsr_gpu import Config, LabelledRegions, ModelConfig, Segmenter
 
 IMAGES, LEAD = 8, 0.05
-"""LEAD: by how much a class must lead for float16 not to touch it; its probabilities are 0.02 off at most."""
+"""LEAD: difference of probabilities above which float16 must not change the class; its error is at most 0.02."""
 
 
 @pytest.mark.slow
-def test_float16_in_clip_changes_no_label_but_where_two_classes_are_as_good(assets):
+def test_float16_in_clip_changes_only_labels_of_similar_probability(assets):
     root = assets / "msrc_v2"
     names = (root / "heldout_100.txt").read_text().split()[:IMAGES]
     files = [root / f"images/{name}.png" for name in names]
@@ -29,10 +29,10 @@ def test_float16_in_clip_changes_no_label_but_where_two_classes_are_as_good(asse
         )
         return segmenter(files, classes).regions
 
-    whole, half = regions("float32"), regions("float16")
-    assert torch.equal(whole.boxes, half.boxes)
-    assert (whole.probabilities - half.probabilities).abs().max() < LEAD / 2
-    best, second = whole.probabilities.topk(2, dim=1).values.unbind(1)
+    full, half = regions("float32"), regions("float16")
+    assert torch.equal(full.boxes, half.boxes)
+    assert (full.probabilities - half.probabilities).abs().max() < LEAD / 2
+    best, second = full.probabilities.topk(2, dim=1).values.unbind(1)
     clear = best - second > LEAD
-    assert torch.equal(whole.class_index[clear], half.class_index[clear])
-    assert whole.areas[clear].sum() > 0.85 * whole.areas.sum() and len(whole.class_index.unique()) > 5
+    assert torch.equal(full.class_index[clear], half.class_index[clear])
+    assert full.areas[clear].sum() > 0.85 * full.areas.sum() and len(full.class_index.unique()) > 5

@@ -1,7 +1,7 @@
-"""The whole pipeline agrees with the reference of the benchmarks, which NumPy, SciPy, scikit-learn and Pillow make.
+"""The pipeline agrees with the benchmarks' reference implementation in NumPy, SciPy, scikit-learn and Pillow.
 
-Agreement is the fraction of equal pixels among all pixels of all images of a test, in float32: at least 99% of the class
-maps and of the region maps. Single images can differ by more: where two merges of the tree, or two classes, are
+Agreement is the fraction of equal pixels among all pixels of all images of a test, in float32: at least 99% of the
+class maps and of the region maps. Single images can differ by more: if two merges of the tree, or two classes, are
 equally good, one gray value of the network input decides.
 """
 
@@ -33,7 +33,7 @@ from reference import ReferencePipeline, ReferenceResult
 CPU = torch.device("cpu")
 MIN_AGREEMENT = 0.99
 SIZES = [(240, 320), (333, 250), (161, 280), (300, 300), (213, 320), (128, 96)]  # height, width
-WORDS = Vocabulary.parse(
+VOCABULARY = Vocabulary.parse(
     "dog, hound; cat; car; grass, lawn, meadow; sky; water; red; green; stone; wool; sand; fog; house; river; moon; "
     "lamp; bread; piano; tiger; cloud; fern; rust; silk; ice; brick; coal; honey; rope; glass; snow"
 )
@@ -63,12 +63,12 @@ STAGE_1 = {
         latents=LatentConfig(rank=4, scaled=False),
         clustering=ClusteringConfig(count_rule="fixed", count_parameter=6),
     ),
-    "every piece kept": Config(
+    "all components": Config(
         features=SMALL,
         clustering=ClusteringConfig(count_rule="fixed", count_parameter=20),
         regions=RegionConfig(min_area=0),
     ),
-    "large pieces only": Config(
+    "only large components": Config(
         features=SMALL,
         clustering=ClusteringConfig(connectivity="full", count_rule="fixed", count_parameter=20),
         regions=RegionConfig(min_area=0.03),
@@ -93,7 +93,7 @@ BOXES = [  # box, CLIP's own resize mode, background
 
 @dataclass(frozen=True)
 class Comparison:
-    """What both make of the same images with the same networks."""
+    """The results of both implementations for the same images and networks."""
 
     ours: Prediction
     reference: list[ReferenceResult]
@@ -105,7 +105,7 @@ class Comparison:
         assert self.ours.cluster_count.tolist() == counts
 
     def agreement(self, kind: str) -> float:
-        """Fraction of equal pixels of all images."""
+        """Return the fraction of equal pixels of all images."""
         theirs = [result.class_map if kind == "class_map" else result.regions.region_map for result in self.reference]
         pairs = list(zip(getattr(self.ours, kind), theirs, strict=True))
         assert all(tuple(ours.shape) == theirs.shape for ours, theirs in pairs)
@@ -114,14 +114,14 @@ class Comparison:
 
     @property
     def embedding_cosines(self) -> np.ndarray:
-        """Cosine of each region's embedding with the reference's; the regions must correspond."""
+        """Return the cosine of each region's embedding and the reference's; the regions must correspond."""
         theirs = np.concatenate([result.embeddings for result in self.reference])
         return np.sum(self.ours.regions.embeddings.numpy() * theirs, axis=1)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_blas_thread():
-    """NumPy's SVD of a matrix this small is slower on two threads, many times so where other work shares the cores."""
+    """Limit BLAS to one thread: NumPy's SVD of such small matrices is slower on two, especially on shared cores."""
     with threadpool_limits(1, user_api="blas"):
         yield
 
@@ -134,7 +134,10 @@ def images() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def random_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A small ViT with random weights that tells regions apart: what all images have in common there is left out."""
+    """Return a small ViT with random weights that distinguishes regions.
+
+    The parts of the input that all images have in common are zero.
+    """
     folder = tmp_path_factory.mktemp("random-clip")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -160,62 +163,62 @@ def compare(networks, images: list[np.ndarray], vocabulary: Vocabulary, config: 
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_presets_at_their_own_size(networks, images, preset):
+def test_presets_agree(networks, images, preset):
     settings = Config(preset=preset)
     recognition = RecognitionConfig(templates=("{}",), shared_rank=settings.recognition.shared_rank)
-    compared = compare(networks, images, WORDS, Config(preset=preset, recognition=recognition))
+    compared = compare(networks, images, VOCABULARY, Config(preset=preset, recognition=recognition))
     compared.assert_agree()
     assert np.median(compared.embedding_cosines) > 0.9999
-    assert len(compared.ours.regions.class_index.unique()) > 1  # else the class maps would agree by themselves
+    assert len(compared.ours.regions.class_index.unique()) > 1  # otherwise the class maps agree trivially
 
 
-def test_templates_and_synonyms(networks):
-    texts = ReferencePipeline(*networks, Config(), CPU).embed_texts(WORDS.synonyms[:4])
-    ours = embed_vocabulary(networks[1], Vocabulary(WORDS.synonyms[:4]), RecognitionConfig())
+def test_text_embeddings_agree(networks):
+    texts = ReferencePipeline(*networks, Config(), CPU).embed_texts(VOCABULARY.synonyms[:4])
+    ours = embed_vocabulary(networks[1], Vocabulary(VOCABULARY.synonyms[:4]), RecognitionConfig())
     np.testing.assert_allclose(ours.embeddings.numpy(), texts, atol=1e-5)
 
 
 @pytest.mark.parametrize("case", STAGE_1)
-def test_stage_1(networks, images, case):
-    compared = compare(networks, images, WORDS, replace(STAGE_1[case], recognition=PLAIN))
+def test_stage_1_agrees(networks, images, case):
+    compared = compare(networks, images, VOCABULARY, replace(STAGE_1[case], recognition=PLAIN))
     compared.assert_agree()
     assert compared.ours.regions.counts(len(images)).min() > 1
 
 
 @pytest.mark.parametrize("rule", COUNT_RULES)
-def test_count_rules(networks, images, rule):
+def test_count_rules_agree(networks, images, rule):
     config = Config(features=SMALL, clustering=ClusteringConfig(count_rule=rule), recognition=PLAIN)
-    compare(networks, images, WORDS, config).assert_agree()
+    compare(networks, images, VOCABULARY, config).assert_agree()
 
 
 @pytest.mark.parametrize("case", RECOGNITION)
-def test_recognition(networks, images, case):
-    compared = compare(networks, images, WORDS, Config(features=SMALL, recognition=RECOGNITION[case]))
+def test_recognition_agrees(networks, images, case):
+    compared = compare(networks, images, VOCABULARY, Config(features=SMALL, recognition=RECOGNITION[case]))
     compared.assert_agree()
     assert len(compared.ours.regions.class_index.unique()) > 1
 
 
 @pytest.mark.parametrize(("box", "resize_mode", "background"), BOXES)
-def test_boxes_and_backgrounds(networks, random_clip, images, box, resize_mode, background):
+def test_boxes_and_backgrounds_agree(networks, random_clip, images, box, resize_mode, background):
     backbone, _ = networks
     clip = load_clip(random_clip, None, CPU)
     clip.resize_mode, clip.fill_color = resize_mode, 90
     regions = RegionConfig(box=box, background=background)
     config = Config(features=SMALL, regions=regions, recognition=PLAIN)
-    compared = compare((backbone, clip), images, WORDS, config)
+    compared = compare((backbone, clip), images, VOCABULARY, config)
     compared.assert_agree()
     assert compared.embedding_cosines.min() > 0.999
 
 
-def test_images_of_one_color(networks):
+def test_images_of_one_color_agree(networks):
     images = [np.full((40, 70, 3), (200, 30, 90), np.uint8), np.zeros((33, 20, 3), np.uint8)]
-    compared = compare(networks, images, WORDS, Config(recognition=PLAIN))
+    compared = compare(networks, images, VOCABULARY, Config(recognition=PLAIN))
     assert compared.agreement("region_map") == compared.agreement("class_map") == 1
     assert compared.ours.cluster_count.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("preset", ["default", "paper"])
-def test_photographs_and_real_networks(assets, preset):
+def test_photographs_with_real_networks_agree(assets, preset):
     networks = (
         load_backbone(assets / "effnet" / "efficientnet_b0_finetuned.pth", CPU),
         load_clip(f"local-dir:{assets / 'clip' / 'effb0_msrc'}", None, CPU),

@@ -1,6 +1,6 @@
-"""From decoded images on the device to class maps there, the host reads one number: how many regions there are.
+"""Between the images and the class maps on the device, the host reads one number: the number of regions.
 
-Of nested regions it reads how many unions there are as well.
+With ancestors it also reads their number.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ READING = {
 
 
 @pytest.mark.parametrize("call", READING.values(), ids=READING)
-def test_the_guard_sees(call):
+def test_the_guard_detects(call):
     with pytest.raises(AssertionError, match="would make the host wait"), NoHostReads():
         call()
 
 
-def test_the_guard_counts_late_integers_and_lets_the_rest_pass():
+def test_the_guard_counts_pending_integers_and_allows_the_rest():
     with NoHostReads() as guard:
         torch.where(X > 0, X, 0).sort().values[X.long()].sum()
         assert PendingInteger(X.long().sum()).read() == 3
-    assert guard.late == 1
+    assert guard.num_pending_reads == 1
 
 
-WAYS = {
+CONFIGS = {
     "default": Config(),
     "paper": Config(preset="paper"),
     "full graph": Config(clustering=ClusteringConfig(connectivity="full")),
@@ -55,17 +55,17 @@ WAYS = {
     **{box: Config(regions=RegionConfig(box=box)) for box in ("square", "open_clip")},
     **{background: Config(regions=RegionConfig(background=background)) for background in ("keep", "blur")},
     "dense": Config(regions=RegionConfig(encoder="dense")),
-    "nested": Config(clustering=ClusteringConfig(count_parameter=0.01), regions=RegionConfig(ancestors=True)),
-    "outlines of the grid": Config(regions=RegionConfig(boundaries="grid")),
+    "ancestors": Config(clustering=ClusteringConfig(count_parameter=0.01), regions=RegionConfig(ancestors=True)),
+    "boundaries of the grid": Config(regions=RegionConfig(boundaries="grid")),
     "synonyms and background": Config(
         recognition=RecognitionConfig(
-            something_else=(), synonyms="max", background=True, threshold=0.4, area_threshold=0.2
+            something_else=(), synonyms="max", first_class_is_background=True, threshold=0.4, area_threshold=0.2
         ),
     ),
 }
 
 
-@pytest.mark.parametrize("config", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_the_host_reads_one_number(make_segmenter, config):
     segmenter = make_segmenter(replace(config, features=FeatureConfig(input_size=96, grid_size=12)))
     images = torch.randint(0, 256, (3, 3, 6, 8), generator=torch.Generator().manual_seed(0))
@@ -75,5 +75,5 @@ def test_the_host_reads_one_number(make_segmenter, config):
     expected = segmenter(images, vocabulary)
     with NoHostReads() as guard:
         prediction = segmenter(images, vocabulary)
-    assert guard.late == 1 + config.regions.ancestors
+    assert guard.num_pending_reads == 1 + config.regions.ancestors
     assert torch.equal(prediction.class_map, expected.class_map)

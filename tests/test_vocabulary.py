@@ -1,4 +1,4 @@
-"""The vocabulary: how it is read, what is refused, and its embeddings against a plain loop."""
+"""Vocabularies: parsing, rejected input, and text embeddings against a plain loop."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXPECTED = (("dog",), ("grass", "green lawn"), ("sky",))
         Vocabulary(EXPECTED),
     ],
 )
-def test_every_way_of_writing_it(classes):
+def test_every_way_of_writing_a_vocabulary(classes):
     vocabulary = Vocabulary.parse(classes)
     assert vocabulary.synonyms == EXPECTED
     assert vocabulary.names == ("dog", "grass", "sky")
@@ -76,17 +76,17 @@ def test_text_and_sequences_agree(rows):
         ("dog, ;sky", "class 1 has an empty name"),
         (["dog", ""], "class 2 has an empty name"),
         (["dog", ()], "class 2 has an empty name"),
-        ("dog; sky; Dog", r"'Dog' stands twice, in class 1 \('dog'\) and in class 3"),
-        ("dog; grass, lawn; sky, LAWN", r"'LAWN' stands twice, in class 2 \('grass'\) and in class 3"),
-        ("dog, dog", r"'dog' stands twice, in class 1 \('dog'\) and in class 1"),
-        ("STRASSE; Straße", "stands twice"),
-        ("caf\u00e9; cafe\u0301", "stands twice"),
+        ("dog; sky; Dog", r"'Dog' occurs twice, in class 1 \('dog'\) and in class 3"),
+        ("dog; grass, lawn; sky, LAWN", r"'LAWN' occurs twice, in class 2 \('grass'\) and in class 3"),
+        ("dog, dog", r"'dog' occurs twice, in class 1 \('dog'\) and in class 1"),
+        ("STRASSE; Straße", "occurs twice"),
+        ("caf\u00e9; cafe\u0301", "occurs twice"),
         ("dog; Something  Else", "class 2 is 'Something Else', which is reserved"),
         ("dog; thing, something else", "class 2 is 'something else', which is reserved"),
-        ("dog; s\x00ky", "class 2 holds 's.x00ky'.*control characters"),
+        ("dog; s\x00ky", "class 2 contains 's.x00ky'.*control characters"),
         ("dog; s\x1b[0m", "control characters"),
         ("dog; s\ud800", "lone surrogates"),
-        (["dog; sky"], "class 1 holds 'dog; sky'.*';'"),
+        (["dog; sky"], "class 1 contains 'dog; sky'.*';'"),
         (["dog", 7], "class 2 must be a name or a sequence of names; got 7"),
         ([["dog", None]], "class 1 must be a name or a sequence"),
         (7, "must be a string or a sequence of names; got int"),
@@ -98,7 +98,7 @@ def test_refused(classes, message):
         Vocabulary.parse(classes)
 
 
-def test_names_of_their_own():
+def test_class_names_other_than_the_first_synonyms():
     vocabulary = Vocabulary((("milk bottle", "glass bottle"), ("cap",)), ("bottle", "Cap"))
     assert vocabulary.names == ("bottle", "Cap")
     assert vocabulary.synonyms == (("milk bottle", "glass bottle"), ("cap",))
@@ -115,10 +115,10 @@ def test_names_of_their_own():
     ("names", "message"),
     [
         (("dog",), "a name for each of 3 classes; got 1"),
-        (("dog", "lawn", "Dog"), r"'Dog' stands twice, in class 1 \('dog'\) and in class 3"),
+        (("dog", "lawn", "Dog"), r"'Dog' occurs twice, in class 1 \('dog'\) and in class 3"),
         (("dog", "", "sky"), "class 2 has an empty name"),
         (("dog", "something else", "sky"), "class 2 is 'something else', which is reserved"),
-        (("dog", "a;b", "sky"), "class 2 holds 'a;b'"),
+        (("dog", "a;b", "sky"), "class 2 contains 'a;b'"),
     ],
 )
 def test_refused_names(names, message):
@@ -146,12 +146,12 @@ def test_classes_file_with_either_separator(tmp_path: Path):
         ("dog\nété\n".encode("latin-1"), r"is not UTF-8 \(byte 4, line 2\); save it as UTF-8"),
         ("dog\n".encode("utf-16"), r"is not UTF-8 \(byte 0, line 1\); save it as UTF-8"),
         ("dog\ncat\n".encode("utf-16-le"), "control characters"),
-        (b"", "names no class"),
-        (b"# only a comment\n\n", "names no class"),
-        (b"# first\ndog\n\nsky\nDog\n", r"'Dog' stands twice, in line 2 of .*\('dog'\) and in line 5 of "),
+        (b"", "contains no class"),
+        (b"# only a comment\n\n", "contains no class"),
+        (b"# first\ndog\n\nsky\nDog\n", r"'Dog' occurs twice, in line 2 of .*\('dog'\) and in line 5 of "),
         (b"dog\nsky,\n", "line 2 of .* has an empty name"),
         (b"dog\nsky;\n", "line 2 of .* has an empty name"),
-        (b"dog\nsky; blue, sky;sky\n", "'sky' stands twice, in line 2 of "),
+        (b"dog\nsky; blue, sky;sky\n", "'sky' occurs twice, in line 2 of "),
     ],
 )
 def test_refused_classes_file(tmp_path: Path, content, message):
@@ -169,7 +169,7 @@ def test_missing_classes_file(tmp_path: Path):
 
 
 class CountingClip(ClipModel):
-    """A tiny random CLIP that writes down what it is asked to encode."""
+    """A tiny random CLIP that records the prompts it encodes."""
 
     def __init__(self) -> None:
         vision = {"image_size": 32, "layers": 1, "width": 64, "head_width": 32, "patch_size": 16}
@@ -193,7 +193,7 @@ def shared_clip() -> CountingClip:
 
 @pytest.fixture
 def clip(shared_clip: CountingClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CountingClip:
-    """The tiny CLIP, beside an empty cache."""
+    """The tiny CLIP with an empty cache."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     shared_clip.encoded.clear()
     return shared_clip
@@ -241,7 +241,7 @@ def test_embeddings_depend_on_the_synonyms_alone(clip: CountingClip):
     assert clip.encoded == []
 
 
-def test_own_templates_and_prompts_against_a_plain_loop(clip: CountingClip):
+def test_custom_templates_and_prompts_against_a_plain_loop(clip: CountingClip):
     config = RecognitionConfig(templates=("a {} here", "{x} {}: {}"), something_else=("other things", "a background"))
     found = embedded(clip, Vocabulary.parse("dog; {0}"), config)
     expected = plain_loop(
@@ -255,18 +255,18 @@ def test_own_templates_and_prompts_against_a_plain_loop(clip: CountingClip):
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-6)
 
 
-def test_synonyms_and_prompts_as_texts_of_their_own(clip: CountingClip):
+def test_synonyms_max_gives_each_synonym_and_prompt_a_text(clip: CountingClip):
     config = RecognitionConfig(templates=("a {}", "the {}"), synonyms="max", something_else=("other things", "a wall"))
     found = embed_vocabulary(clip, Vocabulary.parse("dog, hound, puppy; sky; grass, lawn"), config)
     words = ["dog", "hound", "puppy", "sky", "grass", "lawn"]
     expected = plain_loop(clip, [*([f"a {word}", f"the {word}"] for word in words), ["other things"], ["a wall"]])
     torch.testing.assert_close(found.embeddings.double(), expected, rtol=0, atol=1e-6)
-    assert found.class_index.tolist() == [0, 0, 0, 1, 2, 2, 3, 3] and found.classes == 3
+    assert found.class_index.tolist() == [0, 0, 0, 1, 2, 2, 3, 3] and found.num_classes == 3
     mean = embed_vocabulary(clip, Vocabulary.parse("dog, hound; sky"), RecognitionConfig(something_else=()))
-    assert mean.class_index.tolist() == [0, 1] and mean.classes == 2
+    assert mean.class_index.tolist() == [0, 1] and mean.num_classes == 2
 
 
-def test_the_cache_spares_every_class_it_knows(clip: CountingClip):
+def test_cached_classes_are_not_encoded_again(clip: CountingClip):
     config = RecognitionConfig(templates=("a {}", "the {}"))
     first = embedded(clip, Vocabulary.parse("dog; grass, lawn"), config)
     assert len(clip.encoded) == 3
@@ -287,7 +287,7 @@ def test_the_cache_spares_every_class_it_knows(clip: CountingClip):
 def test_a_damaged_cache_file_is_encoded_again(clip: CountingClip):
     config = RecognitionConfig(templates=("a {}",))
     first = embedded(clip, Vocabulary.parse("dog; sky"), config)
-    damaged = text_cache.folder() / f"{text_cache.key(clip, ['a sky'])}.safetensors"
+    damaged = text_cache.cache_folder() / f"{text_cache.cache_key(clip, ['a sky'])}.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])
 
     clip.encoded.clear()

@@ -1,1 +1,1 @@
-"""What `bench_clustering.py` measures and how it keeps its figures: cases, data, providers, bounds and results."""
+"""Cases, data, providers, bounds and results of `bench_clustering.py`."""

@@ -1,4 +1,4 @@
-"""How fast a CUDA device could be: the time below which its arithmetic or its memory does not let an operation."""
+"""Lower bounds on the time of an operation from the arithmetic and the memory bandwidth of a CUDA device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REPEATS = 10
 
 
 class Rates(NamedTuple):
-    """What the device does a second: bytes copied (read and written), and operations in float32 and in float64."""
+    """Rates of a device per second: bytes copied (read plus written), and operations in float32 and in float64."""
 
     bytes: float
     float32: float
@@ -24,7 +24,7 @@ class Rates(NamedTuple):
 
 
 def measured_rates(device: torch.device) -> Rates:
-    """From copies of 1 GiB, and from matrix products of 8192 x 8192, float32 ones without TF32."""
+    """Measure the rates with copies of 1 GiB and matrix products of 8192 x 8192, in float32 without TF32."""
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copied = 2 * COPY_BYTES / seconds_of(lambda: target.copy_(source))
@@ -43,7 +43,7 @@ def measured_rates(device: torch.device) -> Rates:
 
 
 def seconds_of(call: Callable[[], object]) -> float:
-    """Seconds of one call, the mean of some in a row, by the events of the device."""
+    """Return the seconds of one call, the mean of several consecutive calls, measured by CUDA events."""
     call()
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
@@ -54,35 +54,37 @@ def seconds_of(call: Callable[[], object]) -> float:
     return start.elapsed_time(end) / 1e3 / REPEATS
 
 
-def least_seconds(case: Case, rates: Rates) -> float:
-    """The floor of one call: the larger of its bytes at the rate of copies and its operations at that of products.
+def min_seconds(case: Case, rates: Rates) -> float:
+    """Return a lower bound on the seconds of one call: the larger of its memory time and its arithmetic time.
 
-    With P points of R channels, s bytes a number and 3R operations a distance (subtract, multiply, add), an image has
+    With P points of R channels, s bytes per number and 3R operations per distance (subtract, multiply, add), an image
+    needs
 
-    - full graph: rounds that join pairs at best halve the clusters, so that nearest neighbors are searched among
-      P^2 (1 + 1/4 + 1/16 + ...) = 4/3 P^2 distances (2.1 to 4.7 P^2 on smooth data and noise, as counted). The cheaper
-      of two ways counts: to keep them, each pair's computed once, a matrix of s P^2 bytes written and searched; or to
-      compute them anew in every round, with the points alone read.
-    - pixel graph: 6.5 P distances, of the 2 P edges of the grid and of at least 4.5 new edges a merge (4.5 to 8.9 on
-      the data here), and the points read.
-    - cut: 16 P bytes of children read and 8 P bytes of labels written, no arithmetic to speak of.
+    - full graph: rounds that merge pairs halve the number of clusters at best, so nearest neighbors are searched among
+      P^2 (1 + 1/4 + 1/16 + ...) = 4/3 P^2 distances (measured: 2.1 to 4.7 P^2 on smooth data and noise). The cheaper of
+      two implementations counts: store the distances, so that each pair is computed once and a matrix of s P^2 bytes is
+      written and searched; or recompute them in every round and only read the points.
+    - pixel graph: 6.5 P distances, for the 2 P edges of the grid and at least 4.5 new edges per merge (4.5 to 8.9 on
+    the
+      benchmark's data); the points are read once.
+    - cut: 16 P bytes of children read and 8 P bytes of labels written; the arithmetic is negligible.
 
-    Linkages also write 24 + s bytes a merge. The floor takes the whole device to be busy, as with one image or
-    with merges that wait for one another it is not.
+    Linkages also write 24 + s bytes per merge. The bound assumes that the whole device is busy, which is not the case
+    for a single image or for merges that depend on each other.
     """
     points = case.side**2
     size = ITEM_BYTES[case.dtype]
     if case.operation == "cut":
         return case.batch * 24 * points / rates.bytes
     rate = {"float32": rates.float32, "float64": rates.float64}[case.dtype]
-    through = points * (case.rank * size + 24 + size)  # bytes of points read and tree written
+    input_output = points * (case.rank * size + 24 + size)  # bytes of points read and tree written
 
-    def seconds(moved: float, distances: float) -> float:
-        return case.batch * max(moved / rates.bytes, 3 * case.rank * distances / rate)
+    def seconds(num_bytes: float, distances: float) -> float:
+        return case.batch * max(num_bytes / rates.bytes, 3 * case.rank * distances / rate)
 
     if case.operation == "pixel":
-        return seconds(through, 6.5 * points)
+        return seconds(input_output, 6.5 * points)
     searched = 4 / 3 * points**2
-    kept = seconds(through + size * (points**2 + searched), points**2 / 2)
-    computed_anew = seconds(through, searched)
-    return min(kept, computed_anew)
+    stored = seconds(input_output + size * (points**2 + searched), points**2 / 2)
+    recomputed = seconds(input_output, searched)
+    return min(stored, recomputed)

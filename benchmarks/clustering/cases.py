@@ -1,4 +1,4 @@
-"""The entries of the clustering benchmark."""
+"""The cases of the clustering benchmark."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """One entry: `batch` images of a `side` x `side` grid with `rank` channels a pixel."""
+    """One case: `batch` images, each a grid of `side` x `side` pixels with `rank` channels."""
 
     operation: str
     provider: str
@@ -24,7 +24,7 @@ class Case(NamedTuple):
         )
 
 
-SERIES = (  # operation, provider, dtype; the device's own first, so that a run cut short has them
+SERIES = (  # operation, provider, dtype; the GPU kernels come first, so that an interrupted run has measured them
     ("full", "triton", "float32"),
     ("pixel", "triton", "float32"),
     ("pixel", "triton", "float64"),
@@ -49,24 +49,28 @@ SWEEPS: dict[str, tuple] = {
     "batch": (1, 8, 64),
     "data": ("smooth", "noise", "constant", "constant_75"),
 }
-"""Values of each axis while the others stay at the defaults of `Case`."""
+"""Values of each axis; the other axes keep the defaults of `Case`."""
 
 TINY_SIDE = 10
-"""The only side with `--tiny`."""
+"""The only grid side with `--tiny`."""
 LARGE_BATCH = 256
 GRID_SIDES, GRID_BATCHES = (28, 40, 56, 64), (1, 8, 64, LARGE_BATCH)
 
 
 def cases(full: bool) -> list[Case]:
-    """The sweeps of every series; with `full` the large batch too, and every combination for the Triton kernels."""
-    chosen = []
+    """Return the sweeps of all series.
+
+    Args:
+        full: Whether to add the large batch and, for the Triton kernels, every combination of the grid.
+    """
+    selected = []
     for series in SERIES:
         operation, provider, _ = series
         axes = ("side", "batch") if operation == "cut" else tuple(SWEEPS)
-        chosen += [Case(*series)._replace(**{axis: value}) for axis in axes for value in SWEEPS[axis]]
+        selected += [Case(*series)._replace(**{axis: value}) for axis in axes for value in SWEEPS[axis]]
         if full:
-            chosen.append(Case(*series, batch=LARGE_BATCH))
+            selected.append(Case(*series, batch=LARGE_BATCH))
         if full and provider == "triton":
             grid = product(GRID_SIDES, GRID_BATCHES, SWEEPS["data"])
-            chosen += [Case(*series, side=side, batch=batch, data=data) for side, batch, data in grid]
-    return list(dict.fromkeys(chosen))
+            selected += [Case(*series, side=side, batch=batch, data=data) for side, batch, data in grid]
+    return list(dict.fromkeys(selected))

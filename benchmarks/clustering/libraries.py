@@ -1,6 +1,6 @@
-"""What SciPy, fastcluster and scikit-learn do with one image, and the processes that do it on all cores.
+"""Clustering of one image with SciPy, fastcluster and scikit-learn, and a process pool that uses all cores.
 
-Nothing here imports torch: the processes would hold a copy each.
+This module does not import torch, because every process of the pool would load a copy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from scipy import sparse
 from scipy.cluster.hierarchy import fcluster, linkage
 
-CLUSTERS = 8  # that a cut leaves
+CLUSTERS = 8  # number of clusters after a cut
 START_SECONDS = 120
 
 
@@ -29,7 +29,10 @@ def scipy_full(points: np.ndarray) -> np.ndarray:
 
 
 def fastcluster_full(points: np.ndarray) -> np.ndarray:
-    """Its variant for points, which takes half the time of `fastcluster.linkage` on 64x64 and keeps no distances."""
+    """Run fastcluster's variant for points, which stores no distances.
+
+    It takes half the time of `fastcluster.linkage` on 64x64.
+    """
     import fastcluster
 
     return fastcluster.linkage_vector(points, "ward")
@@ -58,19 +61,22 @@ LIBRARY_CALLS: dict[tuple[str, str], Callable[[np.ndarray], Any]] = {
 
 @cache
 def four_neighbors(side: int) -> sparse.csr_matrix:
-    """Adjacency `[P, P]` of the pixels of a square grid that touch by a side."""
+    """Return the adjacency matrix `[P, P]` of the 4-connected pixels of a square grid."""
     line = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(side, side))
     return sparse.csr_matrix(sparse.kron(line, sparse.eye_array(side)) + sparse.kron(sparse.eye_array(side), line))
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def worker_processes() -> Iterator[Pool]:
-    """A process a core, each with its libraries imported. They are spawned: a fork would copy torch's threads."""
+    """Yield one process per core, with the libraries imported.
+
+    The processes are spawned, because a fork would copy torch's threads.
+    """
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(cores() + 1)
     with context.Pool(cores(), import_libraries, (ready,)) as pool:

@@ -1,4 +1,4 @@
-"""Time one entry of the clustering benchmark."""
+"""Timing of one case of the clustering benchmark."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from clustering.bounds import Rates, least_seconds
+from clustering.bounds import Rates, min_seconds
 from clustering.cases import Case
 from clustering.providers import OURS, prepare
 from clustering.results import Row, measured_row
 
-SECONDS = 0.5  # to spend on each entry, and at least so many rounds
+SECONDS = 0.5  # time budget of each case
 MIN_ROUNDS, MAX_ROUNDS = 2, 200
 
 
 def measure(case: Case, device: torch.device, rates: Rates | None, pool: Pool | None, benchmark: Any) -> Row:
-    """Return the row of a case; skips the test where the device has too little memory.
+    """Measure a case and return its row; skip the test if the device has too little memory.
 
-    rates: of the CUDA device. pool: the processes of a provider named so. benchmark: pytest-benchmark's fixture, or
-    None to time without it.
+    Args:
+        case: The case.
+        device: Device of the kernels.
+        rates: Rates of the CUDA device, for the lower bound; None for no bound.
+        pool: The processes of a "..._processes" provider.
+        benchmark: Fixture of pytest-benchmark; None to time without it.
     """
     on_cuda = device.type == "cuda" and case.provider in OURS
     call = prepare(case, device, pool)
@@ -38,7 +42,7 @@ def measure(case: Case, device: torch.device, rates: Rates | None, pool: Pool | 
         seconds.append(time.perf_counter() - start)
 
     try:
-        run()  # warm-up: imports, compiles
+        run()  # warm-up: imports and compilation
         seconds.clear()
         if on_cuda:
             torch.cuda.reset_peak_memory_stats(device)
@@ -51,11 +55,11 @@ def measure(case: Case, device: torch.device, rates: Rates | None, pool: Pool | 
         else:
             benchmark.pedantic(run, rounds=rounds - 1)
     except torch.OutOfMemoryError:
-        pytest.skip(f"{device} has too little memory for this")
+        pytest.skip(f"{device} does not have enough memory for this case")
 
     peak_bytes = torch.cuda.max_memory_allocated(device) - input_bytes if on_cuda else None
-    floor = least_seconds(case, rates) if on_cuda and rates is not None else None
-    row = measured_row(case, seconds, peak_bytes, floor)
+    bound = min_seconds(case, rates) if on_cuda and rates is not None else None
+    row = measured_row(case, seconds, peak_bytes, bound)
     if benchmark is not None:
         benchmark.group = f"{case.operation}, {case.data}, {case.side}x{case.side}, R {case.rank}, batch {case.batch}"
         benchmark.extra_info.update(row)

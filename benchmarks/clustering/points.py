@@ -1,4 +1,4 @@
-"""Made features of pixels, the same on every machine."""
+"""Synthetic pixel features that are identical on every machine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from clustering.cases import Case
 
 COARSE_SIDE = 8
 NOISE = 0.05
-GREY = 0.3
+GRAY = 0.3
 
 
 def made_points(case: Case) -> Tensor:
-    """The points `[B, P, R]` float32 of a case, on the CPU.
+    """Generate the points of a case.
 
-    "smooth" resembles the features of a photograph: a coarse random grid enlarged bicubically, plus a little noise.
-    "noise" has no structure at all. "constant" is one color, where everything ties: the worst case of a pixel graph,
-    since every merge borders on the next. "constant_75" is smooth with its left three quarters in that one color.
+    The kinds of data: "smooth" resembles the features of a photograph: a coarse random grid, enlarged bicubically, plus
+    a little noise. "noise" has no structure. "constant" is a single color, so that all distances tie: the worst case of
+    a pixel graph, because every merge is adjacent to the next. "constant_75" is "smooth" with the left three quarters
+    in a single color.
+
+    Returns:
+        `[B, P, R]` float32 on the CPU.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (case.batch, case.rank, case.side, case.side)
@@ -26,10 +30,10 @@ def made_points(case: Case) -> Tensor:
     if case.data == "noise":
         grid = noise
     elif case.data == "constant":
-        grid = torch.full(shape, GREY)
+        grid = torch.full(shape, GRAY)
     else:
         coarse = torch.randn(case.batch, case.rank, COARSE_SIDE, COARSE_SIDE, generator=generator)
         grid = interpolate(coarse, (case.side, case.side), mode="bicubic") + NOISE * noise
         if case.data == "constant_75":
-            grid[..., : 3 * case.side // 4] = GREY
+            grid[..., : 3 * case.side // 4] = GRAY
     return grid.flatten(2).mT.contiguous()

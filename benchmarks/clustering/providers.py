@@ -1,4 +1,4 @@
-"""The calls that are timed."""
+"""The calls that the clustering benchmark times."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OURS = ("heap", "torch", "triton")
 
 
 def reason_to_skip(case: Case, device: torch.device) -> str | None:
-    """Why a case cannot run here, None where it can."""
+    """Return the reason why a case cannot run here; None if it can."""
     if case.provider == "heap":
-        return None if device.type == "cpu" else f"the heap works on the CPU; this run is on {device.type}"
+        return None if device.type == "cpu" else f"the heap needs the CPU; this run is on {device.type}"
     package = case.provider.partition("_")[0]
     if find_spec(package) is None:
         return f"{package} is not installed"
@@ -31,9 +31,12 @@ def reason_to_skip(case: Case, device: torch.device) -> str | None:
 
 
 def prepare(case: Case, device: torch.device, pool: Pool | None) -> Callable[[], Any]:
-    """The call to be timed, its input made beforehand: tensors on the device for ours, arrays for the libraries.
+    """Return the call to time, with its input prepared: tensors on the device for the kernels, arrays for libraries.
 
-    pool: the processes of a provider named so.
+    Args:
+        case: The case.
+        device: Device of the kernels.
+        pool: The processes of a "..._processes" provider.
     """
     return our_call(case, device) if case.provider in OURS else library_call(case, pool)
 
@@ -60,10 +63,10 @@ def library_call(case: Case, pool: Pool | None) -> Callable[[], Any]:
         images = list(made_points(case).double().numpy())
     if pool is None:
         return lambda: [call(image) for image in images]
-    fraction = max(1, len(images) // (4 * cores()))  # images that a process takes at a time
-    return lambda: pool.map(call, images, fraction)
+    chunk_size = max(1, len(images) // (4 * cores()))
+    return lambda: pool.map(call, images, chunk_size)
 
 
 def one_tree(case: Case) -> MergeTree:
-    """Ward's tree of the first image of a case, over which a cut is measured for the whole batch."""
+    """Return Ward's tree of the first image of a case; cuts of a whole batch use copies of it."""
     return full_graph_linkage(made_points(case._replace(batch=1)).double(), "ward", backend="torch")

@@ -1,4 +1,4 @@
-"""The figures of a run: rows, the machine that they come from, their file and tables."""
+"""Rows of measurements, the machine that they were measured on, their JSON file and their tables."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 class Results:
-    """The rows of a run; where there is a path, each is written at once, so that a run cut short has lost nothing."""
+    """Rows of a run. With a path, each row is written immediately, so that an interrupted run loses nothing."""
 
     def __init__(self, path: Path | None, machine: dict[str, Any]) -> None:
         self.path, self.machine, self.rows = path, machine, list[Row]()
@@ -44,13 +44,14 @@ class Results:
     def add(self, row: Row) -> None:
         self.rows.append(row)
         if self.path is not None:
-            lines = ",\n".join(json.dumps(one) for one in self.rows)
+            lines = ",\n".join(json.dumps(row) for row in self.rows)
             part = self.path.with_name(f"{self.path.name}.part")
             part.write_text(f'{{"machine": {json.dumps(self.machine)},\n"rows": [\n{lines}\n]}}\n')
             part.replace(self.path)
 
 
 def describe_machine(device: torch.device, packages: Sequence[str]) -> dict[str, Any]:
+    """Return the device, driver, CPU, package versions, commit and command of this run."""
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -78,8 +79,10 @@ def driver_version() -> str:
 
 def commit() -> str:
     """Return the commit of this checkout; where there is no repository, a digest of the Python files."""
-    if found := output_of(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]):
-        return found
+    if description := output_of(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    ):
+        return description
     digest = sha256()
     for file in sorted(ROOT.glob("*/**/*.py")):
         digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
@@ -87,7 +90,7 @@ def commit() -> str:
 
 
 def output_of(command: list[str]) -> str | None:
-    """Return what a command prints; None if it fails or is not installed."""
+    """Return the output of a command; None if it fails or is not installed."""
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
@@ -95,7 +98,7 @@ def output_of(command: list[str]) -> str | None:
 
 
 def describe(machine: dict[str, Any]) -> str:
-    """The machine in a line."""
+    """Return the machine in one line."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number[0].isdigit())
     device = "" if machine["device"] == "cpu" else f"{machine['device']}; "
     return f"{device}{machine['cpu']}, {machine['cores']} cores; {versions}"
@@ -109,14 +112,22 @@ def cpu_name() -> str:
 
 
 def read_results(path: Path) -> Results:
-    found = json.loads(path.read_text())
-    results = Results(None, found["machine"])
-    results.rows = [row for row in found["rows"] if row.get("outcome", "passed") == "passed"]
+    """Read the rows of a results file; rows of tests that did not pass are left out."""
+    content = json.loads(path.read_text())
+    results = Results(None, content["machine"])
+    results.rows = [row for row in content["rows"] if row.get("outcome", "passed") == "passed"]
     return results
 
 
-def measured_row(case: Case, seconds: list[float], peak_bytes: int | None, floor: float | None) -> Row:
-    """seconds: of each round. peak_bytes: that the device held beyond the input. floor: seconds of the bound."""
+def measured_row(case: Case, seconds: list[float], peak_bytes: int | None, bound: float | None) -> Row:
+    """Make the row of a case.
+
+    Args:
+        case: The case.
+        seconds: Duration of each round.
+        peak_bytes: Peak device memory in addition to the input; None where it is not measured.
+        bound: Lower bound on the duration in seconds; None where there is none.
+    """
     median, ninetieth, ninety_ninth = np.quantile(seconds, [0.5, 0.9, 0.99])
     return {
         **case._asdict(),
@@ -126,11 +137,12 @@ def measured_row(case: Case, seconds: list[float], peak_bytes: int | None, floor
         "p99_ms": round(1e3 * ninety_ninth, 4),
         "images_per_second": float(f"{case.batch / median:.4g}"),
         "peak_bytes": peak_bytes,
-        "fraction_of_bound": floor and float(f"{floor / median:.3g}"),
+        "fraction_of_bound": bound and float(f"{bound / median:.3g}"),
     }
 
 
 def series_label(row: Row) -> str:
+    """Return the name of a row's series in tables and plots."""
     library, _, processes = row["provider"].partition("_")
     if library in ("triton", "torch", "heap"):
         return f"{LABELS[library]} {row['dtype']}" if row["operation"] != "cut" else LABELS[library]
@@ -138,9 +150,9 @@ def series_label(row: Row) -> str:
 
 
 def report(rows: list[Row]) -> str:
-    """Markdown: for each operation how the series compare, then, if there are any, the rows of a CUDA device."""
+    """Return Markdown tables: a comparison of the series for each operation, then the rows of a CUDA device, if any."""
     parts = [
-        f"**{title}**, median milliseconds an image\n\n{comparison_table(of_operation)}"
+        f"**{title}**, median milliseconds per image\n\n{comparison_table(of_operation)}"
         for operation, title in TITLES.items()
         if (of_operation := [row for row in rows if row["operation"] == operation])
     ]
@@ -150,7 +162,7 @@ def report(rows: list[Row]) -> str:
 
 
 def comparison_table(rows: list[Row]) -> str:
-    """A line a workload, a column a series."""
+    """Return a table with a row per workload and a column per series."""
     series = list(dict.fromkeys(map(series_label, rows)))
     cells: dict[tuple, dict[str, str]] = {}
     for row in rows:
@@ -167,7 +179,7 @@ def comparison_table(rows: list[Row]) -> str:
 
 def device_table(rows: list[Row]) -> str:
     return markdown_table(
-        ["entry", "p50 ms", "p90 ms", "p99 ms", "rounds", "images/s", "peak MB", "fraction of bound"],
+        ["case", "p50 ms", "p90 ms", "p99 ms", "rounds", "images/s", "peak MB", "fraction of bound"],
         [
             [
                 Case(*(row[field] for field in Case._fields)),

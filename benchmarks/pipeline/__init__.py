@@ -1,1 +1,1 @@
-"""What `bench_pipeline.py` and `bench_growth.py` measure and how they keep their figures."""
+"""Cases, stages, timing and results of `bench_pipeline.py` and `bench_growth.py`."""

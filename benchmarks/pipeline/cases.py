@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """One call: `batch` images of `size` (width x height) with `regions` areas each, and `classes` names for them."""
+    """One call: `batch` images of `size` (width x height) with `regions` regions each, and `classes` class names."""
 
     model: str = "ViT-B-32"
     encoder: str = "crop"
@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
 MODELS, LARGE_MODEL = ("ViT-B-32", "ViT-B-16"), "ViT-L-14"
 ENCODERS = ("crop", "dense")
-CPU_BATCH, CUDA_BATCH = 2, 16  # where it is not varied
+CPU_BATCH, CUDA_BATCH = 2, 16  # of the cases that do not vary it
 MAX_CPU_BATCH = 8
 LARGE_BATCHES = (64, 128)
 SWEEPS: dict[str, tuple] = {
@@ -36,36 +36,44 @@ SWEEPS: dict[str, tuple] = {
     "classes": (20, 150, 847),
     "batch": (1, 2, 4, 8, 16, 32),
 }
-"""Values of each axis while the others stay at those of `base_case`."""
+"""Values of each axis; the other axes keep the values of `base_case`."""
 
 
 def base_case(device: str) -> Case:
-    """The case that the sweeps go out from. device: "cpu" or the name or type of a GPU."""
+    """Return the case that the sweeps vary.
+
+    Args:
+        device: "cpu", or the name or type of a GPU.
+    """
     return Case(batch=CPU_BATCH if device == "cpu" else CUDA_BATCH)
 
 
 def cases(device: str, full: bool) -> list[Case]:
-    """All cases, those that matter most first, so that a run cut short has them; with `full` large batches on CUDA.
+    """Return all cases, the most important ones first, so that an interrupted run has measured them.
 
-    device: a type of torch's.
+    Args:
+        device: Type of a torch device.
+        full: Whether to add large batches on CUDA.
     """
     base = base_case(device)
     batches = [batch for batch in SWEEPS["batch"] if device != "cpu" or batch <= MAX_CPU_BATCH]
     if full and device == "cuda":
         batches += LARGE_BATCHES
-    chosen = [
+    selected = [
         Case(model, encoder, batch=batch) for encoder in ENCODERS for model in MODELS for batch in (1, base.batch)
     ]
-    chosen += [base._replace(encoder=encoder, regions=regions) for encoder in ENCODERS for regions in SWEEPS["regions"]]
-    chosen += [base._replace(batch=batch) for batch in batches]
-    chosen += [base._replace(size=size) for size in SWEEPS["size"]]
-    chosen += [base._replace(classes=classes) for classes in SWEEPS["classes"]]
+    selected += [
+        base._replace(encoder=encoder, regions=regions) for encoder in ENCODERS for regions in SWEEPS["regions"]
+    ]
+    selected += [base._replace(batch=batch) for batch in batches]
+    selected += [base._replace(size=size) for size in SWEEPS["size"]]
+    selected += [base._replace(classes=classes) for classes in SWEEPS["classes"]]
     second = base._replace(model=MODELS[1])
-    chosen += [second._replace(encoder=encoder, regions=regions) for encoder in ENCODERS for regions in (1, 4, 8, 16)]
-    chosen.append(Case(LARGE_MODEL, regions=2, batch=1) if device == "cpu" else base._replace(model=LARGE_MODEL))
-    return list(dict.fromkeys(chosen))
+    selected += [second._replace(encoder=encoder, regions=regions) for encoder in ENCODERS for regions in (1, 4, 8, 16)]
+    selected.append(Case(LARGE_MODEL, regions=2, batch=1) if device == "cpu" else base._replace(model=LARGE_MODEL))
+    return list(dict.fromkeys(selected))
 
 
 def tiny_cases() -> list[Case]:
-    """The least work that runs each encoder: for a trial of the benchmark."""
+    """Return the smallest case of each encoder, for tests of the benchmark itself."""
     return [Case(encoder=encoder, regions=2, size="320x240", batch=1) for encoder in ENCODERS]

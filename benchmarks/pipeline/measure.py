@@ -1,4 +1,4 @@
-"""Time calls of a Segmenter, and both networks alone, on made images."""
+"""Timing of calls of a Segmenter, and of both networks alone, on generated images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from pipeline.memory import peak_bytes
 from pipeline.networks import networks_alone
 from pipeline.results import growth_row
 
-SECONDS = 0.5  # to spend on each case, and at least so many rounds
+SECONDS = 0.5  # time budget of each case
 MIN_ROUNDS, MAX_ROUNDS = 3, 100
 STREAMED_BATCHES = 8
-SLOW_SECONDS = 2.0  # a call that takes longer is not streamed
+SLOW_SECONDS = 2.0  # slower calls are not streamed
 DIFFERENT_IMAGES = 4
 
 
@@ -35,13 +35,15 @@ def config_of(case: Case) -> Config:
     return Config(
         clustering=ClusteringConfig(count_rule="fixed", count_parameter=case.regions),
         regions=RegionConfig(encoder=case.encoder),
-        recognition=RecognitionConfig(templates=("a photo of a {}.",)),  # texts are not timed, so one will do
+        recognition=RecognitionConfig(
+            templates=("a photo of a {}.",)
+        ),  # texts are not timed, so one template is enough
     )
 
 
-def made_images(case: Case) -> list[Tensor]:
-    made = [tiles(*case.shape, case.regions, np.random.default_rng(seed)) for seed in range(DIFFERENT_IMAGES)]
-    tensors = [torch.from_numpy(one).permute(2, 0, 1).contiguous() for one in made]
+def generate_images(case: Case) -> list[Tensor]:
+    images = [tiles(*case.shape, case.regions, np.random.default_rng(seed)) for seed in range(DIFFERENT_IMAGES)]
+    tensors = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
     return list(islice(cycle(tensors), case.batch))
 
 
@@ -50,11 +52,15 @@ def class_names(case: Case) -> Vocabulary:
 
 
 def measure(case: Case, segmenter: Segmenter, backbone_weights: str, benchmark: Any) -> Row:
-    """Return the row of a case; skips the test where the device has too little memory.
+    """Measure a case and return its row; skip the test if the device has too little memory.
 
-    benchmark: the fixture of pytest-benchmark, or None to time without it.
+    Args:
+        case: The case.
+        segmenter: Segmenter with the case's config.
+        backbone_weights: Description of the backbone's weights.
+        benchmark: Fixture of pytest-benchmark; None to time without it.
     """
-    vocabulary, images = class_names(case), made_images(case)
+    vocabulary, images = class_names(case), generate_images(case)
     seconds: list[float] = []
 
     def call() -> Prediction:
@@ -65,7 +71,7 @@ def measure(case: Case, segmenter: Segmenter, backbone_weights: str, benchmark: 
         return prediction
 
     try:
-        regions = len(call().regions)  # warm-up: texts, compiles
+        regions = len(call().regions)  # warm-up: text embeddings and compilation
         peak = peak_bytes(call, segmenter.device)
         rounds = rounds_for(seconds[-1])
         seconds.clear()
@@ -75,17 +81,19 @@ def measure(case: Case, segmenter: Segmenter, backbone_weights: str, benchmark: 
         else:
             benchmark.pedantic(call, rounds=rounds)
         with torch.no_grad():
-            networks_seconds = timed(networks_alone(segmenter, case.batch, regions), segmenter.device, rounds)
-        streamed = None if np.median(seconds) > SLOW_SECONDS else stream_speed(segmenter, images, vocabulary)
+            networks_seconds = time_calls(networks_alone(segmenter, case.batch, regions), segmenter.device, rounds)
+        stream_rate = (
+            None if np.median(seconds) > SLOW_SECONDS else stream_images_per_second(segmenter, images, vocabulary)
+        )
     except torch.OutOfMemoryError:
-        pytest.skip(f"{segmenter.device} has too little memory for this")
+        pytest.skip(f"{segmenter.device} does not have enough memory for this case")
 
     row = growth_row(
         case,
         seconds,
         networks_seconds,
         regions=regions,
-        stream_images_per_second=streamed,
+        stream_images_per_second=stream_rate,
         peak_bytes=peak,
         backbone=backbone_weights,
         precision=str(segmenter.clip.dtype).removeprefix("torch."),
@@ -96,12 +104,12 @@ def measure(case: Case, segmenter: Segmenter, backbone_weights: str, benchmark: 
 
 
 def rounds_for(seconds: float) -> int:
-    """How often a call that takes so long is measured."""
+    """Return the number of rounds for a call that takes this many seconds."""
     return int(np.clip(SECONDS / seconds, MIN_ROUNDS, MAX_ROUNDS))
 
 
-def timed(call: Callable[[], object], device: torch.device, rounds: int) -> list[float]:
-    """Seconds of each call; CUDA is waited for inside."""
+def time_calls(call: Callable[[], object], device: torch.device, rounds: int) -> list[float]:
+    """Return the seconds of each call, including synchronization with a CUDA device."""
     seconds = []
     for _ in range(rounds):
         wait_for(device)
@@ -117,15 +125,15 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def stream_speed(segmenter: Segmenter, images: list[Tensor], vocabulary: Vocabulary) -> float:
-    """Images per second through `Segmenter.stream`; the class maps of a batch are copied during the next one."""
-    for _ in segmenter.stream([images] * 2, vocabulary):  # warm-up: memory for two batches at a time
+def stream_images_per_second(segmenter: Segmenter, images: list[Tensor], vocabulary: Vocabulary) -> float:
+    """Return images per second of `Segmenter.stream`, with class maps copied to the host during the next batch."""
+    for _ in segmenter.stream([images] * 2, vocabulary):  # warm-up: memory for two concurrent batches
         pass
     start = time.perf_counter()
-    on_the_way = PendingTensors()
+    pending = PendingTensors()
     for prediction in segmenter.stream([images] * STREAMED_BATCHES, vocabulary):
-        leaving = PendingTensors(*prediction.class_map)
-        on_the_way.wait()
-        on_the_way = leaving
-    on_the_way.wait()
+        next_pending = PendingTensors(*prediction.class_map)
+        pending.wait()
+        pending = next_pending
+    pending.wait()
     return STREAMED_BATCHES * len(images) / (time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""How much memory a call takes."""
+"""The peak memory of a call."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import torch
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """Make a call and say how many bytes it takes at its peak beyond those taken before.
+    """Call a function and return its peak memory in bytes, in addition to the memory in use before.
 
-    On CUDA those that torch's tensors take there, on a CPU under Linux those of the whole process in main memory; None
-    elsewhere.
+    On CUDA this is the memory of torch's tensors; on a CPU under Linux, the resident memory of the process; elsewhere
+    None.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -24,13 +24,13 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
     if device.type != "cpu" or sys.platform != "linux":
         call()
         return None
-    ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed would be taken again unseen
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is resident
-    before = peak_of_process()
+    ctypes.CDLL(None).malloc_trim(0)  # memory that earlier calls freed could be reused without being counted
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak to the current resident memory
+    before = process_peak_bytes()
     call()
-    return peak_of_process() - before
+    return process_peak_bytes() - before
 
 
-def peak_of_process() -> int:
+def process_peak_bytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))

@@ -1,4 +1,4 @@
-"""The figures of the growth benchmark: rows and tables."""
+"""Rows and tables of the growth benchmark."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipeline.cases import ENCODERS, LARGE_MODEL, MODELS, SWEEPS, Case, base_cas
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "triton", "numpy", "scipy", "scikit-learn", "pillow")
 DESCRIPTION = "calls of a Segmenter from decoded images on the host to class maps there; CLIP with random weights"
 AXES = {
-    "regions": "regions an image",
+    "regions": "regions per image",
     "size": "image size",
     "classes": "classes",
-    "batch": "images a batch",
+    "batch": "images per batch",
 }
 
 
@@ -30,10 +30,17 @@ def growth_row(
     backbone: str,
     precision: str,
 ) -> Row:
-    """A case and what was measured of it.
+    """Make the row of a case.
 
-    seconds: of calls. networks_seconds: of both networks alone. regions: found in the whole batch. backbone: its
-    weights. precision: of CLIP's image tower.
+    Args:
+        case: The case.
+        seconds: Duration of each call.
+        networks_seconds: Durations of both networks alone.
+        regions: Number of regions found in the whole batch.
+        stream_images_per_second: Throughput of a stream; None where it is not measured.
+        peak_bytes: Peak memory of a call; None where it is not measured.
+        backbone: Description of the backbone's weights.
+        precision: Precision of CLIP's image tower.
     """
     median, ninety_fifth = np.quantile(seconds, [0.5, 0.95])
     networks = np.median(networks_seconds)
@@ -44,8 +51,8 @@ def growth_row(
         "rounds": len(seconds),
         "p50_ms": round(1e3 * median, 3),
         "p95_ms": round(1e3 * ninety_fifth, 3),
-        "images_per_second": four_digits(case.batch / median),
-        "stream_images_per_second": stream_images_per_second and four_digits(stream_images_per_second),
+        "images_per_second": round_to_4_digits(case.batch / median),
+        "stream_images_per_second": stream_images_per_second and round_to_4_digits(stream_images_per_second),
         "regions_per_image": regions / case.batch,
         "peak_bytes": peak_bytes,
         "networks_ms": round(1e3 * networks, 3),
@@ -54,7 +61,14 @@ def growth_row(
 
 
 def stage_row(stage: str, provider: str, description: dict[str, Any], seconds: list[float]) -> Row:
-    """A stage, who ran it, on what, and the quantiles of its calls. seconds: of each call, on a whole batch."""
+    """Make the row of a stage.
+
+    Args:
+        stage: Name of the stage.
+        provider: Implementation that ran it.
+        description: Fields of the workload.
+        seconds: Duration of each call on the whole batch.
+    """
     median, ninety_fifth = np.quantile(seconds, [0.5, 0.95])
     return {
         "stage": stage,
@@ -63,19 +77,19 @@ def stage_row(stage: str, provider: str, description: dict[str, Any], seconds: l
         "rounds": len(seconds),
         "p50_ms": round(1e3 * median, 4),
         "p95_ms": round(1e3 * ninety_fifth, 4),
-        "images_per_second": four_digits(description["batch"] / median),
+        "images_per_second": round_to_4_digits(description["batch"] / median),
     }
 
 
-def four_digits(number: float) -> float:
+def round_to_4_digits(number: float) -> float:
     return float(f"{number:.4g}")
 
 
 def report(results: Results) -> str:
-    """Markdown: what the networks are, the models at a glance, then how the cost grows along each axis."""
+    """Return Markdown: the networks, an overview of the models, and the growth of the cost along each axis."""
     base = base_of(results)
-    glance = f"**At a glance**, images of {base.size}, {base.classes} classes\n\n{glance_table(results)}"
-    parts = [networks_line(results.rows), glance]
+    overview = f"**Overview**, images of {base.size}, {base.classes} classes\n\n{overview_table(results)}"
+    parts = [networks_line(results.rows), overview]
     for axis, title in AXES.items():
         if rows := rows_along(results, axis):
             parts.append(f"**Growth with {title}**, {constants(base, axis)}\n\n{growth_table(rows, axis)}")
@@ -88,33 +102,33 @@ def base_of(results: Results) -> Case:
 
 def networks_line(rows: list[Row]) -> str:
     return (
-        f"CLIP has random weights, on which speed does not depend, and an image tower in {rows[0]['precision']}. "
-        f"EfficientNet-B0 is in float32; its weights: {rows[0]['backbone']}."
+        f"CLIP has random weights, which do not affect the speed; its image tower is in {rows[0]['precision']}. "
+        f"EfficientNet-B0 is in float32; its weights are: {rows[0]['backbone']}."
     )
 
 
 def constants(base: Case, varied: str) -> str:
-    """What all cases share that differ along an axis; along "regions" they differ in model and encoder too."""
+    """Return what all cases along an axis have in common; along "regions", the model and the encoder vary too."""
     texts = {
         "size": f"images of {base.size}",
         "classes": f"{base.classes} classes",
         "batch": f"batch {base.batch}",
-        "regions": f"{base.regions} regions an image",
+        "regions": f"{base.regions} regions per image",
     }
-    own_model = [] if varied == "regions" else [f"{base.model}, encoder {base.encoder}"]
-    return ", ".join([*own_model, *(text for axis, text in texts.items() if axis != varied)])
+    model = [] if varied == "regions" else [f"{base.model}, encoder {base.encoder}"]
+    return ", ".join([*model, *(text for axis, text in texts.items() if axis != varied)])
 
 
 def rows_along(results: Results, axis: str) -> list[Row]:
-    """The rows that differ along this axis only, in its order; along "regions" in model and encoder too."""
+    """Return the rows that vary along this axis only, sorted; along "regions", the model and the encoder vary too."""
     free = {"model", "encoder", "regions"} if axis == "regions" else {axis}
     fixed = {field: value for field, value in base_of(results)._asdict().items() if field not in free}
     rows = [row for row in results.rows if all(row[field] == value for field, value in fixed.items())]
-    return sorted(rows, key=place)
+    return sorted(rows, key=sort_key)
 
 
-def place(row: Row) -> tuple:
-    """By which rows are sorted."""
+def sort_key(row: Row) -> tuple:
+    """Return the sort key of a row."""
     models = (*MODELS, LARGE_MODEL)
     sizes = SWEEPS["size"]
     return (
@@ -127,14 +141,15 @@ def place(row: Row) -> tuple:
     )
 
 
-def glance_table(results: Results) -> str:
-    """A line for each model, encoder and number of regions; the latency is that of one image, where it was measured.
+def overview_table(results: Results) -> str:
+    """Return a table with a row per model, encoder and number of regions.
 
-    The other columns are of the base batch, or of one image where there is no other.
+    The latency is that of one image, where it was measured. The other columns are for the base batch, or for one image
+    where the base batch was not measured.
     """
     base = base_of(results)
     lines: dict[tuple, dict[int, Row]] = {}
-    for row in sorted(results.rows, key=place):
+    for row in sorted(results.rows, key=sort_key):
         if (row["size"], row["classes"]) == (base.size, base.classes) and row["batch"] in (1, base.batch):
             lines.setdefault((row["model"], row["encoder"], row["regions"]), {})[row["batch"]] = row
     return markdown_table(
@@ -154,13 +169,23 @@ def glance_table(results: Results) -> str:
 
 
 def growth_table(rows: list[Row], axis: str) -> str:
-    columns = ["model", "encoder", axis] if axis == "regions" else [axis]
-    heads = ["p50 ms", "p95 ms", "rounds", "images/s", "streamed", "regions found", "networks ms", "share", "peak MB"]
+    keys = ["model", "encoder", axis] if axis == "regions" else [axis]
+    columns = [
+        "p50 ms",
+        "p95 ms",
+        "rounds",
+        "images/s",
+        "streamed",
+        "regions found",
+        "networks ms",
+        "fraction",
+        "peak MB",
+    ]
     return markdown_table(
-        [*columns, *heads],
+        [*keys, *columns],
         [
             [
-                *(row[column] for column in columns),
+                *(row[key] for key in keys),
                 f"{row['p50_ms']:.1f}",
                 f"{row['p95_ms']:.1f}",
                 row["rounds"],

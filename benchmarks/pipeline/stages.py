@@ -1,4 +1,4 @@
-"""The stages of the method, each as a call on the results of the stages before it: ours and the reference's."""
+"""The stages of the method as calls on the results of the previous stages: the package's and the reference's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ovsr_gpu.stages.crops import region_crops
 from ovsr_gpu.stages.dense_embeddings import pooled_embeddings
 from ovsr_gpu.stages.features import pixel_features
 from ovsr_gpu.stages.latents import svd_latents
-from ovsr_gpu.stages.recognition import class_map, name_regions
+from ovsr_gpu.stages.recognition import class_map, classify_regions
 from ovsr_gpu.stages.regions import extract_regions
 from ovsr_gpu.vocabulary import Vocabulary
 from pipeline.networks import networks_alone
@@ -33,10 +33,10 @@ Calls = dict[str, Callable[[], Any]]
 
 
 def our_calls(segmenter: Segmenter, images: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
-    """A call for each stage of a Segmenter with the encoder "crop", and for the whole."""
+    """Return a call for each stage of a Segmenter with the encoder "crop", and for the whole method."""
     device, clip, config = segmenter.device, segmenter.clip, segmenter.config
     backbone_batch = NetworkBatch.of(config.features.input_size, device, config.models)
-    batch = NetworkBatch.of(clip.image_size, device, config.models)  # of crops
+    batch = NetworkBatch.of(clip.image_size, device, config.models)  # for crops
     tensors = [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
     batch_of_images = ImageBatch.of(tensors, device)
     texts = segmenter.embed_classes(vocabulary)
@@ -50,7 +50,9 @@ def our_calls(segmenter: Segmenter, images: list[np.ndarray], vocabulary: Vocabu
     labels = count_and_cut()
     region_map, table = extract_regions(labels, batch_of_images, config.regions)
     regions = PendingRegions(table).read()[0]
-    parts = list(zip(regions.split(batch.most), regions.spans(len(batch_of_images)).split(batch.most), strict=True))
+    parts = list(
+        zip(regions.split(batch.max_rows), regions.spans(len(batch_of_images)).split(batch.max_rows), strict=True)
+    )
 
     def crop() -> list[torch.Tensor]:
         return [region_crops(batch_of_images, region_map, part, spans, clip, config.regions) for part, spans in parts]
@@ -62,11 +64,11 @@ def our_calls(segmenter: Segmenter, images: list[np.ndarray], vocabulary: Vocabu
 
     embeddings = embed()
 
-    def name() -> LabelledRegions:
-        return name_regions(regions, embeddings, texts, len(batch_of_images), clip.logit_scale, config.recognition)
+    def classify() -> LabelledRegions:
+        return classify_regions(regions, embeddings, texts, len(batch_of_images), clip.logit_scale, config.recognition)
 
-    labelled = name()
-    firsts = regions.firsts(len(batch_of_images))
+    labelled = classify()
+    offsets = regions.offsets(len(batch_of_images))
     return {
         "features": lambda: pixel_features(segmenter.backbone, batch_of_images, config.features, backbone_batch),
         "latents": lambda: svd_latents(features, config.latents),
@@ -75,8 +77,8 @@ def our_calls(segmenter: Segmenter, images: list[np.ndarray], vocabulary: Vocabu
         "regions": lambda: extract_regions(labels, batch_of_images, config.regions),
         "crops": crop,
         "image embeddings": embed,
-        "recognition": name,
-        "class map": lambda: class_map(region_map, firsts, labelled.class_index),
+        "recognition": classify,
+        "class map": lambda: class_map(region_map, offsets, labelled.class_index),
         "dense embeddings": lambda: pooled_embeddings(clip, batch_of_images, region_map, regions, batch),
         "end to end": lambda: PendingTensors(*segmenter(tensors, vocabulary).class_map).wait(),
         "networks alone": networks_alone(segmenter, len(batch_of_images), len(regions)),
@@ -84,7 +86,7 @@ def our_calls(segmenter: Segmenter, images: list[np.ndarray], vocabulary: Vocabu
 
 
 def reference_calls(pipeline: ReferencePipeline, images: list[np.ndarray], vocabulary: Vocabulary) -> Calls:
-    """The same calls on the reference, each a loop over the images."""
+    """Return the same calls for the reference, each a loop over the images."""
     clip, config = pipeline.clip, pipeline.config
     texts = pipeline.embed_texts(vocabulary.synonyms)
     grid = (config.features.grid_size, config.features.grid_size)
@@ -118,13 +120,13 @@ def reference_calls(pipeline: ReferencePipeline, images: list[np.ndarray], vocab
 
     labels = count_and_cut()
 
-    def localise_all() -> list[Any]:
+    def extract_all() -> list[Any]:
         return [
             reference.regions.extract_regions(one, image, config.regions)
             for one, image in zip(labels, images, strict=True)
         ]
 
-    regions = localise_all()
+    regions = extract_all()
 
     def crop() -> list[Any]:
         return [
@@ -139,21 +141,22 @@ def reference_calls(pipeline: ReferencePipeline, images: list[np.ndarray], vocab
 
     embeddings = embed()
 
-    def name() -> list[Any]:
+    def classify() -> list[Any]:
         return [
-            reference.recognition.name_regions(one, texts, clip.logit_scale, config.recognition) for one in embeddings
+            reference.recognition.classify_regions(one, texts, clip.logit_scale, config.recognition)
+            for one in embeddings
         ]
 
-    named = name()
+    classified = classify()
     return {
         "features": extract,
         "latents": decompose,
         "linkage": link,
         "count + cut": count_and_cut,
-        "regions": localise_all,
+        "regions": extract_all,
         "crops": crop,
         "image embeddings": embed,
-        "recognition": name,
-        "class map": lambda: [index[one.region_map] for (index, _), one in zip(named, regions, strict=True)],
+        "recognition": classify,
+        "class map": lambda: [index[one.region_map] for (index, _), one in zip(classified, regions, strict=True)],
         "end to end": lambda: [pipeline(image, texts).class_map for image in images],
     }

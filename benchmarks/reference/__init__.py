@@ -1,7 +1,7 @@
-"""The method as NumPy, SciPy, scikit-learn and Pillow do it, one image at a time, networks through torch.
+"""A reference implementation with NumPy, SciPy, scikit-learn and Pillow, one image at a time; networks run in torch.
 
-Written apart from the package's stages and kernels: they share the configuration and the loaded networks, nothing else.
-It is what the benchmarks compare with and what the tests take for the truth.
+It shares only the configuration and the loaded networks with the package, not its stages and kernels. The benchmarks
+compare with it, and the tests use it as the expected result.
 """
 
 from reference.pipeline import ReferencePipeline, ReferenceResult

@@ -1,4 +1,4 @@
-"""The type of the arrays that pass between the steps."""
+"""The type of the arrays that the steps exchange."""
 
 from typing import Any
 

@@ -11,21 +11,21 @@ from sklearn.cluster import ward_tree
 from ovsr_gpu.config import ClusteringConfig
 from reference.arrays import Array
 
-SMALLEST_FIRST_SINGULAR_VALUE = 1e-4  # root mean square a pixel; below it an image has no variance but rounding
+SMALLEST_FIRST_SINGULAR_VALUE = 1e-4  # RMS per pixel; below it, the variance of an image is only rounding
 
 
 def merge_tree(components: Array, grid: tuple[int, int], config: ClusteringConfig) -> tuple[Array, Array]:
-    """Children `[P-1, 2]` and heights `[P-1]` of the merges, over all pairs of cells or over cells that touch."""
+    """Return the children `[P-1, 2]` and heights `[P-1]` of the merges, of all pairs of cells or of adjacent cells."""
     points = components.astype(np.float64)
     if config.connectivity == "full":
         tree = linkage(points, config.linkage)
         return tree[:, :2].astype(np.int64), tree[:, 2]
-    graph = touching_cells(*grid, corners=config.connectivity == "8")
+    graph = adjacent_cells(*grid, corners=config.connectivity == "8")
     children, _, _, _, heights = ward_tree(points, connectivity=graph, return_distance=True)
     return children, heights
 
 
-def touching_cells(height: int, width: int, corners: bool) -> coo_array:
+def adjacent_cells(height: int, width: int, corners: bool) -> coo_array:
     cells = np.arange(height * width).reshape(height, width)
     pairs = [(cells[:, 1:], cells[:, :-1]), (cells[1:], cells[:-1])]
     if corners:
@@ -36,16 +36,16 @@ def touching_cells(height: int, width: int, corners: bool) -> coo_array:
 
 
 def cluster_count(singular_values: Array, heights: Array, shape: tuple[int, int], config: ClusteringConfig) -> int:
-    """How many clusters to keep; `shape` is that of the pixel-feature matrix."""
+    """Return the number of clusters; `shape` is the shape of the pixel-feature matrix."""
     pixels = shape[0]
     if singular_values[0] <= SMALLEST_FIRST_SINGULAR_VALUE * np.sqrt(pixels):
         return 1
-    count = wanted_count(singular_values.astype(np.float64), heights, shape, config)
+    count = unrounded_count(singular_values.astype(np.float64), heights, shape, config)
     return int(np.clip(np.rint(count), 1, min(config.max_clusters, pixels)))
 
 
-def wanted_count(sigma: Array, heights: Array, shape: tuple[int, int], config: ClusteringConfig) -> float:
-    value = config.count_value
+def unrounded_count(sigma: Array, heights: Array, shape: tuple[int, int], config: ClusteringConfig) -> float:
+    value = config.effective_count_parameter
     variance = np.square(sigma)
     match config.count_rule:
         case "merge_cost":
@@ -73,10 +73,10 @@ def wanted_count(sigma: Array, heights: Array, shape: tuple[int, int], config: C
 
 
 def cut(children: Array, count: int) -> Array:
-    """Cluster `[P]` of each cell once `count` clusters are left."""
+    """Return the cluster `[P]` of each cell when `count` clusters are left."""
     pixels = len(children) + 1
-    made = children[: pixels - count]
-    union = pixels + np.arange(len(made))
-    nodes = pixels + len(made)
-    joined = coo_array((np.ones(2 * len(made)), (made.ravel(), np.repeat(union, 2))), shape=(nodes, nodes))
-    return connected_components(joined, directed=False)[1][:pixels]
+    merged = children[: pixels - count]
+    parents = pixels + np.arange(len(merged))
+    nodes = pixels + len(merged)
+    graph = coo_array((np.ones(2 * len(merged)), (merged.ravel(), np.repeat(parents, 2))), shape=(nodes, nodes))
+    return connected_components(graph, directed=False)[1][:pixels]

@@ -1,4 +1,4 @@
-"""Region crops: Pillow's crop and resize, with the background treated as configured."""
+"""Region crops with Pillow's crop and resize, and with the configured background."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ovsr_gpu.models.clip import ClipModel
 from reference.arrays import Array
 from reference.regions import ImageRegions
 
-BLUR_SIGMA = 1 / 16  # of the crop's side
+BLUR_SIGMA = 1 / 16  # as a fraction of the crop's side
 
 
 def region_crops(image: Array, regions: ImageRegions, clip: ClipModel, config: RegionConfig) -> Array:
-    """CLIP's input `[n, 3, S, S]` float32 for the regions of an image `[H, W, 3]` uint8."""
+    """Return CLIP's input `[n, 3, S, S]` float32 for the regions of an image `[H, W, 3]` uint8."""
     pil_image = Image.fromarray(image)
     window = CenterCropOrPad(clip.image_size, fill=clip.fill_color)
     mask_window = CenterCropOrPad(clip.image_size, fill=0)
@@ -30,8 +30,8 @@ def region_crops(image: Array, regions: ImageRegions, clip: ClipModel, config: R
         crop = pil_image.crop((x0, y0, x1, y1)).resize(size, Image.Resampling.BICUBIC)
         pixels = np.asarray(window(crop), np.float32)
         if config.background != "keep":
-            own = resize_nearest(regions.region_map[y0:y1, x0:x1] == number, size)
-            mask = np.asarray(mask_window(Image.fromarray(own)))[:, :, None]
+            region_mask = resize_nearest(regions.region_map[y0:y1, x0:x1] == number, size)
+            mask = np.asarray(mask_window(Image.fromarray(region_mask)))[:, :, None]
             pixels = np.where(mask, pixels, background(pixels, clip, config))
         crops.append(pixels)
     mean, std = (np.array(values, np.float32) for values in clip.normalisation)
@@ -39,7 +39,7 @@ def region_crops(image: Array, regions: ImageRegions, clip: ClipModel, config: R
 
 
 def resized_size(width: int, height: int, clip: ClipModel, mode: BoxMode) -> tuple[int, int]:
-    """Width and height to resize to before the center window, by the model's own preprocessing for "open_clip"."""
+    """Return the width and height before the center crop; "open_clip" uses the preprocessing of the model."""
     side = clip.image_size
     if mode != "open_clip" or clip.resize_mode == "squash":
         return side, side
@@ -51,7 +51,10 @@ def resized_size(width: int, height: int, clip: ClipModel, mode: BoxMode) -> tup
 
 
 def resize_nearest(mask: Array, size: tuple[int, int]) -> Array:
-    """The pixel under each new pixel's center, as uint8; in whole numbers, since centers often fall on a border."""
+    """Return the pixel under the center of each new pixel, as uint8.
+
+    The computation uses integers, because centers often fall on a border.
+    """
     rows, columns = ((2 * np.arange(n) + 1) * old // (2 * n) for n, old in zip(size[::-1], mask.shape, strict=True))
     return mask[np.ix_(rows, columns)].astype(np.uint8)
 
@@ -64,7 +67,7 @@ def background(pixels: Array, clip: ClipModel, config: RegionConfig) -> Array:
 
 
 def context_box(box: Array, size: tuple[int, int], config: RegionConfig) -> tuple[int, int, int, int]:
-    """The box with its context, as a square where asked for, inside the image of `size` (width, height)."""
+    """Return the box with its context, as a square if configured, inside the image of `size` (width, height)."""
     spans = []
     for start, stop, limit in zip(box[:2].tolist(), box[2:].tolist(), size, strict=True):
         grow = math.floor(Fraction(str(config.context)) * int(stop - start) + Fraction(1, 2))
@@ -77,7 +80,7 @@ def context_box(box: Array, size: tuple[int, int], config: RegionConfig) -> tupl
 
 
 def squared(start: int, stop: int, longest: int, limit: int) -> tuple[int, int]:
-    """A span grown to `longest` about its middle, pushed back into [0, limit)."""
+    """Return a span that is grown to `longest` around its center and shifted into [0, limit)."""
     length = min(longest, limit)
     start = min(max(start - (length - (stop - start)) // 2, 0), limit - length)
     return start, start + length

@@ -16,9 +16,9 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def pixel_features(backbone: nn.Sequential, image: Array, config: FeatureConfig, device: torch.device) -> Array:
-    """Features `[h, w, C]` of an image `[H, W, 3]` uint8: levels of unit root mean square on one grid.
+    """Return the features `[h, w, C]` of an image `[H, W, 3]` uint8: levels of unit RMS, resized to one grid.
 
-    They are zero for an image of one color, in which the network would only see its own zero padding.
+    The features of an image of a single color are zero, because the network would only respond to its own zero padding.
     """
     squashed = Image.fromarray(image).resize((config.input_size, config.input_size), Image.Resampling.BICUBIC)
     normalised = (np.asarray(squashed, np.float32) / 255 - IMAGENET_MEAN) / IMAGENET_STD
@@ -40,13 +40,16 @@ def unit_rms(level: Array) -> Array:
 
 
 def resize_bilinear(level: Array, side: int) -> Array:
-    """`[C, y, x]` to `[C, side, side]`, antialiased as Pillow's BILINEAR is."""
+    """Resize `[C, y, x]` to `[C, side, side]`, antialiased like Pillow's BILINEAR."""
     down, across = (bilinear_weights(length, side) for length in level.shape[1:])
     return down @ level @ across.T
 
 
 def bilinear_weights(length: int, side: int) -> Array:
-    """`[side, length]`: how much each input line counts for each output line; a triangle that widens when shrinking."""
+    """Return the weights `[side, length]` of the input lines for each output line.
+
+    The kernel is a triangle that widens when shrinking.
+    """
     scale = length / side
     center = (np.arange(side)[:, None] + 0.5) * scale
     distance = np.abs(np.arange(length) + 0.5 - center) / max(scale, 1)
@@ -55,7 +58,7 @@ def bilinear_weights(length: int, side: int) -> Array:
 
 
 def svd_latents(features: Array, config: LatentConfig) -> tuple[Array, Array]:
-    """Latents `[P, R]` of features `[h, w, C]`, and their singular values `[M]`."""
+    """Return the latents `[P, R]` of features `[h, w, C]`, and their singular values `[M]`."""
     pixels = features.reshape(-1, features.shape[2])
     u, singular_values, _ = np.linalg.svd(pixels - pixels.mean(axis=0), full_matrices=False)
     components = u[:, : config.rank]

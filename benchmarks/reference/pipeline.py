@@ -14,12 +14,12 @@ from reference.arrays import Array
 from reference.clustering import cluster_count, cut, merge_tree
 from reference.crops import region_crops
 from reference.features import pixel_features, svd_latents
-from reference.recognition import embed_images, embed_texts, name_regions
+from reference.recognition import classify_regions, embed_images, embed_texts
 from reference.regions import ImageRegions, extract_regions
 
 
 class ReferenceResult(NamedTuple):
-    """What comes out for one image: maps `[H, W]`, probabilities `[n, L+1]`, embeddings `[n, E]`."""
+    """The result for one image: maps `[H, W]`, probabilities `[n, L+1]`, embeddings `[n, E]`."""
 
     regions: ImageRegions
     cluster_count: int
@@ -30,7 +30,7 @@ class ReferenceResult(NamedTuple):
 
 
 class ReferencePipeline:
-    """Segments and names images with networks that are handed in; see `ovsr_gpu.Segmenter` for both."""
+    """The reference pipeline for loaded networks; see `ovsr_gpu.Segmenter` for the same with the package."""
 
     def __init__(self, backbone: nn.Sequential, clip: ClipModel, config: Config, device: torch.device) -> None:
         self.backbone = backbone
@@ -39,21 +39,21 @@ class ReferencePipeline:
         self.device = device
 
     def embed_texts(self, classes: Sequence[Sequence[str]]) -> Array:
-        """Unit embeddings `[L+1, E]`, to be made once for all images."""
+        """Return unit embeddings `[L+1, E]` of the classes, computed once for all images."""
         return embed_texts(self.clip, classes, self.config.recognition)
 
     @torch.no_grad()
     def __call__(self, image: Array, texts: Array) -> ReferenceResult:
-        """Both stages for one image `[H, W, 3]` uint8."""
+        """Run both stages on one image `[H, W, 3]` uint8."""
         count, regions = self.segment(image)
         embeddings = embed_images(self.clip, region_crops(image, regions, self.clip, self.config.regions))
-        class_index, probabilities = name_regions(embeddings, texts, self.clip.logit_scale, self.config.recognition)
+        class_index, probabilities = classify_regions(embeddings, texts, self.clip.logit_scale, self.config.recognition)
         class_map = class_index[regions.region_map]
         return ReferenceResult(regions, count, class_map, class_index, probabilities, embeddings)
 
     @torch.no_grad()
     def segment(self, image: Array) -> tuple[int, ImageRegions]:
-        """Stage 1 for one image: the number of clusters and the regions."""
+        """Run stage 1 on one image; return the number of clusters and the regions."""
         config = self.config
         features = pixel_features(self.backbone, image, config.features, self.device)
         height, width, channels = features.shape

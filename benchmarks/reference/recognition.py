@@ -1,4 +1,4 @@
-"""Text and image embeddings, and the class of every region."""
+"""Text and image embeddings, and the class of each region."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reference.arrays import Array
 
 
 def embed_texts(clip: ClipModel, classes: Sequence[Sequence[str]], config: RecognitionConfig) -> Array:
-    """Unit embeddings `[L+1, E]` of classes given as (name, synonym, ...); the last is "something else"."""
+    """Return unit embeddings `[L+1, E]` of classes given as (name, synonym, ...); the last one is "something else"."""
     templates = text_templates(config)
     prompts = [[template.replace("{}", name) for name in names for template in templates] for names in classes]
     prompts.append(list(config.something_else))
@@ -29,12 +29,14 @@ def text_templates(config: RecognitionConfig) -> Sequence[str]:
 
 
 def embed_images(clip: ClipModel, crops: Array) -> Array:
-    """Unit embeddings `[n, E]` of crops `[n, 3, S, S]`."""
+    """Return unit embeddings `[n, E]` of crops `[n, 3, S, S]`."""
     return unit(clip.encode_image(torch.from_numpy(crops).to(clip.device)).cpu().numpy())
 
 
-def name_regions(embeddings: Array, texts: Array, logit_scale: float, config: RecognitionConfig) -> tuple[Array, Array]:
-    """Class `[n]` and probabilities `[n, L+1]` of the regions of one image."""
+def classify_regions(
+    embeddings: Array, texts: Array, logit_scale: float, config: RecognitionConfig
+) -> tuple[Array, Array]:
+    """Return the class `[n]` and the probabilities `[n, L+1]` of the regions of one image."""
     if config.shared_rank is not None:
         embeddings, texts = shared_space(embeddings, texts, config)
     logits = logit_scale * embeddings @ texts.T
@@ -47,7 +49,7 @@ def name_regions(embeddings: Array, texts: Array, logit_scale: float, config: Re
 
 
 def shared_space(embeddings: Array, texts: Array, config: RecognitionConfig) -> tuple[Array, Array]:
-    """Regions and texts of one image projected on the leading right singular vectors of all of them."""
+    """Project regions and texts of one image on the leading right singular vectors of both."""
     rows = np.concatenate([embeddings, texts])
     if config.shared_centered:
         rows = rows - rows.mean(axis=0)

@@ -1,4 +1,4 @@
-"""scikit-learn's agglomerative clustering on the kernels of this package."""
+"""scikit-learn's agglomerative clustering on this package's kernels, with the same names, parameters and results."""
 
 try:
     from sklearn.utils.validation import validate_data  # noqa: F401

@@ -1,4 +1,4 @@
-"""scikit-learn's AgglomerativeClustering on the kernels of this package."""
+"""The `AgglomerativeClustering` estimator."""
 
 from __future__ import annotations
 
@@ -24,24 +24,39 @@ from ovsr_gpu.kernels.trees import roots
 class AgglomerativeClustering(ClusterMixin, BaseEstimator):
     """Agglomerative clustering with the parameters and results of `sklearn.cluster.AgglomerativeClustering`.
 
-    Everything is computed in float64. Where all merges differ in height, children_ and labels_ are scikit-learn's, the
-    numbers of the labels included, and distances_ are up to rounding; with Ward and a connectivity also where they tie.
+    All computations are in float64. If all merges have different heights, `children_` and `labels_` are identical to
+    scikit-learn's, including the numbers of the labels, and `distances_` agree up to rounding. With Ward linkage and a
+    connectivity, this also holds for merges of equal height.
 
-    n_clusters: number of clusters, or None with a distance_threshold.
-    metric: "euclidean", "l1", "l2", "manhattan", "cosine", "precomputed", without connectivity another of SciPy's
-        names, or a function: of X to the matrix of distances, with a connectivity of two rows to their distance. Ward's
-        linkage takes "euclidean" or "l2".
-    memory: joblib.Memory, or a folder, that caches the trees.
-    connectivity: `[P, P]` array or sparse matrix of the pairs that may merge, or a function of X to one.
-    compute_full_tree: False stops at n_clusters (with a connectivity), "auto" from max(100, P / 50) clusters on.
-    linkage: "ward", "complete", "average" or "single".
-    distance_threshold: clusters at this distance or farther are not merged.
-    compute_distances: set `distances_` without a threshold, too.
-    device: where to work, such as "cuda"; by default where a tensor lies, for arrays the CPU.
+    Args:
+        n_clusters: Number of clusters; None if `distance_threshold` is set.
+        metric: "euclidean", "l1", "l2", "manhattan", "cosine" or "precomputed"; without a connectivity also any other
+            metric name of SciPy. Or a function: without a connectivity, of X to the distance matrix; with a
+            connectivity, of two rows to their distance. Ward linkage supports only "euclidean" and "l2".
+        memory: A joblib.Memory or a folder in which the trees are cached.
+        connectivity: `[P, P]` array or sparse matrix of the pairs that may merge, or a function that computes it from
+            X.
+        compute_full_tree: Whether to build the whole tree. With False and a connectivity, the tree stops at
+            `n_clusters`. "auto" stops if `n_clusters` is at least max(100, P / 50).
+        linkage: "ward", "complete", "average" or "single".
+        distance_threshold: Clusters whose distance is at least this threshold are not merged.
+        compute_distances: Whether to set `distances_` even without a threshold.
+        device: Where to compute, such as "cuda". Default: the device of a tensor; the CPU for arrays.
 
-    Fitting sets, as NumPy arrays: labels_ `[P]`, children_ `[merges, 2]` and, with a threshold or if asked for,
-    distances_ `[merges]` float64; further n_clusters_, n_leaves_ (P), n_connected_components_, n_features_in_ and, for
-    data that names them, feature_names_in_.
+    Attributes:
+        labels_: `[P]` NumPy array, the cluster of each sample.
+        children_: `[merges, 2]` NumPy array, the nodes that each merge joins.
+        distances_: `[merges]` float64 NumPy array; set if `distance_threshold` or `compute_distances` is set.
+        n_clusters_: Number of clusters.
+        n_leaves_: P.
+        n_connected_components_: Number of connected components of the connectivity.
+        n_features_in_: Number of features.
+        feature_names_in_: Names of the features, if X has names.
+
+    Example:
+        >>> from ovsr_gpu.cluster import AgglomerativeClustering
+        >>> AgglomerativeClustering(n_clusters=2).fit_predict([[0.0], [1.0], [9.0]])
+        array([0, 0, 1])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -83,10 +98,15 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
     def fit(self, X: ArrayLike | Tensor, y: None = None) -> AgglomerativeClustering:
         """Cluster the rows of X.
 
-        X: `[P, R]` array, data frame or tensor, P >= 2; with metric="precomputed" the distances `[P, P]`. y is ignored.
-        Returns the estimator itself.
+        Args:
+            X: `[P, R]` array, data frame or tensor, P >= 2; with metric="precomputed" the distances `[P, P]`.
+            y: Ignored.
 
-        Raises ValueError for parameters that exclude each other and for values that are missing or not finite.
+        Returns:
+            The fitted estimator itself.
+
+        Raises:
+            ValueError: If parameters exclude each other or a value is missing or not finite.
         """
         self._check_parameters()
         samples, device = host_and_device(X, self.device)
@@ -96,17 +116,17 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
         if connectivity is not None:
             connectivity = check_array(connectivity, accept_sparse=["csr", "coo", "lil"])
 
-        whole_tree = self._wants_whole_tree(len(samples))
+        whole_tree = self._needs_whole_tree(len(samples))
         with_distances = self.distance_threshold is not None or self.compute_distances
         build = check_memory(self.memory).cache(ward_tree if self.linkage == "ward" else linkage_tree)
-        kind = {} if self.linkage == "ward" else {"linkage": self.linkage, "affinity": self.metric}
+        options = {} if self.linkage == "ward" else {"linkage": self.linkage, "affinity": self.metric}
         self.children_, self.n_connected_components_, self.n_leaves_, _, *distances = build(
             samples,
             connectivity=connectivity,
             n_clusters=None if whole_tree else self.n_clusters,
             return_distance=with_distances,
             device=str(device),
-            **kind,
+            **options,
         )
         if with_distances:
             (self.distances_,) = distances
@@ -120,15 +140,15 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         if (self.n_clusters is None) == (self.distance_threshold is None):
             raise ValueError(
-                "Exactly one of n_clusters and distance_threshold has to be set, and the other needs to be None; got "
+                "Exactly one of n_clusters and distance_threshold must be set, and the other must be None; got "
                 f"n_clusters={self.n_clusters} and distance_threshold={self.distance_threshold}"
             )
         if self.distance_threshold is not None and not self.compute_full_tree:
             raise ValueError("compute_full_tree must be True if distance_threshold is set")
         if self.linkage == "ward" and self.metric not in ("euclidean", "l2"):
-            raise ValueError(f"linkage='ward' needs metric 'euclidean' or 'l2'; got {self.metric!r}")
+            raise ValueError(f"linkage='ward' requires the metric 'euclidean' or 'l2'; got {self.metric!r}")
 
-    def _wants_whole_tree(self, samples: int) -> bool:
+    def _needs_whole_tree(self, samples: int) -> bool:
         if self.connectivity is None or self.n_clusters is None:
             return True
         if self.compute_full_tree == "auto":
@@ -137,20 +157,20 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
 
 
 def _labels(children: NDArray[np.int64], clusters: int, leaves: int, whole_tree: bool) -> NDArray[np.int64]:
-    """Labels `[leaves]` of the clusters that the first merges leave, numbered as scikit-learn does."""
+    """Return the labels `[leaves]` of the `clusters` clusters, numbered as in scikit-learn."""
     parents = torch.from_numpy(parents_of(children[: leaves - clusters], leaves))
-    heads = roots(parents)[:leaves].numpy()
+    cluster_nodes = roots(parents)[:leaves].numpy()
     if not whole_tree:
-        return np.unique(heads, return_inverse=True)[1]
+        return np.unique(cluster_nodes, return_inverse=True)[1]
     number = np.empty(2 * leaves - 1, dtype=np.int64)
     number[_split_from_the_root(children, clusters, leaves)] = np.arange(clusters)
-    return number[heads]
+    return number[cluster_nodes]
 
 
 def _split_from_the_root(children: NDArray[np.int64], clusters: int, leaves: int) -> list[int]:
-    """The nodes of so many clusters, made by splitting the latest merge again and again.
+    """Return the nodes of the clusters, found by splitting the latest merge until there are `clusters` nodes.
 
-    They stand as they come to lie in a binary heap: scikit-learn numbers its labels by that.
+    The nodes are in the order of a binary heap, because scikit-learn numbers the labels in that order.
     """
     heap = [-(leaves + len(children) - 1)]
     for _ in range(clusters - 1):

@@ -1,4 +1,4 @@
-"""Merge trees of one set of points, with the arguments and results of scikit-learn's tree builders."""
+"""Tree builders with the arguments and results of those of scikit-learn."""
 
 from __future__ import annotations
 
@@ -27,16 +27,22 @@ def ward_tree(
     return_distance: bool = False,
     device: str | torch.device | None = None,
 ) -> tuple[Any, ...]:
-    """Ward's tree of the rows of X: `sklearn.cluster.ward_tree` on any device.
+    """Build Ward's tree of the rows of X, as `sklearn.cluster.ward_tree` does, on any device.
 
-    X: `[P, R]` array or tensor, computed in float64. connectivity: `[P, P]` array or sparse matrix; only clusters
-        joined by an edge merge. n_clusters: stop there (with a connectivity). device: where to work, one that knows
-        float64; by default where a tensor lies, for arrays the CPU.
-    Returns children `[P-1, 2]` int64, the number of connected components, P, the parent `[nodes]` of each node (None
-    without connectivity), and, if asked for, the distances `[P-1]` float64, sqrt(2 * increase of the within-cluster sum
-    of squares). With n_clusters and a connectivity, `[P-n_clusters]` merges.
+    Args:
+        X: `[P, R]` array or tensor; computed in float64.
+        connectivity: `[P, P]` array or sparse matrix. Only clusters that share an edge merge. Default: all pairs.
+        n_clusters: Number of clusters at which to stop; only with a connectivity.
+        return_distance: Whether to return the distances.
+        device: Where to compute; must support float64. Default: the device of a tensor; the CPU for arrays.
 
-    Raises ValueError for values that are not finite, a connectivity of another shape, more clusters than samples.
+    Returns:
+        A tuple of the children `[P-1, 2]` int64 (`[P-n_clusters, 2]` with `n_clusters` and a connectivity), the number
+        of connected components, P, the parent `[nodes]` of each node (None without a connectivity) and, with
+        `return_distance`, the distances `[P-1]` float64: sqrt(2 * increase of the within-cluster sum of squares).
+
+    Raises:
+        ValueError: If a value is not finite, the connectivity has another shape, or `n_clusters` exceeds P.
     """
     data, device = host_and_device(X, device)
     data = _check_points(data, connectivity, n_clusters)
@@ -58,14 +64,25 @@ def linkage_tree(
     *,
     device: str | torch.device | None = None,
 ) -> tuple[Any, ...]:
-    """The tree of complete, average or single linkage: `sklearn.cluster.linkage_tree` on any device.
+    """Build the tree of complete, average or single linkage, as `sklearn.cluster.linkage_tree` does, on any device.
 
-    linkage: "complete", "average" or "single". affinity: a metric by name; "precomputed" where X is the distances
-        `[P, P]`; or a function, of X to such a matrix without, of two rows to their distance with a connectivity.
-    The rest, and the results, are as in `ward_tree`; distances are those of the linkage. As in scikit-learn, n_clusters
-    shortens the parents but not the children of single linkage.
+    As in scikit-learn, `n_clusters` shortens the parents but not the children of single linkage.
 
-    Raises ValueError also for another linkage, and where the metric gives distances that are not finite.
+    Args:
+        X: As in `ward_tree`; with affinity="precomputed" the distances `[P, P]`.
+        connectivity: As in `ward_tree`.
+        n_clusters: As in `ward_tree`.
+        linkage: "complete", "average" or "single".
+        affinity: Name of a metric, "precomputed", or a function: without a connectivity, of X to the distance matrix
+            `[P, P]`; with a connectivity, of two rows to their distance.
+        return_distance: As in `ward_tree`.
+        device: As in `ward_tree`.
+
+    Returns:
+        As in `ward_tree`; the distances are those of the linkage.
+
+    Raises:
+        ValueError: As in `ward_tree`; also if the linkage is unknown or the metric gives distances that are not finite.
     """
     if linkage not in ("complete", "average", "single"):
         raise ValueError(f"linkage must be 'complete', 'average' or 'single'; got {linkage!r}")
@@ -75,9 +92,9 @@ def linkage_tree(
     if connectivity is None:
         distances = all_distances(points, affinity)
         tree = distance_linkage(distances[None], linkage)
-        # scikit-learn grows single linkage itself for the metrics of its neighbor trees; others it leaves to SciPy.
-        own = linkage == "single" and affinity in BallTree.valid_metrics
-        return _outputs(tree, 1, None, return_distance, prim_tails(distances) if own else None)
+        # scikit-learn uses its own single linkage for the metrics of BallTree, and SciPy's for all others.
+        uses_prim = linkage == "single" and affinity in BallTree.valid_metrics
+        return _outputs(tree, 1, None, return_distance, prim_tails(distances) if uses_prim else None)
     edges, components = connected_edges(data, connectivity, affinity)
     edges = edges.to(device)
     lengths = edge_lengths(points, edges, affinity)
@@ -90,39 +107,46 @@ def linkage_tree(
 
 
 def host_and_device(X: Any, device: str | torch.device | None) -> tuple[Any, torch.device]:
-    """The data with tensors brought to the host, where it is checked, and the device to work on."""
+    """Return the data, copied to the host if it is a tensor (validation runs there), and the device for computing."""
     if isinstance(X, Tensor):
         return X.numpy(force=True), choose_device(X.device if device is None else device)
     return X, choose_device("cpu" if device is None else device)
 
 
 def parents_of(children: NDArray[np.int64], leaves: int) -> NDArray[np.int64]:
-    """The parent of each of the nodes, `[leaves + merges]`; a root is its own."""
+    """Return the parent `[leaves + merges]` of each node; a root is its own parent."""
     nodes = np.arange(leaves + len(children))
     nodes[children] = nodes[leaves:, None]
     return nodes
 
 
 def check_clusters(n_clusters: int | None, samples: int) -> None:
+    """Raise ValueError if the number of clusters is not between 1 and the number of samples."""
     if n_clusters is not None and not 1 <= n_clusters <= samples:
         raise ValueError(f"n_clusters must be from 1 to the number of samples, {samples}; got {n_clusters}")
 
 
 def _check_points(X: ArrayLike, connectivity: Any, n_clusters: int | None) -> NDArray[np.float64]:
-    """X as finite float64 `[P, R]`, a vector as P points of one feature."""
+    """Return X as finite float64 `[P, R]`; a vector becomes P points of one feature."""
     data = check_array(X, dtype=np.float64, ensure_2d=False)
     check_clusters(n_clusters, len(data))
     if connectivity is None and n_clusters is not None:
-        warnings.warn(
-            "n_clusters stops the tree only where a connectivity is given; the whole tree is built.", stacklevel=3
-        )
+        warnings.warn("n_clusters has no effect without a connectivity; the whole tree is built.", stacklevel=3)
     return data.reshape(len(data), -1)
 
 
 def _outputs(
     tree: MergeTree, components: int, stop_at: int | None, return_distance: bool, tails: Tensor | None = None
 ) -> tuple[Any, ...]:
-    """What scikit-learn's builders return; stop_at: the clusters that the parents leave, None for no parents."""
+    """Return the outputs of scikit-learn's builders.
+
+    Args:
+        tree: A tree of one image.
+        components: Number of connected components.
+        stop_at: Number of clusters that the parents leave; None for no parents.
+        return_distance: Whether to append the distances.
+        tails: `[P-1]` int64 points; the child that contains the tail comes first in each merge.
+    """
     leaves = tree.heights.shape[1] + 1
     children, heights, sizes = (part[0, : int((tree.sizes > 0).sum())].numpy(force=True) for part in tree)
     if tails is not None:

@@ -1,4 +1,4 @@
-"""Distances between points, of all pairs or along the edges of a connectivity graph, by scikit-learn's metric names."""
+"""Distances between points, for all pairs or for the edges of a connectivity graph, by scikit-learn's metric names."""
 
 from __future__ import annotations
 
@@ -23,65 +23,89 @@ _NORMS = {"euclidean": 2, "l2": 2, "manhattan": 1, "l1": 1, "cityblock": 1}
 
 
 def all_distances(points: Tensor, metric: Metric) -> Tensor:
-    """Distances between all points.
+    """Compute the distances between all pairs of points.
 
-    points: `[P, R]` float64, or the distances `[P, P]` themselves for "precomputed". metric: a name, or a function that
-        makes the matrix out of the points (on the host, as those metrics are that are neither norms nor the cosine).
-    Returns `[P, P]` float64, symmetric: above the diagonal what the metric gives, mirrored below.
+    Args:
+        points: `[P, R]` float64; with metric="precomputed" the distances `[P, P]` themselves.
+        metric: A name, or a function that computes the matrix from the points. Functions and all metrics except norms
+            and "cosine" run on the host.
 
-    Raises ValueError for a matrix that is not square and for distances that are not finite.
+    Returns:
+        `[P, P]` float64, symmetric: the part above the diagonal is mirrored.
+
+    Raises:
+        ValueError: If a matrix is not square or a distance is not finite.
     """
     if metric in _NORMS:
         distances = torch.cdist(points, points, p=_NORMS[metric], compute_mode="donot_use_mm_for_euclid_dist")
     elif metric == "cosine":
-        distances = all_distances(_on_the_sphere(points), "euclidean").square() / 2
+        distances = all_distances(_to_unit_length(points), "euclidean").square() / 2
     elif metric == "precomputed":
-        distances = _mirrored(points, len(points))
+        distances = _mirror_upper(points, len(points))
     elif callable(metric):
         matrix = torch.as_tensor(metric(points.numpy(force=True)), dtype=points.dtype, device=points.device)
-        distances = _mirrored(matrix, len(points))
+        distances = _mirror_upper(matrix, len(points))
     else:
         distances = torch.from_numpy(squareform(pdist(points.numpy(force=True), metric))).to(points.device)
-    return _finite(distances, metric)
+    return _check_finite(distances, metric)
 
 
 def edge_lengths(points: Tensor, edges: Tensor, metric: Metric) -> Tensor:
-    """Distance between the ends of each edge.
+    """Compute the distance between the two ends of each edge.
 
-    points: `[P, R]` float64, or distances `[P, P]` for "precomputed". edges: `[E, 2]` int64. metric: a name, or a
-        function of two points (called on the host).
-    Returns `[E]` float64. Raises ValueError for another metric and for distances that are not finite.
+    Args:
+        points: `[P, R]` float64; with metric="precomputed" the distances `[P, P]`.
+        edges: `[E, 2]` int64.
+        metric: A name, or a function of two points that is called on the host.
+
+    Returns:
+        `[E]` float64.
+
+    Raises:
+        ValueError: If the metric is unknown or a distance is not finite.
     """
-    # scikit-learn's graph holds each edge at its larger end, which matters only to metrics that are not symmetric.
+    # scikit-learn stores each edge at its larger end, which matters only for asymmetric metrics.
     b, a = edges.unbind(1)
     if metric in _NORMS:
         lengths = torch.linalg.vector_norm(points[a] - points[b], ord=_NORMS[metric], dim=1)
     elif metric == "cosine":
-        lengths = edge_lengths(_on_the_sphere(points), edges, "euclidean").square() / 2
+        lengths = edge_lengths(_to_unit_length(points), edges, "euclidean").square() / 2
     elif metric == "precomputed":
         lengths = points[a, b]
     elif callable(metric):
         host = points.numpy(force=True)
         lengths = points.new_tensor([metric(host[i], host[j]) for i, j in zip(a.tolist(), b.tolist(), strict=True)])
     else:
-        offered = ", ".join([*_NORMS, "cosine", "precomputed"])
-        raise ValueError(f"with a connectivity the metric must be one of {offered}, or a function; got {metric!r}")
-    return _finite(lengths, metric)
+        supported = ", ".join([*_NORMS, "cosine", "precomputed"])
+        raise ValueError(f"with a connectivity, the metric must be one of {supported}, or a function; got {metric!r}")
+    return _check_finite(lengths, metric)
 
 
 def connected_edges(X: NDArray[np.float64], connectivity: Any, metric: Metric) -> tuple[Tensor, int]:
-    """The edges of a connectivity graph made one component.
+    """Return the edges of a connectivity graph, with edges added that make it connected.
 
-    X: `[P, R]`, or distances `[P, P]` for "precomputed". connectivity: `[P, P]` array or sparse matrix, an edge where
-        either of two mirrored entries is not 0; its diagonal is ignored.
-    Returns edges `[E, 2]` int64, smaller end first, and the number of components before each two of them were joined
-    at their closest points.
+    Each pair of components is joined at its closest points.
 
-    Raises ValueError for other shapes. Warns where edges had to be added.
+    Args:
+        X: `[P, R]`; with metric="precomputed" the distances `[P, P]`.
+        connectivity: `[P, P]` array or sparse matrix. Two points share an edge if either of their two entries is not 0;
+            the diagonal is ignored.
+        metric: Metric of the closest points.
+
+    Returns:
+        The edges `[E, 2]` int64, smaller end first, and the number of components of the original graph.
+
+    Raises:
+        ValueError: If X or the connectivity has another shape.
+
+    Warns:
+        UserWarning: If edges were added.
     """
     graph = sparse.csr_array(connectivity, dtype=bool)
     if graph.shape != (len(X), len(X)):
-        raise ValueError(f"connectivity must have a row and a column for each of {len(X)} samples; got {graph.shape}")
+        raise ValueError(
+            f"connectivity must have one row and one column for each of {len(X)} samples; got {graph.shape}"
+        )
     if metric == "precomputed":
         _check_square(X, len(X))
     graph = sparse.triu(graph + graph.T, k=1)
@@ -90,7 +114,7 @@ def connected_edges(X: NDArray[np.float64], connectivity: Any, metric: Metric) -
     if components > 1:
         warnings.warn(
             f"The connectivity graph has {components} components. Completing it to avoid stopping the tree early: "
-            "each two of them are joined at their closest points.",
+            "each pair of components is joined at its closest points.",
             stacklevel=3,
         )
         members = [np.flatnonzero(component == number) for number in range(components)]
@@ -100,20 +124,20 @@ def connected_edges(X: NDArray[np.float64], connectivity: Any, metric: Metric) -
 
 
 def _closest_pair(X: NDArray[np.float64], a: NDArray[np.intp], b: NDArray[np.intp], metric: Metric) -> tuple[int, int]:
-    # scikit-learn's own distances, so that their rounding breaks ties as it does there.
-    apart = X[np.ix_(a, b)] if metric == "precomputed" else pairwise_distances(X[a], X[b], metric=metric)
-    i, j = np.unravel_index(apart.argmin(), apart.shape)
+    # Uses scikit-learn's distances, so that rounding breaks ties in the same way.
+    distances = X[np.ix_(a, b)] if metric == "precomputed" else pairwise_distances(X[a], X[b], metric=metric)
+    i, j = np.unravel_index(distances.argmin(), distances.shape)
     return int(a[i]), int(b[j])
 
 
-def _on_the_sphere(points: Tensor) -> Tensor:
-    """Points scaled to length 1: half their squared distance is the cosine distance, without its cancellation."""
+def _to_unit_length(points: Tensor) -> Tensor:
+    """Scale points to length 1; half their squared distance is the cosine distance, without its cancellation."""
     if not points.any(dim=1).all():
         raise ValueError("Cosine affinity cannot be used when X contains zero vectors")
     return normalize(points, dim=1)
 
 
-def _mirrored(distances: Tensor, samples: int) -> Tensor:
+def _mirror_upper(distances: Tensor, samples: int) -> Tensor:
     _check_square(distances, samples)
     upper = distances.triu(1)
     return upper + upper.mT
@@ -124,7 +148,7 @@ def _check_square(distances: Tensor | NDArray[np.float64], samples: int) -> None
         raise ValueError(f"Distance matrix should be square, got matrix of shape {tuple(distances.shape)}")
 
 
-def _finite(distances: Tensor, metric: Metric) -> Tensor:
+def _check_finite(distances: Tensor, metric: Metric) -> Tensor:
     if not distances.isfinite().all():
-        raise ValueError(f"all distances must be finite; the metric {metric!r} gives some that are infinite or NaN")
+        raise ValueError(f"all distances must be finite; the metric {metric!r} gives infinite or NaN values")
     return distances

@@ -1,1 +1,1 @@
-"""The commands of `ovsr`, one a file."""
+"""The commands of `ovsr`, one module each."""

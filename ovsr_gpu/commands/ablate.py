@@ -1,4 +1,4 @@
-"""`ovsr ablate`: what each setting of the method is worth."""
+"""`ovsr ablate`: compare settings of the method."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from typing import Annotated
 
 import typer
 
-from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.common import exit_on_error
 from ovsr_gpu.commands.console import console, print_table, progress_bar
 from ovsr_gpu.commands.options import BatchSize, Device, check_batch_size
 
 
 def ablate(
-    config: Annotated[Path, typer.Argument(help="YAML file: a dataset, the models, grids of settings.")],
+    config: Annotated[Path, typer.Argument(help="YAML file with a dataset, the models and grids of settings.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for ablation.json and ablation.md; what it has is not done again.")
+        Path | None,
+        typer.Option(help="Folder for ablation.json and ablation.md; settings it already has are not run again."),
     ] = None,
     device: Device = "auto",
     batch_size: BatchSize = 8,
 ) -> None:
-    """Score a dataset under many settings of the method, a table row each."""
-    with plain_errors():
+    """Compare settings of the method on a dataset.
+
+    Prints a table with one row per setting.
+    """
+    with exit_on_error():
         from ovsr_gpu.evaluation.ablation import Plan, table
         from ovsr_gpu.evaluation.ablation import ablate as run
         from ovsr_gpu.runtime.device import choose_device
@@ -31,14 +35,14 @@ def ablate(
         check_batch_size(batch_size)
         plan = Plan.read(config)
         settings = len(plan.configs())
-        where = choose_device(device)
+        torch_device = choose_device(device)
         log = console(stderr=True)
-        log.print(f"Running on {where} ({describe_device(where)})")
+        log.print(f"Running on {torch_device} ({describe_device(torch_device)})")
         log.print(f"Scoring {plan.dataset} with {settings} settings")
         with progress_bar(log, None, "images") as show:
             rows = run(
                 plan,
-                lambda settings: Segmenter.from_pretrained(settings, device=where),
+                lambda settings: Segmenter.from_pretrained(settings, device=torch_device),
                 out,
                 batch_size=batch_size,
                 progress=show,
@@ -46,4 +50,4 @@ def ablate(
         page = console()
         print_table(page, *table(rows))
         if out is not None:
-            page.print(f"All scores of all rows stand in {out}")
+            page.print(f"All scores of all rows are in {out}")

@@ -1,4 +1,4 @@
-"""What all commands do alike: their exit statuses, and their errors as one sentence."""
+"""Exit statuses and error messages that all commands share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SOME_FAILED, COULD_NOT_RUN, INTERRUPTED, STOPPED = 1, 2, 130, 143
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """Turn the errors a user can cause into one sentence and an exit status."""
+def exit_on_error() -> Iterator[None]:
+    """Print errors that a user can cause as one message, without a traceback, and exit with a status."""
     try:
         yield
     except (OvsrError, ValueError, OSError) as error:

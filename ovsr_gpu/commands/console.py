@@ -1,4 +1,4 @@
-"""What the command line shows: progress, summaries, tables."""
+"""Output of the command line: progress bars, summaries, tables."""
 
 from __future__ import annotations
 
@@ -17,17 +17,30 @@ from rich.text import Text
 if TYPE_CHECKING:
     from ovsr_gpu.runs.run_stats import RunSummary
 
-MAX_SHARES, MAX_MISSING = 20, 10
+MAX_CLASSES_SHOWN, MAX_MISSING_SHOWN = 20, 10
 
 
 def console(stderr: bool = False) -> Console:
-    """Standard output or error, for plain text of any length."""
+    """Return a console for plain text, without markup, highlighting or line breaks.
+
+    Args:
+        stderr: Write to standard error instead of standard output.
+    """
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 @contextmanager
 def progress_bar(screen: Console, total: int | None, unit: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A progress bar, if there is a terminal to draw it on, and the function that moves it."""
+    """Show a progress bar if the output is a terminal.
+
+    Args:
+        screen: Where to draw it.
+        total: Number of items, None if unknown.
+        unit: What the items are, in the plural.
+
+    Yields:
+        A function to call with the number of items done and the total.
+    """
 
     class Speed(progress.ProgressColumn):
         def render(self, task: progress.Task) -> Text:
@@ -42,8 +55,13 @@ def progress_bar(screen: Console, total: int | None, unit: str) -> Iterator[Call
 
 
 def print_summary(summary: RunSummary, out: Path) -> None:
-    """Print what a labelling run into the folder `out` came to."""
-    from ovsr_gpu.stages.text_embeddings import SOMETHING_ELSE  # brings torch along
+    """Print the summary of a labelling run.
+
+    Args:
+        summary: The summary.
+        out: The folder with the results.
+    """
+    from ovsr_gpu.stages.text_embeddings import SOMETHING_ELSE  # imports torch
 
     page = console()
     page.print(
@@ -51,42 +69,42 @@ def print_summary(summary: RunSummary, out: Path) -> None:
         f"{summary.images_per_second:.2f} images/s; results in {out}"
     )
     if summary.resumed:
-        page.print(f"{summary.resumed} of them were done in earlier sessions")
+        page.print(f"{summary.resumed} of them were finished in earlier sessions")
     if summary.decoded_on_device:
         page.print(f"{summary.decoded_on_device} images were decoded on the GPU, the others by Pillow")
-    slowest, *others = sorted(summary.time_fractions.items(), key=lambda row: -row[1])
-    page.print(
-        f"Bottleneck: {slowest[0]}, waited for during {slowest[1]:.0%} of the time ("
-        + ", ".join(f"{what} {fraction:.0%}" for what, fraction in others)
-        + ")"
-    )
+    by_time = sorted(summary.time_fractions.items(), key=lambda row: -row[1])
+    times = ", ".join(f"{cause} {fraction:.0%}" for cause, fraction in by_time)
+    page.print(f"Bottleneck: {by_time[0][0]}; time spent waiting: {times}")
     if summary.failed:
-        page.print(f"{summary.failed} failed, all listed in {out / 'errors.jsonl'}:")
+        page.print(f"{summary.failed} failed; all are listed in {out / 'errors.jsonl'}:")
         for failure in summary.failures:
             page.print(f"  {failure.reason}")
-    shares = sorted(
+    fractions = sorted(
         ((fraction, name) for name, fraction in summary.area_fractions.items() if fraction), key=lambda row: -row[0]
     )
-    shown = [(name, f"{fraction:.1%}") for fraction, name in shares[:MAX_SHARES]]
-    if left := shares[MAX_SHARES:]:
-        shown.append((f"{len(left)} more", f"{sum(fraction for fraction, _ in left):.1%}"))
+    shown = [(name, f"{fraction:.1%}") for fraction, name in fractions[:MAX_CLASSES_SHOWN]]
+    if rest := fractions[MAX_CLASSES_SHOWN:]:
+        shown.append((f"{len(rest)} more", f"{sum(fraction for fraction, _ in rest):.1%}"))
     if shown:
         print_section(page, "Fraction of area", shown)
-        page.print(f"{summary.uncertainty:.0%} of the area is likely to be named wrongly, if the scores are right")
+        page.print(
+            f"{summary.uncertainty:.0%} of the area is expected to be labelled wrongly, if the scores are calibrated"
+        )
         if missing := summary.never_found:
-            more = f" and {len(missing) - MAX_MISSING} more" if len(missing) > MAX_MISSING else ""
-            page.print(f"Never found: {', '.join(missing[:MAX_MISSING])}{more}")
-        other = summary.area_fractions[SOMETHING_ELSE]
-        if other > 0.5 or summary.uncertainty > 0.5:
-            found = f"is {SOMETHING_ELSE!r}" if other > 0.5 else "is likely to be named wrongly"
+            more = f" and {len(missing) - MAX_MISSING_SHOWN} more" if len(missing) > MAX_MISSING_SHOWN else ""
+            page.print(f"Never found: {', '.join(missing[:MAX_MISSING_SHOWN])}{more}")
+        something_else = summary.area_fractions[SOMETHING_ELSE]
+        if something_else > 0.5 or summary.uncertainty > 0.5:
+            problem = f"is {SOMETHING_ELSE!r}" if something_else > 0.5 else "is expected to be labelled wrongly"
             page.print(
-                f"More than half of the area {found}: either the images show other things than these classes, or "
-                'this CLIP does not know their names; try other prompts, or --something-else "" for none'
+                f"More than half of the area {problem}: either the images show other things than these classes, or "
+                "this CLIP does not know their names. Try other class names or prompts, or turn "
+                f'{SOMETHING_ELSE!r} off with --something-else ""'
             )
 
 
 def print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print a title and rows of a name and a value."""
+    """Print a title, and below it one line per (name, value) pair."""
     page.print(title)
     width = max(cell_len(name) for name, _ in rows)
     for name, value in rows:
@@ -95,7 +113,13 @@ def print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) ->
 
 
 def print_table(page: Console, head: Sequence[str], *rows: Sequence[str]) -> None:
-    """Print rows under the names of their columns, the first column to the left, all others to the right."""
+    """Print a table: the first column aligned to the left, the others to the right.
+
+    Args:
+        page: Where to print it.
+        head: Names of the columns.
+        *rows: One string per column each.
+    """
     shown = Table(box=SIMPLE_HEAD, pad_edge=False, padding=0)
     shown.add_column(head[0], min_width=max(cell_len(line) for row in rows for line in row[0].splitlines()))
     for name in head[1:]:

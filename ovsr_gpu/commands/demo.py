@@ -1,4 +1,4 @@
-"""`ovsr demo`: made images labelled and scored, offline."""
+"""`ovsr demo`: label synthetic images and score the result, offline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.common import exit_on_error
 from ovsr_gpu.commands.console import console, print_section, progress_bar
 
 
@@ -16,36 +16,36 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the results; those of an earlier demo are replaced.")] = Path(
         "ovsr-demo"
     ),
-    scenes: Annotated[int, typer.Option(help="How many scenes, at most 200.")] = 200,
-    json: Annotated[Path | None, typer.Option(help="Write the scores into this file as well.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    scenes: Annotated[int, typer.Option(help="Number of scenes, 1 to 200.")] = 200,
+    json: Annotated[Path | None, typer.Option(help="Also write the scores to this file.")] = None,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
-    """Label made images and score the result, offline.
+    """Label synthetic images offline and score the result.
 
-    The models that come with this package know a small synthetic world of shapes and grounds; they are for demos, tests
-    and offline trials, not for photographs.
+    Nothing is downloaded. The models that come with this package know only a small synthetic world of shapes and
+    backgrounds. They are for demos, tests and offline trials, not for photographs.
     """
-    with plain_errors():
+    with exit_on_error():
         from ovsr_gpu.models.embedded import EMBEDDED, NOTICE
         from ovsr_gpu.runtime.atomic import write_json
         from ovsr_gpu.runtime.device import choose_device
         from ovsr_gpu.runtime.environment import describe_device
         from ovsr_gpu.segmenter import Segmenter
-        from ovsr_gpu.synthetic.demo_scenes import label_scenes, make_images, prepare_output
+        from ovsr_gpu.synthetic.demo_scenes import label_scenes, prepare_output, write_scenes
         from ovsr_gpu.synthetic.scenes import TEST_SEEDS
         from ovsr_gpu.synthetic.summary_image import write_summary
 
         if not 1 <= scenes <= len(TEST_SEEDS):
-            raise ValueError(f"--scenes must lie in 1..{len(TEST_SEEDS)}; got {scenes}")
-        where = choose_device(device)
+            raise ValueError(f"--scenes must be in 1..{len(TEST_SEEDS)}; got {scenes}")
+        torch_device = choose_device(device)
         prepare_output(out, json)
         log = console(stderr=True)
-        log.print(f"Running on {where} ({describe_device(where)})")
+        log.print(f"Running on {torch_device} ({describe_device(torch_device)})")
         log.print(NOTICE)
-        segmenter = Segmenter.from_pretrained(backbone_weights=EMBEDDED, clip=EMBEDDED, device=where)
-        log.print(f"Making {scenes} scenes")
+        segmenter = Segmenter.from_pretrained(backbone_weights=EMBEDDED, clip=EMBEDDED, device=torch_device)
+        log.print(f"Drawing {scenes} scenes")
         with progress_bar(log, scenes, "scenes") as show:
-            made = make_images(out, scenes, show)
+            made = write_scenes(out, scenes, show)
         log.print(f"Labelling {scenes} images")
         with progress_bar(log, scenes, "images") as show:
             labelled, scores = label_scenes(segmenter, out, made, show)
@@ -59,4 +59,4 @@ def demo(
             ("images/s", f"{scores.images_per_second:.1f}"),
         ]
         print_section(page, f"{scenes} scenes", rows)
-        page.print(f"Look at {summary}; the images, their true label maps and all that was found stand beside it")
+        page.print(f"Open {summary}; next to it are the images, their target label maps and all results")

@@ -1,4 +1,4 @@
-"""`ovsr eval`: how good the labels of a dataset are."""
+"""`ovsr eval`: evaluate the labels of a dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.common import exit_on_error
 from ovsr_gpu.commands.console import console, print_section, progress_bar
 from ovsr_gpu.commands.options import (
     BackboneWeights,
@@ -22,22 +22,24 @@ from ovsr_gpu.commands.options import (
     SomethingElse,
     Threshold,
     check_batch_size,
-    chosen_models,
     make_config,
+    model_options,
 )
 
 
 def evaluate(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="voc20, ade20k-150, cityscapes-19, folder...")],
-    root: Annotated[Path, typer.Option(help="Folder of the dataset, as its makers lay it out.")],
+    dataset: Annotated[
+        str, typer.Argument(metavar="DATASET", help="Name of the dataset: voc20, ade20k-150, cityscapes-19, folder...")
+    ],
+    root: Annotated[Path, typer.Option(help="Folder of the dataset in its official layout.")],
     names: Annotated[
-        Path | None, typer.Option("--list", help="Text file with the examples to keep, one a line.")
+        Path | None, typer.Option("--list", help="Text file with the examples to evaluate, one per line.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the scores, as files and as a page.")] = None,
     withhold: Annotated[
-        str, typer.Option(help='Classes kept out of the vocabulary, for the open set: "dog; cat".')
+        str, typer.Option(help='Classes to leave out of the vocabulary, for open-set scores: "dog; cat".')
     ] = "",
-    protocol: Annotated[str | None, typer.Option(help="Settings and words of published figures: sclip.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Settings and class names of published results: sclip.")] = None,
     something_else: SomethingElse = None,
     threshold: Threshold = None,
     min_area: MinArea = None,
@@ -50,49 +52,52 @@ def evaluate(
     device: Device = "auto",
     batch_size: BatchSize = 8,
 ) -> None:
-    """Label a dataset and score the labels: IoU, Hungarian mIoU, segments, boundaries, calibration, open set."""
-    with plain_errors():
+    """Evaluate the method on a labelled dataset.
+
+    Scores: IoU, Hungarian mIoU, segments, boundaries, calibration, open set.
+    """
+    with exit_on_error():
         from ovsr_gpu.datasets import open_dataset
-        from ovsr_gpu.evaluation.protocols import under_protocol
-        from ovsr_gpu.evaluation.report import headline, write_report
+        from ovsr_gpu.evaluation.protocols import apply_protocol
+        from ovsr_gpu.evaluation.report import summary_rows, write_report
         from ovsr_gpu.evaluation.report_page import write_page
         from ovsr_gpu.evaluation.runner import evaluate as run
-        from ovsr_gpu.evaluation.runner import without
+        from ovsr_gpu.evaluation.runner import withhold_classes
         from ovsr_gpu.runtime.device import choose_device
         from ovsr_gpu.runtime.environment import describe_device
         from ovsr_gpu.segmenter import Segmenter
         from ovsr_gpu.stages.confusable import describe_confusable
 
         check_batch_size(batch_size)
-        models = chosen_models(model, backbone_weights, clip, clip_weights)
+        models = model_options(model, backbone_weights, clip, clip_weights)
         config = make_config(preset, threshold, something_else, min_area, encoder=encoder)
         withheld = [name.strip() for name in withhold.split(";") if name.strip()]
-        where = choose_device(device)
+        torch_device = choose_device(device)
         data = open_dataset(dataset, root, names)
         if protocol is not None:
             if withheld or threshold is not None or something_else is not None:
                 raise ValueError(
-                    "--protocol fixes the open set; leave out --withhold, --threshold and --something-else"
+                    "--protocol fixes the open-set settings; leave out --withhold, --threshold and --something-else"
                 )
-            config, data = under_protocol(protocol, config, data)
+            config, data = apply_protocol(protocol, config, data)
         log = console(stderr=True)
-        log.print(f"Running on {where} ({describe_device(where)})")
+        log.print(f"Running on {torch_device} ({describe_device(torch_device)})")
         log.print("Loading the models")
-        segmenter = Segmenter.from_pretrained(config, **models, device=where)
-        if pairs := segmenter.confusable(without(data.vocabulary, withheld)[0]):
+        segmenter = Segmenter.from_pretrained(config, **models, device=torch_device)
+        if pairs := segmenter.confusable(withhold_classes(data.vocabulary, withheld)[0]):
             log.print(describe_confusable(pairs))
         total = len(data.examples)
-        part = f" of {data.full_size}" if data.full_size not in (None, total) else ""
+        part = f" of {data.expected_size}" if data.expected_size not in (None, total) else ""
         log.print(f"Evaluating on {total}{part} images of {data.name}")
         with progress_bar(log, total, "images") as show:
-            found = run(
+            result = run(
                 segmenter, data, withheld=withheld, batch_size=batch_size, progress=lambda done: show(done, total)
             )
         page = console()
-        speed = ("images/s, the method alone", f"{found.images / found.seconds:.1f}")
+        speed = ("images/s, without reading and scoring", f"{result.images / result.seconds:.1f}")
         by = f", protocol {protocol}" if protocol is not None else ""
-        print_section(page, f"{data.name}, {total}{part} images{by}, in percent", [*headline(found), speed])
+        print_section(page, f"{data.name}, {total}{part} images{by}, in percent", [*summary_rows(result), speed])
         if out is not None:
-            write_report(found, data, segmenter, withheld, out, protocol)
-            shown = write_page(found, data, segmenter, withheld, out)
-            page.print(f"All scores, with what they depend on, stand in {out}; open {shown} in a browser")
+            write_report(result, data, segmenter, withheld, out, protocol)
+            report = write_page(result, data, segmenter, withheld, out)
+            page.print(f"All scores and the settings they depend on are in {out}; open {report} in a browser")

@@ -1,4 +1,4 @@
-"""`ovsr gallery`: a page to look at a run."""
+"""`ovsr gallery`: make a page to browse a run."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from typing import Annotated
 
 import typer
 
-from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.common import exit_on_error
 from ovsr_gpu.commands.console import console, progress_bar
 
 
 def gallery(run: Annotated[Path, typer.Argument(help="Folder of a labelling run, finished or not.")]) -> None:
-    """Make a page to look at a run: images under their class colors, filters, the least certain first, the errors.
+    """Make a page to browse the results of a run.
 
-    It opens from disk, without a server and without anything from elsewhere.
+    The page shows the images with their class colors, has filters, sorts by uncertainty and lists the errors. It opens
+    from disk, without a server or an internet connection.
     """
-    with plain_errors():
-        from ovsr_gpu.store.manifest import class_names
-        from ovsr_gpu.store.store import Store
+    with exit_on_error():
+        from ovsr_gpu.store.manifest import read_class_names
+        from ovsr_gpu.store.reader import Store
         from ovsr_gpu.viewer.gallery import write_gallery
-        from ovsr_gpu.viewer.run_images import failures_of, images_of
+        from ovsr_gpu.viewer.run_images import gallery_failures, gallery_images
 
-        classes, store = class_names(run), Store(run)
-        total = len(store.names())
+        classes, store = read_class_names(run), Store(run)
+        total = len(store.image_names())
         with progress_bar(console(stderr=True), total, "images") as show:
             page = write_gallery(
-                images_of(store),
-                failures_of(store),
+                gallery_images(store),
+                gallery_failures(store),
                 classes,
                 run,
                 run.resolve().name,

@@ -1,19 +1,19 @@
-"""`ovsr info`: what this machine has."""
+"""`ovsr info`: show what is installed on this machine."""
 
 from __future__ import annotations
 
-from ovsr_gpu.commands.common import plain_errors
+from ovsr_gpu.commands.common import exit_on_error
 from ovsr_gpu.commands.console import console, print_section
 
 
 def info() -> None:
     """Show versions, devices, backends and cached weights."""
-    with plain_errors():
+    with exit_on_error():
         from ovsr_gpu.runtime.environment import backends, cached_weights, devices, versions
 
         page = console()
         print_section(page, "Versions", list(versions().items()))
         print_section(page, "Devices", devices())
         print_section(page, "Backends", backends())
-        page.print("  Where the Triton kernels can run they do the clustering; all else runs on torch.\n")
-        print_section(page, "Cached weights", cached_weights() or [("none", "they are downloaded on first use")])
+        page.print("  The Triton kernels, where they can run, do the clustering; everything else runs on torch.\n")
+        print_section(page, "Cached weights", cached_weights() or [("none", "weights are downloaded on first use")])

@@ -1,4 +1,4 @@
-"""Labelled datasets as examples: an image and the true class of each of its pixels."""
+"""Labelled datasets: images with the ground-truth class of each pixel."""
 
 from __future__ import annotations
 
@@ -37,18 +37,26 @@ _OPENERS: dict[str, Callable[[Path, list[str] | None], Dataset]] = {
 }
 
 DATASETS = tuple(_OPENERS)
-"""The names that `open_dataset` knows. All but "folder" are names of ready vocabularies, too."""
+"""Names that `open_dataset` accepts. All except "folder" are also names of built-in vocabularies."""
 
 
 def open_dataset(name: str, root: str | os.PathLike[str], names_file: str | os.PathLike[str] | None = None) -> Dataset:
-    """Find the examples of a dataset on disk; no image is read yet.
+    """Find the examples of a dataset on disk, without reading any image.
 
-    name: one of `DATASETS`. root: the folder of the dataset, or one above it where its module says so. names_file:
-    a text file with the names of the examples to keep, one a line, in this order.
+    Args:
+        name: One of `DATASETS`.
+        root: Folder of the dataset, or one above it if the `folders` of its layout allow it.
+        names_file: Text file with the names of the examples to keep, one per line, in this order.
 
-    Raises ValueError for another name; DatasetError, which shows the folders and files expected, where some are
-    missing, or a name of `names_file` is not in the dataset; VocabularyError for a classes file that cannot be used.
+    Returns:
+        The dataset.
+
+    Raises:
+        ValueError: The name is unknown.
+        DatasetError: A folder or file is missing (the message lists the expected ones), or a name of `names_file` is
+            not in the dataset.
+        VocabularyError: The file with the classes cannot be used.
     """
     if name not in _OPENERS:
-        raise ValueError(f"there is no dataset {name!r}; there are {', '.join(DATASETS)}")
+        raise ValueError(f"there is no dataset {name!r}; the datasets are {', '.join(DATASETS)}")
     return _OPENERS[name](Path(root), None if names_file is None else read_names(Path(names_file)))

@@ -1,19 +1,19 @@
-"""COCO, val2017: 5000 images, with two kinds of label maps, 8-bit gray.
+"""COCO val2017: 5000 images with two kinds of label maps, 8-bit gray.
 
-coco-stuff-171: `*_labelTrainIds.png` of mmsegmentation's converter of COCO-Stuff 164k: 0 to 170 the classes of objects
-and stuff, 255 unlabelled, which does not count.
+coco-stuff-171: `*_labelTrainIds.png` of mmsegmentation's converter for COCO-Stuff 164k. 0 to 170 are the classes of
+objects and stuff, 255 is unlabelled and void.
 
-coco-object-81: `*_instanceTrainIds.png` of GroupViT's converter, which TCL, SCLIP, NACLIP and those after them use: 0
-the background, 1 to 80 the objects. The converter makes background of all stuff and of what is unlabelled (255), so
-that every pixel counts, and a label map that holds 255 is not its work.
+coco-object-81: `*_instanceTrainIds.png` of GroupViT's converter, which TCL, SCLIP, NACLIP and later work use. 0 is the
+background, 1 to 80 are the objects. The converter maps all stuff and unlabelled pixels (255) to the background, so no
+pixel is void, and a label map with the value 255 does not come from this converter.
 """
 
 from ovsr_gpu.datasets.dataset import Benchmark
-from ovsr_gpu.datasets.labels import LabelRule
+from ovsr_gpu.datasets.labels import LabelEncoding
 from ovsr_gpu.datasets.layout import Layout
 
 _SOURCE = (
-    "Images are in val2017.zip of COCO; label maps are made from stuffthingmaps_trainval2017.zip of COCO-Stuff by "
+    "Images are in val2017.zip of COCO; label maps are created from stuffthingmaps_trainval2017.zip of COCO-Stuff by "
 )
 
 COCO_STUFF_171 = Benchmark(
@@ -24,8 +24,8 @@ COCO_STUFF_171 = Benchmark(
         folders=(".", "coco_stuff164k"),
         source=_SOURCE + "mmsegmentation's tools/dataset_converters/coco_stuff164k.py.",
     ),
-    LabelRule(range(171), void=(255,)),
-    full_size=5000,
+    LabelEncoding(range(171), void=(255,)),
+    expected_size=5000,
 )
 COCO_OBJECT_81 = Benchmark(
     "coco-object-81",
@@ -35,7 +35,7 @@ COCO_OBJECT_81 = Benchmark(
         folders=(".", "coco_object", "coco_stuff164k"),
         source=_SOURCE + "convert_coco_object.py of GroupViT, or cvt_coco_object.py of NACLIP.",
     ),
-    LabelRule(range(81)),
-    full_size=5000,
-    background=0,
+    LabelEncoding(range(81)),
+    expected_size=5000,
+    background_index=0,
 )

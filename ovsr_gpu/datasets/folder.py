@@ -1,12 +1,12 @@
-"""A folder of one's own, and MSRC v2 in the same form.
+"""A folder of the user's own images, and MSRC v2 in the same format.
 
     images/NAME.jpg     any kind of image, subfolders allowed
     labels/NAME.png     8-bit gray or palette
     classes.txt         or classes.json
 
-classes.txt has one class a line with its synonyms, as `read_classes_file` reads it: the first line is label value 0,
-the next 1 and so on; 255 is void. classes.json has {"classes": [...], "void": V}: the name of each label value from 0,
-among them that of the void value V, which is no class.
+classes.txt has one class per line with its synonyms, see `read_classes_file`: the first line is label value 0, the
+second is 1 and so on; 255 is void. classes.json is {"classes": [...], "void": V}: the name of each label value from 0
+on, including the void value V, which is not a class.
 """
 
 from __future__ import annotations
@@ -15,55 +15,81 @@ import json
 from pathlib import Path
 
 from ovsr_gpu.datasets.dataset import Dataset, find_examples
-from ovsr_gpu.datasets.labels import LabelRule
+from ovsr_gpu.datasets.labels import LabelEncoding
 from ovsr_gpu.datasets.layout import Layout
 from ovsr_gpu.errors import DatasetError
-from ovsr_gpu.vocabulary import Vocabulary, read_classes_file, read_text, ready_vocabulary
+from ovsr_gpu.vocabulary import Vocabulary, builtin_vocabulary, read_classes_file, read_text
 
 _LAYOUT = Layout(
     images="images/*",
     labels="labels/*.png",
-    source="Beside them stands classes.txt, one class a line (label value 0 is the first), or classes.json.",
+    source="The same folder holds classes.txt, one class per line (the first has label value 0), or classes.json.",
 )
 
 
 def open_folder(root: Path, names: list[str] | None) -> Dataset:
-    """Find the examples of such a folder; raises DatasetError and VocabularyError as `open_dataset` does."""
+    """Find the examples of a folder in this format.
+
+    Args:
+        root: The folder.
+        names: Names of the examples to keep, in this order; None keeps all.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DatasetError: As `open_dataset` does.
+        VocabularyError: classes.txt cannot be used.
+    """
     _LAYOUT.find(root)
-    legends = [path for path in (root / "classes.txt", root / "classes.json") if path.exists()]
-    if len(legends) != 1:
-        state = "both are" if legends else "neither is"
-        raise DatasetError(f"one of classes.txt and classes.json must be in {str(root)!r}; {state} there")
-    vocabulary, rule = (_read_list if legends[0].suffix == ".txt" else _read_legend)(legends[0])
-    return Dataset("folder", vocabulary, find_examples(_LAYOUT, root, names, rule))
+    class_files = [path for path in (root / "classes.txt", root / "classes.json") if path.exists()]
+    if len(class_files) != 1:
+        state = "both are" if class_files else "neither is"
+        raise DatasetError(f"exactly one of classes.txt and classes.json must be in {str(root)!r}; {state} there")
+    vocabulary, encoding = (_read_classes_text if class_files[0].suffix == ".txt" else _read_classes_json)(
+        class_files[0]
+    )
+    return Dataset("folder", vocabulary, find_examples(_LAYOUT, root, names, encoding))
 
 
 def open_msrc(root: Path, names: list[str] | None) -> Dataset:
-    """MSRC v2: 591 images, 23 classes, 0 = void, in the form above with classes.json.
+    """Find the examples of MSRC v2: 591 images, 23 classes, 0 is void, in this format with classes.json.
 
-    The label values follow the order in which its authors list the classes.
+    The label values follow the order in which the authors of MSRC v2 list the classes.
 
-    Raises DatasetError also where classes.json says anything else.
+    Args:
+        root: The folder.
+        names: Names of the examples to keep, in this order; None keeps all.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        DatasetError: As `open_dataset` does; also if classes.json has other classes or another void value.
+        VocabularyError: classes.json cannot be read.
     """
     _LAYOUT.find(root)
-    vocabulary = ready_vocabulary("msrc-23")
-    legend, rule = _read_legend(root / "classes.json")
-    if legend.names != vocabulary.names or rule.void != (0,):
+    vocabulary = builtin_vocabulary("msrc-23")
+    listed, encoding = _read_classes_json(root / "classes.json")
+    if listed.names != vocabulary.names or encoding.void != (0,):
         raise DatasetError(
             f"{str(root / 'classes.json')!r} must have the void value 0 and then {', '.join(vocabulary.names)}; "
-            f"it has void {rule.void[0]} and {', '.join(legend.names)}; other classes are read as the dataset 'folder'"
+            f"it has the void value {encoding.void[0]} and {', '.join(listed.names)}; for other classes use "
+            "the dataset 'folder'"
         )
-    return Dataset("msrc-23", vocabulary, find_examples(_LAYOUT, root, names, rule), full_size=591)
+    return Dataset("msrc-23", vocabulary, find_examples(_LAYOUT, root, names, encoding), expected_size=591)
 
 
-def _read_list(path: Path) -> tuple[Vocabulary, LabelRule]:
+def _read_classes_text(path: Path) -> tuple[Vocabulary, LabelEncoding]:
     vocabulary = read_classes_file(path)
     if len(vocabulary) > 255:
-        raise DatasetError(f"{str(path)!r} has {len(vocabulary)} classes; 8-bit label maps hold 255, and 255 is void")
-    return vocabulary, LabelRule(range(len(vocabulary)), void=(255,))
+        raise DatasetError(
+            f"{str(path)!r} has {len(vocabulary)} classes; 8-bit label maps allow 255, because 255 is void"
+        )
+    return vocabulary, LabelEncoding(range(len(vocabulary)), void=(255,))
 
 
-def _read_legend(path: Path) -> tuple[Vocabulary, LabelRule]:
+def _read_classes_json(path: Path) -> tuple[Vocabulary, LabelEncoding]:
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -74,8 +100,8 @@ def _read_legend(path: Path) -> tuple[Vocabulary, LabelRule]:
             raise ValueError(f"void is {void!r}, with {len(names)} classes")
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f'{str(path)!r} must hold {{"classes": [name of each label value from 0, at most 256], "void": the value '
-            f"that does not count}}; {type(error).__name__}: {error}"
+            f'{str(path)!r} must hold {{"classes": [name of each label value from 0, at most 256], "void": the void '
+            f"value}}; {type(error).__name__}: {error}"
         ) from error
     values = [value for value in range(len(names)) if value != void]
-    return Vocabulary(tuple((names[value],) for value in values)), LabelRule(values, void=(void,))
+    return Vocabulary(tuple((names[value],) for value in values)), LabelEncoding(values, void=(void,))

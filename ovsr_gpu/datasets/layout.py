@@ -1,4 +1,4 @@
-"""Where the images and label maps of a dataset lie on disk, and which belong together."""
+"""Where the images and label maps of a dataset are stored, and which of them form a pair."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from ovsr_gpu.sources.image_source import is_image_name
 class Layout:
     """The files of a dataset.
 
-    images and labels: "FOLDER/*SUFFIX" below the folder of the dataset. What `*` stands for is the name of the
-    example, with slashes where there are subfolders; "FOLDER/*" takes any image, its suffix aside.
-    source: where the files come from, for messages.
-    names: the text file, below the same folder, with the names of the examples in their order. Without it all images
-    and labels count, in the order of their names.
-    folders: where the folder of the dataset may be below the one that the user gives.
+    Attributes:
+        images: Pattern "FOLDER/*SUFFIX" of the images, below the folder of the dataset. The part that `*` matches is
+            the name of the example, with slashes for subfolders; "FOLDER/*" matches images with any suffix.
+        labels: Pattern of the label maps, likewise.
+        source: Where to get the files, for messages.
+        names: Text file, below the same folder, with the ordered names of the examples. None means all images and
+            label maps, sorted by name.
+        folders: Possible folders of the dataset, relative to the folder that the user gives.
     """
 
     images: str
@@ -30,54 +32,79 @@ class Layout:
     folders: tuple[str, ...] = (".",)
 
     def find(self, root: Path) -> Path:
-        """The folder of the dataset, at or below `root`.
+        """Return the folder of the dataset.
 
-        Raises DatasetError where there is none, where there are several, or a part of it is missing.
+        Args:
+            root: The folder of the dataset, or one above it.
+
+        Returns:
+            The folder.
+
+        Raises:
+            DatasetError: There is no such folder or more than one, or a part of the dataset is missing.
         """
-        found = [root / folder for folder in self.folders if (root / folder / self.images).parent.is_dir()]
-        if len(found) > 1:
-            raise DatasetError(f"both {str(found[0])!r} and {str(found[1])!r} may be meant; give one of them")
-        folder = found[0] if found else root
+        candidates = [root / folder for folder in self.folders if (root / folder / self.images).parent.is_dir()]
+        if len(candidates) > 1:
+            first, second = map(str, candidates[:2])
+            raise DatasetError(f"both {first!r} and {second!r} match the dataset; specify one of them")
+        folder = candidates[0] if candidates else root
         parts = [(folder / self.images).parent, (folder / self.labels).parent]
         parts += [folder / self.names] if self.names else []
         for part in parts:
             if not part.exists():
-                raise DatasetError(f"there is no {str(part)!r}; {self._tree(root)}")
+                raise DatasetError(f"there is no {str(part)!r}; {self._expected_files(root)}")
         return folder
 
     def pairs(self, folder: Path, names: list[str] | None) -> Iterator[tuple[str, Path, Path]]:
-        """Name, image and label map of each example, of the `names` if given, in their order.
+        """Yield name, image and label map of each example.
 
-        Raises DatasetError where there is none, one of `names` is not in the dataset, or an image or label map has no
-        counterpart.
+        Args:
+            folder: Folder of the dataset, as `find` returns it.
+            names: Names of the examples to keep, in this order; None keeps all.
+
+        Yields:
+            Tuples of name, path of the image and path of the label map.
+
+        Raises:
+            DatasetError: There is no example, one of `names` is not in the dataset, or an image or label map has no
+                counterpart.
         """
         images, labels = _files(folder, self.images), _files(folder, self.labels)
-        known = read_names(folder / self.names) if self.names else sorted({*images, *labels})
-        if not known:
-            raise DatasetError(f"there are neither images nor label maps in {str(folder)!r}; {self._tree(folder)}")
+        all_names = read_names(folder / self.names) if self.names else sorted({*images, *labels})
+        if not all_names:
+            raise DatasetError(
+                f"there are neither images nor label maps in {str(folder)!r}; {self._expected_files(folder)}"
+            )
         if names is not None:
-            _check_known(names, known, folder)
-        for name in known if names is None else names:
+            _check_names(names, all_names, folder)
+        for name in all_names if names is None else names:
             for kind, files, pattern in (("image", images, self.images), ("label map", labels, self.labels)):
                 if name not in files:
                     raise DatasetError(
-                        f"the example {name!r} has no {kind}: there is no {str(folder / _shown(pattern, name))!r}; "
-                        f"add it, or keep only the examples of a list of names; {self._tree(folder)}"
+                        f"the example {name!r} has no {kind}: there is no {str(folder / _file_name(pattern, name))!r}; "
+                        f"add it, or select examples with a list of names; {self._expected_files(folder)}"
                     )
             yield name, images[name], labels[name]
 
-    def _tree(self, root: Path) -> str:
-        places = " or ".join(str(root / folder) for folder in self.folders)
-        lines = [f"expected in {places}:", _shown(self.images, "NAME"), _shown(self.labels, "NAME")]
+    def _expected_files(self, root: Path) -> str:
+        folders = " or ".join(str(root / folder) for folder in self.folders)
+        lines = [f"expected in {folders}:", _file_name(self.images, "NAME"), _file_name(self.labels, "NAME")]
         if self.names:
-            lines.append(f"{self.names} (one NAME a line)")
+            lines.append(f"{self.names} (one NAME per line)")
         return "\n    ".join(lines) + f"\n{self.source}"
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a text file, one a line, empty lines left out.
+    """Read the names of examples from a text file.
 
-    Raises DatasetError where the file cannot be read, holds no name, or one twice.
+    Args:
+        path: UTF-8 text file with one name per line; empty lines are ignored.
+
+    Returns:
+        The names.
+
+    Raises:
+        DatasetError: The file cannot be read, holds no name, or holds a name twice.
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
@@ -85,34 +112,35 @@ def read_names(path: Path) -> list[str]:
         raise DatasetError(f"the list of names {str(path)!r} cannot be read: {error}") from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
-        raise DatasetError(f"the list of names {str(path)!r} is empty; write one a line")
+        raise DatasetError(f"the list of names {str(path)!r} is empty; write one name per line")
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise DatasetError(f"the name {name!r} stands twice in {str(path)!r}; a name may stand only once")
+            raise DatasetError(f"the name {name!r} occurs twice in {str(path)!r}; each name may occur only once")
         seen.add(name)
     return names
 
 
-def _shown(pattern: str, name: str) -> str:
+def _file_name(pattern: str, name: str) -> str:
+    """Return the file name of an example, with suffix `.*` where the pattern matches any suffix."""
     return pattern.replace("*", f"{name}.*" if pattern.endswith("*") else name)
 
 
-def _check_known(names: list[str], known: list[str], folder: Path) -> None:
-    allowed = set(known)
+def _check_names(names: list[str], all_names: list[str], folder: Path) -> None:
+    allowed = set(all_names)
     unknown = [name for name in names if name not in allowed]
     if unknown:
         raise DatasetError(
-            f"{len(unknown)} of the {len(names)} names asked for are not in the dataset at {str(folder)!r}, the first "
-            f"is {unknown[0]!r}; a name there is like {known[0]!r}, without suffix"
+            f"{len(unknown)} of the {len(names)} requested names are not in the dataset at {str(folder)!r}, the first "
+            f"is {unknown[0]!r}; names have the form {all_names[0]!r}, without suffix"
         )
 
 
 def _files(root: Path, pattern: str) -> dict[str, Path]:
-    """The files that a pattern of `Layout` means, by what stands for its `*`; hidden ones are left out."""
+    """Return the visible files that match a pattern of `Layout`, by the part that `*` matches."""
     start, suffix = pattern.split("*")
     folder = root / start
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for parent, _, files in os.walk(folder, followlinks=True):
         for file in files:
             path = Path(parent, file)
@@ -120,10 +148,10 @@ def _files(root: Path, pattern: str) -> dict[str, Path]:
             if "/." in f"/{relative}" or not (file.endswith(suffix) if suffix else is_image_name(file)):
                 continue
             name = relative.removesuffix(suffix) if suffix else relative[: relative.rindex(".")]
-            if name in found:
+            if name in paths:
                 raise DatasetError(
-                    f"{str(found[name])!r} and {str(path)!r} have one name; take one of them away, as only one can "
-                    "belong to the label map"
+                    f"{str(paths[name])!r} and {str(path)!r} have the same name; remove one of them, because only one "
+                    "can belong to the label map"
                 )
-            found[name] = path
-    return found
+            paths[name] = path
+    return paths

@@ -1,1 +1,1 @@
-"""From maps and names to an image."""
+"""Drawing: overlays, label maps, colors and fonts."""

@@ -1,4 +1,4 @@
-"""Fonts for the legend: Pillow's own, or one of the system's where that lacks a letter."""
+"""Fonts for the legend: Pillow's default font, or a system font for text that the default font cannot show."""
 
 from __future__ import annotations
 
@@ -12,32 +12,37 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 SYSTEM_FONTS = (
     *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "segoeui.ttf", "Arial Unicode.ttf"),
     *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "msyh.ttc", "Hiragino Sans GB.ttc"),
-    *(
-        "malgun.ttf",
-        "AppleSDGothicNeo.ttc",
-        "Nirmala.ttc",
-        "NotoSansDevanagari-Regular.ttf",
-        "NotoSansThai-Regular.ttf",
-    ),
+    *("malgun.ttf", "AppleSDGothicNeo.ttc", "Nirmala.ttc"),
+    *("NotoSansDevanagari-Regular.ttf", "NotoSansThai-Regular.ttf"),
 )
-"""Fonts usually found on Linux, Windows and macOS, those with the most alphabets first."""
+"""Fonts that Linux, Windows and macOS usually have, those with the most scripts first."""
 
 
 @lru_cache(maxsize=4096)
-def choose_font(text: str, size: int, otherwise: str) -> tuple[Font, str]:
-    """A font of `size` pixels and the text to set in it.
+def choose_font(text: str, size: int, fallback: str) -> tuple[Font, str]:
+    """Choose a font that can show a text.
 
-    The text loses its accents, and then becomes `otherwise`, where no font at hand has its letters.
+    If no available font has all characters of the text, its accents are removed; if that is not enough either, the
+    fallback replaces it.
+
+    Args:
+        text: The text to show.
+        size: Font size in pixels.
+        fallback: A text that the default font can show.
+
+    Returns:
+        The font, and the text to draw with it.
     """
-    own = ImageFont.load_default(size)
-    if _has_letters(own, text):
-        return own, text
+    default = ImageFont.load_default(size)
+    if _has_characters(default, text):
+        return default, text
     for path in _system_font_paths():
         font = ImageFont.truetype(path, size)
-        if _has_letters(font, text):
+        if _has_characters(font, text):
             return font, text
-    plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
-    return (own, plain) if _has_letters(own, plain) else (own, otherwise)
+    decomposed = unicodedata.normalize("NFKD", text)
+    without_accents = "".join(character for character in decomposed if not unicodedata.combining(character))
+    return (default, without_accents) if _has_characters(default, without_accents) else (default, fallback)
 
 
 @lru_cache(maxsize=1)
@@ -46,17 +51,17 @@ def _system_font_paths() -> tuple[str, ...]:
     for name in SYSTEM_FONTS:
         try:
             paths.append(str(ImageFont.truetype(name, 10).path))
-        except OSError:  # not on this system
+        except OSError:  # not installed
             continue
     return tuple(paths)
 
 
-def _has_letters(font: Font, text: str) -> bool:
-    # A font draws the same sign for all that it lacks, also for this code point, which is no letter anywhere.
-    lacking = _shape(font, "\U0010ffff")
-    return all(letter.isspace() or _shape(font, letter) != lacking for letter in set(text))
+def _has_characters(font: Font, text: str) -> bool:
+    # A font draws the same glyph for every character that it lacks, such as this code point, which is never assigned.
+    missing = _glyph(font, "\U0010ffff")
+    return all(character.isspace() or _glyph(font, character) != missing for character in set(text))
 
 
-def _shape(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
-    mask = font.getmask(letter)
+def _glyph(font: Font, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(character)
     return mask.size, bytes(mask)

@@ -1,4 +1,4 @@
-"""The colors of the classes, and label maps as images."""
+"""Class colors, and label maps as images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ Array = np.ndarray[Any, Any]
 
 SOMETHING_ELSE_COLOR = (64, 64, 64)
 FIRST_COLOR = (240, 120, 60)
-DISTINCT_COLORS = 255
+NUM_DISTINCT_COLORS = 255
 
 
 def label_image(class_map: Array, colors: Array) -> Image.Image:
-    """The class indices `[H, W]` as an image with the palette `colors`, or in 16-bit gray if those are over 256."""
+    """Make an image whose pixel values are class indices.
+
+    Args:
+        class_map: `[H, W]` integers, class indices.
+        colors: `[L+1, 3]` uint8, the colors of the classes and of "something else".
+
+    Returns:
+        A palette image, or a 16-bit gray image if there are more than 256 colors.
+    """
     if len(colors) > 256:
         return Image.fromarray(class_map.astype(np.uint16))
     image = Image.fromarray(class_map.astype(np.uint8), "P")
@@ -24,36 +32,42 @@ def label_image(class_map: Array, colors: Array) -> Image.Image:
     return image
 
 
-def class_colors(count: int) -> Array:
-    """The colors of `count` classes and, last, of "something else": `[count + 1, 3]` uint8.
+def class_colors(num_classes: int) -> Array:
+    """Return the colors of the classes.
 
-    A class's color depends on its index alone; colors repeat after `DISTINCT_COLORS` classes.
+    The color of a class depends only on its index. Colors repeat after `NUM_DISTINCT_COLORS` classes.
+
+    Args:
+        num_classes: Number of classes, L.
+
+    Returns:
+        `[L+1, 3]` uint8, RGB; the last color is that of "something else".
     """
-    colors = _distinct_colors()[np.arange(count) % DISTINCT_COLORS]
+    colors = _distinct_colors()[np.arange(num_classes) % NUM_DISTINCT_COLORS]
     return np.vstack([colors, np.array([SOMETHING_ELSE_COLOR], np.uint8)])
 
 
 @lru_cache(maxsize=1)
 def _distinct_colors() -> Array:
-    """Colors picked one by one, each as far as can be in OKLab from all before it: `[255, 3]` uint8."""
+    """Choose colors greedily, each as far as possible in OKLab from all before it: `[255, 3]` uint8."""
     steps = np.linspace(0, 255, 18).round()
     candidates = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
     lab = _oklab(candidates)
     lightness, chroma = lab[:, 0], np.hypot(lab[:, 1], lab[:, 2])
-    # Neither so dark nor so pale nor so gray that it is lost over a photograph or beside "something else", nor glaring.
+    # Not too dark, pale or gray to be seen over a photograph or next to "something else", and not glaring.
     usable = (lightness > 0.57) & (lightness < 0.88) & (chroma > 0.09) & (chroma < 0.21)
-    # Over an image the lightness is half the image's: it tells less than the hue.
+    # In an overlay half of the lightness comes from the image, so it distinguishes classes less than the hue.
     candidates, lab = candidates[usable], lab[usable] * (0.6, 1, 1)
     chosen = [int(np.abs(candidates - FIRST_COLOR).sum(axis=1).argmin())]
     distance = np.full(len(lab), np.inf)
-    while len(chosen) < DISTINCT_COLORS:
+    while len(chosen) < NUM_DISTINCT_COLORS:
         distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
         chosen.append(int(distance.argmax()))
     return candidates[chosen].astype(np.uint8)
 
 
 def _oklab(rgb: Array) -> Array:
-    """sRGB 0..255 to OKLab (Ottosson 2020), in which equal distances look equal: `[n, 3]` float64."""
+    """Convert sRGB 0..255 to OKLab (Ottosson 2020), a perceptually uniform space: `[n, 3]` float64."""
     srgb = rgb / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     to_lms = np.array(

@@ -1,4 +1,4 @@
-"""Where the outlines of each class lie."""
+"""Boundary F-scores: how well the boundaries of each class match."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ovsr_gpu.evaluation.counts import check_labels, listed, mean, ratio
+from ovsr_gpu.evaluation.counts import check_labels, json_list, nanmean, ratio
 
 
 @dataclass(frozen=True)
 class BoundaryScores:
-    """Boundary F-scores, 2 P R / (P + R) of each class in each image where it is true or predicted.
+    """Boundary F-scores, 2 P R / (P + R), of each class in each image where it is in the target or predicted.
 
-    P: the fraction of the predicted boundary pixels with a true one within the tolerance. R: the fraction of the true ones
-    with a predicted one within it. Without either P = R = 1, without one of the two F = 0.
+    P is the fraction of the predicted boundary pixels with a target boundary pixel within the tolerance, R the fraction
+    of the target boundary pixels with a predicted one within the tolerance. If there are neither, P = R = 1; if there
+    is only one of the two, F = 0.
 
-    f: the mean over the images of a class; None for a class in no image. macro_f: the mean over the other classes.
-    image_f: the mean over the classes of an image; its mean over the images.
+    Attributes:
+        f: mean over the images with the class, one value per class, None for a class in no image.
+        macro_f: mean of `f` over the classes in at least one image.
+        image_f: mean over the classes of an image, then over the images.
     """
 
     f: list[float | None]
@@ -28,84 +31,110 @@ class BoundaryScores:
     image_f: float
 
 
-class BoundaryScore:
-    """Boundary F-scores by class and image (Csurka et al. 2013), the boundaries as in DAVIS (Perazzi et al. 2016).
+class BoundaryFScore:
+    """Accumulator of boundary F-scores by class and image (Csurka et al. 2013), with the boundaries of DAVIS.
 
-    A pixel belongs to the boundary of a class if it or its neighbor to the right, below, or right and below has the
-    class but not both. The tolerance is a disc with a radius of `tolerance` times the image's diagonal, rounded up:
-    0.0075 by Csurka et al.; the code of DAVIS takes 0.008. Void pixels count nowhere: neighbors one of which is
-    void make no boundary, unlike in DAVIS, where void takes on the background's class on both sides.
-    "Something else" has no score; it ends the other classes.
+    A pixel belongs to the boundary of a class if exactly one of the pixel and its neighbor has the class, for the
+    neighbor to the right, below, or right and below (Perazzi et al., DAVIS, 2016). The tolerance is a disc with a
+    radius of `tolerance` times the image diagonal, rounded up. Void pixels are not counted: a pair of neighbors with a
+    void pixel makes no boundary, unlike in DAVIS, where void is set to background in both maps. "Something else" has no
+    score of its own, but it bounds the other classes.
+
+    Args:
+        num_classes: the number of classes L.
+        tolerance: fraction of the image diagonal; 0.0075 in Csurka et al., 0.008 in the code of DAVIS.
     """
 
-    def __init__(self, classes: int, tolerance: float = 0.0075) -> None:
+    def __init__(self, num_classes: int, tolerance: float = 0.0075) -> None:
         self._tolerance = tolerance
-        self._sums = torch.zeros(classes, dtype=torch.float64)
-        self._images = torch.zeros(classes, dtype=torch.int64)
+        self._f_sum = torch.zeros(num_classes, dtype=torch.float64)
+        self._num_images = torch.zeros(num_classes, dtype=torch.int64)
         self._image_f: list[Tensor] = []
 
-    def update(self, found: Tensor, truth: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> None:
         """Score one image.
 
-        found: `[H, W]` integers, the class of each pixel, L for "something else". truth: `[H, W]`, -1 for void.
-        Raises ValueError for other labels and shapes that differ.
+        Args:
+            prediction: `[H, W]` integers, the class of each pixel, L for "something else".
+            target: `[H, W]` integers, the class of each pixel, -1 for void.
+
+        Raises:
+            ValueError: if the shapes differ or a label is out of range.
         """
-        classes = len(self._sums)
-        if found.ndim != 2 or found.shape != truth.shape:
-            raise ValueError(f"two [H, W] maps are needed; got {list(found.shape)} and {list(truth.shape)}")
-        check_labels("found", found, 0, classes + 1)
-        check_labels("true", truth, -1, classes)
-        known = truth >= 0
-        labels = torch.cat([found[known].long(), truth[known].long()])
-        present = torch.bincount(labels, minlength=classes)[:classes].nonzero().flatten()
+        num_classes = len(self._f_sum)
+        if prediction.ndim != 2 or prediction.shape != target.shape:
+            raise ValueError(f"two [H, W] maps are needed; got {list(prediction.shape)} and {list(target.shape)}")
+        check_labels("predicted", prediction, 0, num_classes + 1)
+        check_labels("target", target, -1, num_classes)
+        valid = target >= 0
+        labels = torch.cat([prediction[valid].long(), target[valid].long()])
+        present = torch.bincount(labels, minlength=num_classes)[:num_classes].nonzero().flatten()
         if not len(present):
             return
-        edges, true_edges = (boundary(one == present[:, None, None], known) for one in (found, truth))
-        radius = ceil(self._tolerance * hypot(*found.shape))
-        precision = ratio(near(edges, true_edges, radius), edges.sum((1, 2)))
-        recall = ratio(near(true_edges, edges, radius), true_edges.sum((1, 2)))
-        neither = precision.isnan() & recall.isnan()
-        f = ratio(2 * precision * recall, precision + recall).nan_to_num(0).where(~neither, 1)
-        self._sums, self._images = self._sums.to(f.device), self._images.to(f.device)
-        self._sums[present] += f
-        self._images[present] += 1
+        predicted_edges, target_edges = (
+            boundary_pixels(class_map == present[:, None, None], valid) for class_map in (prediction, target)
+        )
+        radius = ceil(self._tolerance * hypot(*prediction.shape))
+        precision = ratio(count_within(predicted_edges, target_edges, radius), predicted_edges.sum((1, 2)))
+        recall = ratio(count_within(target_edges, predicted_edges, radius), target_edges.sum((1, 2)))
+        has_no_boundary = precision.isnan() & recall.isnan()
+        f = ratio(2 * precision * recall, precision + recall).nan_to_num(0).where(~has_no_boundary, 1)
+        self._f_sum, self._num_images = self._f_sum.to(f.device), self._num_images.to(f.device)
+        self._f_sum[present] += f
+        self._num_images[present] += 1
         self._image_f.append(f.mean())
 
-    def result(self) -> BoundaryScores:
-        """The scores. Raises ValueError where no class was counted."""
+    def compute(self) -> BoundaryScores:
+        """Return the scores.
+
+        Raises:
+            ValueError: if no image with a class was counted.
+        """
         if not self._image_f:
             raise ValueError("no image with a class was counted")
-        f = ratio(self._sums, self._images).cpu()
-        return BoundaryScores(f=listed(f), macro_f=mean(f), image_f=mean(torch.stack(self._image_f)))
+        f = ratio(self._f_sum, self._num_images).cpu()
+        return BoundaryScores(f=json_list(f), macro_f=nanmean(f), image_f=nanmean(torch.stack(self._image_f)))
 
 
-def boundary(inside: Tensor, known: Tensor) -> Tensor:
-    """`[K, H, W]` bool: pixels of which one of the three neighbors towards the lower right is on the other side.
+def boundary_pixels(masks: Tensor, valid: Tensor) -> Tensor:
+    """Mark the pixels that differ from their neighbor to the right, below, or right and below.
 
-    inside: `[K, H, W]` bool. known: `[H, W]` bool, the pixels that are not void.
+    Args:
+        masks: `[K, H, W]` bool.
+        valid: `[H, W]` bool, the pixels that are not void.
+
+    Returns:
+        `[K, H, W]` bool.
     """
-    height, width = known.shape
-    edges = torch.zeros_like(inside)
-    for down, right in ((0, 1), (1, 0), (1, 1)):
-        here = ..., slice(None, height - down), slice(None, width - right)
-        there = ..., slice(down, None), slice(right, None)
-        edges[here] |= (inside[here] != inside[there]) & known[here] & known[there]
+    height, width = valid.shape
+    edges = torch.zeros_like(masks)
+    for dy, dx in ((0, 1), (1, 0), (1, 1)):
+        pixel = ..., slice(None, height - dy), slice(None, width - dx)
+        neighbor = ..., slice(dy, None), slice(dx, None)
+        edges[pixel] |= (masks[pixel] != masks[neighbor]) & valid[pixel] & valid[neighbor]
     return edges
 
 
-def near(edges: Tensor, others: Tensor, radius: int) -> Tensor:
-    """Number of the pixels of each plane of `edges` with one of `others` within `radius` pixels: `[K]` int64.
+def count_within(edges: Tensor, references: Tensor, radius: int) -> Tensor:
+    """Count the pixels of each plane of `edges` that have a pixel of `references` within `radius` pixels.
 
-    edges, others: `[K, H, W]` bool. A row of a disc is an interval: running sums say whether it holds any.
+    A row of the disc is an interval of columns, so the difference of two running sums tells whether it has a pixel.
+
+    Args:
+        edges, references: `[K, H, W]` bool.
+        radius: radius of the disc in pixels.
+
+    Returns:
+        `[K]` int64.
     """
-    sums = pad(others.int(), (radius + 1, radius, radius, radius)).cumsum(-1, dtype=torch.int32)
+    sums = pad(references.int(), (radius + 1, radius, radius, radius)).cumsum(-1, dtype=torch.int32)
     stride, rows = sums.shape[2], sums.shape[1]
     plane, y, x = edges.nonzero(as_tuple=True)
     center = (plane * rows + y + radius) * stride + x + radius + 1
     sums = sums.flatten()
-    hit = torch.zeros_like(plane, dtype=torch.bool)
-    for down in range(-radius, radius + 1):
-        half = isqrt(radius**2 - down**2)
-        row = center + down * stride
-        hit |= sums[row + half] > sums[row - half - 1]
-    return torch.bincount(plane[hit], minlength=len(edges))
+    is_near = torch.zeros_like(plane, dtype=torch.bool)
+    for dy in range(-radius, radius + 1):
+        half_width = isqrt(radius**2 - dy**2)
+        row = center + dy * stride
+        is_near |= sums[row + half_width] > sums[row - half_width - 1]
+    return torch.bincount(plane[is_near], minlength=len(edges))

@@ -1,4 +1,4 @@
-"""Whether regions are right as often as their confidence says."""
+"""Calibration: how well the confidence of regions matches their accuracy."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-BINS = 15
+NUM_BINS = 15
 
 
 @dataclass(frozen=True)
 class CalibrationScores:
-    """Expected calibration error (Guo et al. 2017): the sum over bins of fraction of the bin x |accuracy - confidence|.
+    """Expected calibration error (Guo et al. 2017): the sum over bins of weight of the bin x |accuracy - confidence|.
 
-    ece: with every region weighing the same. area_weighted_ece: with every pixel of the regions weighing the same.
-    accuracy: the fraction of the regions that are right.
+    Attributes:
+        ece: every region has the same weight.
+        area_weighted_ece: every pixel of the regions has the same weight.
+        accuracy: fraction of the regions with the right class.
     """
 
     ece: float
@@ -25,32 +27,41 @@ class CalibrationScores:
 
 
 class Calibration:
-    """Confidences of regions in 15 bins of equal width, (0, 1/15] to (14/15, 1]; 0 goes to the first."""
+    """Accumulator of region confidences in 15 bins of equal width, (0, 1/15] to (14/15, 1]; 0 is in the first bin."""
 
     def __init__(self) -> None:
-        self._sums = torch.zeros(2, 3, BINS, dtype=torch.float64)
+        self._sums = torch.zeros(2, 3, NUM_BINS, dtype=torch.float64)
 
-    def update(self, confidence: Tensor, correct: Tensor, areas: Tensor) -> None:
-        """Count regions of one or more images.
+    def update(self, confidence: Tensor, is_correct: Tensor, areas: Tensor) -> None:
+        """Add the regions of one or more images.
 
-        confidence: `[N]` floats in [0, 1]. correct: `[N]` bool. areas: `[N]` integers, the weight in pixels; a region
-        without area counts nowhere. Raises ValueError for other confidences, NaN among them.
+        Args:
+            confidence: `[N]` floats in [0, 1].
+            is_correct: `[N]` bool, whether the region has the right class.
+            areas: `[N]` integers, the area in pixels, which is the weight; a region with an area of 0 is not counted.
+
+        Raises:
+            ValueError: if a confidence is NaN or outside [0, 1].
         """
         if not bool(((confidence >= 0) & (confidence <= 1)).all()):
             raise ValueError("a confidence lies outside [0, 1]")
         confidence = confidence.double()
-        inner = torch.arange(1, BINS, dtype=torch.float64, device=confidence.device) / BINS
-        bins = one_hot(torch.bucketize(confidence, inner), BINS).double()
+        inner_edges = torch.arange(1, NUM_BINS, dtype=torch.float64, device=confidence.device) / NUM_BINS
+        bins = one_hot(torch.bucketize(confidence, inner_edges), NUM_BINS).double()
         weights = torch.stack([areas > 0, areas]).double()
-        values = torch.stack([torch.ones_like(confidence), correct.double(), confidence])
+        values = torch.stack([torch.ones_like(confidence), is_correct.double(), confidence])
         sums = (weights[:, None] * values) @ bins
         self._sums = self._sums.to(sums.device) + sums
 
-    def result(self) -> CalibrationScores:
-        """Errors and accuracy. Raises ValueError where no region was counted."""
+    def compute(self) -> CalibrationScores:
+        """Return the calibration errors and the accuracy.
+
+        Raises:
+            ValueError: if no region was counted.
+        """
         weight, correct, confidence = self._sums.cpu().unbind(1)
         if not weight.any():
             raise ValueError("no region was counted")
-        plain, weighted = ((correct - confidence).abs().sum(1) / weight.sum(1)).tolist()
+        ece, area_weighted_ece = ((correct - confidence).abs().sum(1) / weight.sum(1)).tolist()
         accuracy = (correct[0].sum() / weight[0].sum()).item()
-        return CalibrationScores(ece=plain, area_weighted_ece=weighted, accuracy=accuracy)
+        return CalibrationScores(ece=ece, area_weighted_ece=area_weighted_ece, accuracy=accuracy)

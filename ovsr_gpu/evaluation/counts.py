@@ -1,4 +1,4 @@
-"""Counting pixels by two labels at once, and counts as figures."""
+"""Contingency tables of predicted and target labels, and ratios of counts."""
 
 from __future__ import annotations
 
@@ -6,44 +6,55 @@ import torch
 from torch import Tensor
 
 
-def joint_counts(found: Tensor, truth: Tensor, found_labels: int, true_labels: int) -> Tensor:
-    """Pixels of each image by found and true label: `[B, found_labels, true_labels]` int64.
+def contingency_tables(prediction: Tensor, target: Tensor, num_predicted: int, num_target: int) -> Tensor:
+    """Count the pixels of each image by predicted and target label.
 
-    found: `[B, ...]` integers from 0 on. truth: integers of the same shape, -1 for void, which counts nowhere.
-    Raises ValueError where the shapes differ or a label is none of these.
+    Args:
+        prediction: `[B, ...]` integers in 0..num_predicted - 1.
+        target: integers of the same shape in -1..num_target - 1; -1 is void and is not counted.
+        num_predicted: number of predicted labels.
+        num_target: number of target labels.
+
+    Returns:
+        `[B, num_predicted, num_target]` int64.
+
+    Raises:
+        ValueError: if the shapes differ or a label is out of range.
     """
-    if found.shape != truth.shape:
-        raise ValueError(f"the found labels have the shape {list(found.shape)}, the true ones {list(truth.shape)}")
-    check_labels("found", found, 0, found_labels)
-    check_labels("true", truth, -1, true_labels)
-    images = len(found)
-    image = torch.arange(images, device=found.device)[:, None]
-    rows = image * found_labels + found.reshape(images, -1)
-    cells = rows * (true_labels + 1) + truth.reshape(images, -1).long() + 1
-    counts = torch.bincount(cells.flatten(), minlength=images * found_labels * (true_labels + 1))
-    return counts.view(images, found_labels, true_labels + 1)[:, :, 1:]
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"prediction and target must have the same shape; got {list(prediction.shape)} and {list(target.shape)}"
+        )
+    check_labels("predicted", prediction, 0, num_predicted)
+    check_labels("target", target, -1, num_target)
+    num_images = len(prediction)
+    image_index = torch.arange(num_images, device=prediction.device)[:, None]
+    rows = image_index * num_predicted + prediction.reshape(num_images, -1)
+    cells = rows * (num_target + 1) + target.reshape(num_images, -1).long() + 1
+    counts = torch.bincount(cells.flatten(), minlength=num_images * num_predicted * (num_target + 1))
+    return counts.view(num_images, num_predicted, num_target + 1)[:, :, 1:]
 
 
-def check_labels(what: str, labels: Tensor, first: int, end: int) -> None:
-    """Raise ValueError unless the labels are integers from `first` on, below `end`."""
+def check_labels(name: str, labels: Tensor, start: int, stop: int) -> None:
+    """Raise ValueError unless all labels are integers with start <= label < stop."""
     if labels.is_floating_point():
-        raise ValueError(f"{what} labels must be integers; got {labels.dtype}")
+        raise ValueError(f"{name} labels must be integers; got {labels.dtype}")
     if labels.numel():
         lowest, highest = torch.stack(labels.aminmax()).tolist()
-        if lowest < first or highest >= end:
-            raise ValueError(f"{what} labels must lie in {first}..{end - 1}; got {lowest}..{highest}")
+        if lowest < start or highest >= stop:
+            raise ValueError(f"{name} labels must lie in {start}..{stop - 1}; got {lowest}..{highest}")
 
 
-def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole in float64, NaN where both are 0."""
-    return part.double() / whole
+def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return numerator / denominator in float64, NaN where both are 0."""
+    return numerator.double() / denominator
 
 
-def mean(values: Tensor) -> float:
-    """The mean over the values that are not NaN."""
+def nanmean(values: Tensor) -> float:
+    """Return the mean of the values that are not NaN."""
     return float(values.nanmean())
 
 
-def listed(values: Tensor) -> list[float | None]:
-    """The values as JSON knows them: None for NaN."""
+def json_list(values: Tensor) -> list[float | None]:
+    """Return the values as a list for JSON, with None in place of NaN."""
     return [None if value != value else value for value in values.tolist()]

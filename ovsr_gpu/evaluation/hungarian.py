@@ -1,4 +1,4 @@
-"""Segmentation without names: segments are assigned to classes one to one, by Kuhn's Hungarian method (1955)."""
+"""Class-agnostic scores: one-to-one assignment of segments to classes by the Hungarian method (Kuhn 1955)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ovsr_gpu.evaluation.counts import joint_counts, listed, mean, ratio
+from ovsr_gpu.evaluation.counts import contingency_tables, json_list, nanmean, ratio
 
 
 @dataclass(frozen=True)
 class ImageHungarianScores:
-    """Regions assigned anew in every image.
+    """Scores with a separate assignment of regions to classes in each image.
 
-    image_miou: the mean IoU over the classes of an image, 0 for one that got no region; the mean of this over the
-    images.
-    iou: of each class TP / (TP + FP + FN), its pixels summed over the images; None for a class without a true pixel.
-    miou: the mean of `iou` over the classes with a true pixel.
+    Attributes:
+        image_miou: mean IoU over the classes of an image, 0 for a class without a region; then the mean over the
+            images.
+        iou: TP / (TP + FP + FN) of each class, its pixels summed over the images; None for a class without a target
+            pixel.
+        miou: mean of `iou` over the classes with a target pixel.
     """
 
     image_miou: float
@@ -27,59 +29,74 @@ class ImageHungarianScores:
 
 
 class ImageHungarian:
-    """Per-image protocol: the regions of an image are assigned to the classes in it, the sum of IoU the largest.
+    """Accumulator of the per-image protocol: regions are assigned to the classes of their image to maximize summed IoU.
 
-    A region beyond the number of classes is assigned to none: its pixels are FN of their true classes and FP of none.
-    Void pixels count nowhere, also not in the area of a region; an image of void alone is left out of all means.
+    In an image with more regions than classes, some regions are assigned to no class: their pixels are FN of their
+    target classes and FP of none. Void pixels are not counted, not in the area of a region either; an image with only
+    void pixels is left out of all means.
+
+    Args:
+        num_classes: the number of classes L.
     """
 
-    def __init__(self, classes: int) -> None:
-        self._hits, self._found, self._true = torch.zeros(3, classes, dtype=torch.int64)
+    def __init__(self, num_classes: int) -> None:
+        self._tp, self._predicted, self._target = torch.zeros(3, num_classes, dtype=torch.int64)
         self._image_mious: list[float] = []
 
-    def update(self, regions: Tensor, truth: Tensor) -> None:
-        """Assign the regions of one image or of a batch; what is read back from the device is one table.
+    def update(self, regions: Tensor, target: Tensor) -> None:
+        """Assign the regions of one image or of a batch; copies one table from the device to the host.
 
-        regions: `[H, W]` or `[B, H, W]` integers, each pixel's region, numbered from 0 on in each image.
-        truth: the same shape, the classes, -1 for void. Raises ValueError for other labels and shapes that differ.
+        Args:
+            regions: `[H, W]` or `[B, H, W]` integers, the region of each pixel, numbered from 0 in each image.
+            target: integers of the same shape, the class of each pixel, -1 for void.
+
+        Raises:
+            ValueError: if the shapes differ or a label is out of range.
         """
         if regions.ndim == 2:
-            regions, truth = regions[None], truth[None]
-        tables = joint_counts(regions, truth, int(regions.max()) + 1, len(self._true)).cpu()
+            regions, target = regions[None], target[None]
+        tables = contingency_tables(regions, target, int(regions.max()) + 1, len(self._target)).cpu()
         for table in tables:
             self._assign(table)
 
-    def _assign(self, shared: Tensor) -> None:
-        """shared: `[N, L]` int64, pixels of one image by region and class."""
-        areas, true = shared.sum(1), shared.sum(0)
-        present = true.nonzero().flatten()
+    def _assign(self, overlap: Tensor) -> None:
+        """Add one image from `overlap`, `[N, L]` int64, its pixels by region and class."""
+        areas, target = overlap.sum(1), overlap.sum(0)
+        present = target.nonzero().flatten()
         if not len(present):
             return
-        iou = ratio(shared[:, present], areas[:, None] + (true - shared)[:, present])
-        region, place = map(torch.from_numpy, linear_sum_assignment(iou.numpy(), maximize=True))
-        label = present[place]
-        self._hits[label] += shared[region, label]
-        self._found[label] += areas[region]
-        self._true += true
-        self._image_mious.append(float(iou[region, place].sum() / len(present)))
+        iou = ratio(overlap[:, present], areas[:, None] + (target - overlap)[:, present])
+        region, column = map(torch.from_numpy, linear_sum_assignment(iou.numpy(), maximize=True))
+        label = present[column]
+        self._tp[label] += overlap[region, label]
+        self._predicted[label] += areas[region]
+        self._target += target
+        self._image_mious.append(float(iou[region, column].sum() / len(present)))
 
-    def result(self) -> ImageHungarianScores:
-        """The scores. Raises ValueError where no pixel was counted."""
+    def compute(self) -> ImageHungarianScores:
+        """Return the scores.
+
+        Raises:
+            ValueError: if no image with a target class was counted.
+        """
         if not self._image_mious:
-            raise ValueError("no image with a true class was counted")
-        iou = ratio(self._hits, self._true + self._found - self._hits)
+            raise ValueError("no image with a target class was counted")
+        iou = ratio(self._tp, self._target + self._predicted - self._tp)
         return ImageHungarianScores(
-            image_miou=sum(self._image_mious) / len(self._image_mious), iou=listed(iou), miou=mean(iou)
+            image_miou=sum(self._image_mious) / len(self._image_mious), iou=json_list(iou), miou=nanmean(iou)
         )
 
 
 @dataclass(frozen=True)
 class DatasetHungarianScores:
-    """Clusters assigned once for all images.
+    """Scores with one assignment of clusters to classes for all images.
 
-    iou: of each class TP / (TP + FP + FN) with the cluster assigned to it, 0 without one, None for a class without a
-    true pixel. miou: its mean over the classes with a true pixel. pixel_accuracy: TP of all classes / all pixels.
-    cluster: the one assigned to each class, None without one.
+    Attributes:
+        iou: TP / (TP + FP + FN) of each class with its cluster, 0 for a class without a cluster, None for a class
+            without a target pixel.
+        miou: mean of `iou` over the classes with a target pixel.
+        pixel_accuracy: TP of all classes / all pixels.
+        cluster: index of the cluster assigned to each class, None if there is none.
     """
 
     iou: list[float | None]
@@ -89,43 +106,56 @@ class DatasetHungarianScores:
 
 
 class DatasetHungarian:
-    """Data-set protocol: one table of clusters and classes over all images, one assignment.
+    """Accumulator of the dataset protocol: one contingency table over all images and one assignment.
 
-    The assignment gives the most pixels their class (PiCIE, Cho et al. 2021; STEGO, Hamilton et al. 2022), among the
-    classes with a true pixel. Pixels of a cluster assigned to none are FN of their true classes and FP of none. For
-    a method that names its regions the predicted class index is the cluster, "something else" being one more.
-    Void pixels count nowhere.
+    The assignment maximizes the number of pixels with the right class among the classes with a target pixel (PiCIE, Cho
+    et al. 2021; STEGO, Hamilton et al. 2022). Pixels of a cluster without a class are FN of their target classes and FP
+    of none. For a method that classifies its regions, the predicted class index is the cluster and "something else" is
+    one more cluster. Void pixels are not counted.
 
-    counts: `[K, L]` int64, pixels by cluster and true class.
+    Args:
+        num_clusters: the number of clusters K.
+        num_classes: the number of classes L.
+
+    Attributes:
+        counts: `[K, L]` int64, pixels by cluster and target class.
     """
 
-    def __init__(self, clusters: int, classes: int) -> None:
-        self.counts = torch.zeros(clusters, classes, dtype=torch.int64)
+    def __init__(self, num_clusters: int, num_classes: int) -> None:
+        self.counts = torch.zeros(num_clusters, num_classes, dtype=torch.int64)
 
-    def update(self, clusters: Tensor, truth: Tensor) -> None:
-        """Count one or more images.
+    def update(self, clusters: Tensor, target: Tensor) -> None:
+        """Count the pixels of one or more images.
 
-        clusters: integers of any shape, 0 to K - 1. truth: the same shape, the classes, -1 for void.
-        Raises ValueError for other labels and shapes that differ.
+        Args:
+            clusters: integers of any shape in 0..K - 1, the cluster of each pixel.
+            target: integers of the same shape, the class of each pixel, -1 for void.
+
+        Raises:
+            ValueError: if the shapes differ or a label is out of range.
         """
-        counts = joint_counts(clusters[None], truth[None], *self.counts.shape)[0]
+        counts = contingency_tables(clusters[None], target[None], *self.counts.shape)[0]
         self.counts = self.counts.to(counts.device) + counts
 
-    def result(self) -> DatasetHungarianScores:
-        """The scores. Raises ValueError where no pixel was counted."""
+    def compute(self) -> DatasetHungarianScores:
+        """Return the scores.
+
+        Raises:
+            ValueError: if no pixel was counted.
+        """
         counts = self.counts.cpu()
         if not counts.any():
-            raise ValueError("no pixel with a true class was counted")
-        true = counts.sum(0)
-        present = true.nonzero().flatten()
-        cluster, place = map(torch.from_numpy, linear_sum_assignment(counts[:, present].numpy(), maximize=True))
-        label = present[place]
-        hits, found, assigned = torch.zeros_like(true), torch.zeros_like(true), torch.full_like(true, -1)
-        hits[label], found[label], assigned[label] = counts[cluster, label], counts[cluster].sum(1), cluster
-        iou = ratio(hits, true + found - hits)
+            raise ValueError("no pixel with a target class was counted")
+        target = counts.sum(0)
+        present = target.nonzero().flatten()
+        cluster, column = map(torch.from_numpy, linear_sum_assignment(counts[:, present].numpy(), maximize=True))
+        label = present[column]
+        tp, predicted, assigned = torch.zeros_like(target), torch.zeros_like(target), torch.full_like(target, -1)
+        tp[label], predicted[label], assigned[label] = counts[cluster, label], counts[cluster].sum(1), cluster
+        iou = ratio(tp, target + predicted - tp)
         return DatasetHungarianScores(
-            iou=listed(iou),
-            miou=mean(iou),
-            pixel_accuracy=float(hits.sum() / true.sum()),
-            cluster=[None if number < 0 else number for number in assigned.tolist()],
+            iou=json_list(iou),
+            miou=nanmean(iou),
+            pixel_accuracy=float(tp.sum() / target.sum()),
+            cluster=[None if index < 0 else index for index in assigned.tolist()],
         )

@@ -1,4 +1,4 @@
-"""The scores of each image by itself, and which images are the best and the worst."""
+"""Scores of each image, and the selection of the best and the worst images."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovsr_gpu.evaluation.counts import listed, ratio
+from ovsr_gpu.evaluation.counts import json_list, ratio
 from ovsr_gpu.results import LabelledRegions
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What one image came to.
+    """Scores of one image, a row of `images.csv`. Void pixels are not counted in `miou` and `pixel_accuracy`.
 
-    miou: the mean of TP / (TP + FP + FN) over the classes with a true pixel in it; what was taken for another class is
-    missed by its own. pixel_accuracy: the fraction of its pixels with the right class. Void pixels count in neither, and
-    both are None for an image of void alone. regions: how many. uncertainty: the mean over all its pixels, void too,
-    of 1 - the score of their region: it takes no truth.
+    Attributes:
+        name: the name of the image.
+        miou: mean of TP / (TP + FP + FN) over the classes with a target pixel in the image, None if all pixels are
+            void.
+        pixel_accuracy: fraction of the pixels with the right class, None if all pixels are void.
+        regions: number of regions.
+        uncertainty: mean over all pixels, void included, of 1 - the score of their region; needs no ground truth.
     """
 
     name: str
@@ -29,47 +32,69 @@ class ImageScores:
     uncertainty: float
 
 
-class ImageTable:
-    """The scores of one image after another; nothing is read back from the device before `result`."""
+class ImageScoreTable:
+    """Accumulator of the scores of each image; `update` copies nothing from the device to the host."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[str, int]] = []
-        self._figures: list[Tensor] = []
+        self._images: list[tuple[str, int]] = []  # name, number of regions
+        self._scores: list[Tensor] = []  # miou, pixel accuracy, uncertainty
 
-    def update(self, name: str, shared: Tensor, regions: LabelledRegions) -> None:
-        """Score one image. shared: `[N, L]` int64, the pixels of its regions by true class."""
-        classes = shared.shape[1]
-        counts = shared.new_zeros(classes + 1, classes).index_add_(0, regions.class_index, shared)
-        doubt = ratio(((1 - regions.score.double()) * regions.areas).sum(), regions.areas.sum())
+    def update(self, name: str, overlap: Tensor, regions: LabelledRegions) -> None:
+        """Score one image.
+
+        Args:
+            name: the name of the image.
+            overlap: `[N, L]` int64, the pixels of the image by region and target class.
+            regions: the N regions of the image.
+        """
+        num_classes = overlap.shape[1]
+        counts = overlap.new_zeros(num_classes + 1, num_classes).index_add_(0, regions.class_index, overlap)
+        uncertainty = ratio(((1 - regions.score.double()) * regions.areas).sum(), regions.areas.sum())
         accuracy = ratio(counts.diagonal().sum(), counts.sum())
-        self._known.append((name, len(regions)))
-        self._figures.append(torch.stack([class_iou(counts).nanmean(), accuracy, doubt]))
+        self._images.append((name, len(regions)))
+        self._scores.append(torch.stack([class_iou(counts).nanmean(), accuracy, uncertainty]))
 
-    def result(self) -> list[ImageScores]:
-        """The images in their order. Raises RuntimeError where there was none."""
-        scores = []
-        for (name, regions), figures in zip(self._known, torch.stack(self._figures).cpu(), strict=True):
-            miou, accuracy = listed(figures[:2])
-            scores.append(ImageScores(name, miou, accuracy, regions, float(figures[2])))
-        return scores
+    def compute(self) -> list[ImageScores]:
+        """Return the scores of the images in the order of the updates.
+
+        Raises:
+            RuntimeError: if there was no image.
+        """
+        rows = []
+        for (name, num_regions), scores in zip(self._images, torch.stack(self._scores).cpu(), strict=True):
+            miou, accuracy = json_list(scores[:2])
+            rows.append(ImageScores(name, miou, accuracy, num_regions, float(scores[2])))
+        return rows
 
 
 def class_iou(counts: Tensor) -> Tensor:
-    """TP / (TP + FP + FN) of each class: `[L]` float64, NaN without a true pixel.
+    """Return TP / (TP + FP + FN) of each class.
 
-    counts: `[L+1, L]` int64, pixels by found class, the last one "something else", and true class.
+    Args:
+        counts: `[L+1, L]` int64, pixels by predicted class (the last row is "something else") and target class.
+
+    Returns:
+        `[L]` float64, NaN for a class without a target pixel.
     """
-    hits, true, found = counts.diagonal(), counts.sum(0), counts[:-1].sum(1)
-    return ratio(hits, true + found - hits).where(true > 0, torch.nan)
+    tp, target, predicted = counts.diagonal(), counts.sum(0), counts[:-1].sum(1)
+    return ratio(tp, target + predicted - tp).where(target > 0, torch.nan)
 
 
 def best_and_worst(images: Sequence[ImageScores], count: int) -> tuple[list[ImageScores], list[ImageScores]]:
-    """The `count` images with the highest mIoU and the `count` others with the lowest, each from the extreme on.
+    """Select the images with the highest and with the lowest mIoU.
 
-    Equals stand by name. Of fewer than 2 `count` images each list gets half, the best one more if they are odd.
-    Images of void alone are in neither.
+    Ties are sorted by name. Images without a mIoU (only void pixels) are left out. If there are fewer than 2 `count`
+    images, each list gets half of them and the list of the best images gets the odd one; no image is in both lists.
+
+    Args:
+        images: the scores of all images.
+        count: maximum length of each list.
+
+    Returns:
+        The best images, the highest mIoU first, and the worst images, the lowest mIoU first.
     """
     scored = [(image.miou, image.name, image) for image in images if image.miou is not None]
-    best = [one[2] for one in sorted(scored, key=lambda one: (-one[0], one[1]))[: min(count, (len(scored) + 1) // 2)]]
-    worst = [one[2] for one in sorted(scored, key=lambda one: one[:2]) if one[2] not in best]
+    num_best = min(count, (len(scored) + 1) // 2)
+    best = [image for _, _, image in sorted(scored, key=lambda row: (-row[0], row[1]))[:num_best]]
+    worst = [image for _, _, image in sorted(scored, key=lambda row: row[:2]) if image not in best]
     return best, worst[:count]

@@ -1,4 +1,4 @@
-"""Rejection: "something else", where some classes of the images are kept out of the vocabulary."""
+"""Open-set scores: rejection as "something else" of the classes that are withheld from the vocabulary."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovsr_gpu.evaluation.counts import joint_counts
+from ovsr_gpu.evaluation.counts import contingency_tables
 
 
 @dataclass(frozen=True)
 class OpenSetScores:
-    """Scores by pixel.
+    """Scores by pixel for the detection of unknown classes.
 
-    auroc: area under the ROC curve of the score, the probability that a random pixel of an unknown class scores higher
-    than one of a known class, ties counting half (Mann and Whitney 1947; exact). precision, recall, f1: of the decision
-    "something else" as the finding of unknown pixels; 0 where a quotient is 0/0.
+    Attributes:
+        auroc: area under the ROC curve, computed exactly: the probability that a random pixel of an unknown class has a
+            higher score than a random pixel of a known class, where ties count one half (Mann and Whitney 1947).
+        precision, recall, f1: of "something else" as the prediction of an unknown class; 0 where a quotient is 0/0.
     """
 
     auroc: float
@@ -26,50 +27,63 @@ class OpenSetScores:
 
 
 class OpenSet:
-    """Scores and decisions of regions, weighted by their pixels of known and of unknown classes."""
+    """Accumulator of region scores and rejections, weighted by the pixels of known and of unknown classes."""
 
     def __init__(self) -> None:
         self._scores: list[Tensor] = []
         self._rejected: list[Tensor] = []
-        self._pixels: list[Tensor] = []
+        self._pixels: list[Tensor] = []  # [N, 2] int64: known, unknown
 
-    def update(self, regions: Tensor, score: Tensor, rejected: Tensor, unknown: Tensor) -> None:
-        """Count one image.
+    def update(self, region_map: Tensor, score: Tensor, is_rejected: Tensor, is_unknown: Tensor) -> None:
+        """Add the regions of one image.
 
-        regions: `[H, W]` integers, each pixel's region. score: `[N]` floats, higher for "something else", such as its
-        probability, or 1 - the largest probability of a known class. rejected: `[N]` bool, whether the region was
-        called "something else". unknown: `[H, W]` integers, 1 where the true class is not in the vocabulary, 0 where
-        it is, -1 for void, which counts nowhere.
-        Raises ValueError for a NaN score, other labels and shapes that differ.
+        Args:
+            region_map: `[H, W]` integers, the region of each pixel.
+            score: `[N]` floats, higher for an unknown class, such as the probability of "something else", or
+                1 - the maximum probability of the known classes.
+            is_rejected: `[N]` bool, whether the region is classified as "something else".
+            is_unknown: `[H, W]` integers, 1 where the target class is not in the vocabulary, 0 where it is, -1 for
+                void, which is not counted.
+
+        Raises:
+            ValueError: if a score is NaN, the shapes differ or a label is out of range.
         """
-        if len(score) != len(rejected):
-            raise ValueError(f"there are {len(score)} scores and {len(rejected)} decisions")
+        if len(score) != len(is_rejected):
+            raise ValueError(f"there are {len(score)} scores and {len(is_rejected)} decisions")
         if bool(score.isnan().any()):
             raise ValueError("a score is NaN")
-        self._pixels.append(joint_counts(regions[None], unknown[None], len(score), 2)[0])
+        self._pixels.append(contingency_tables(region_map[None], is_unknown[None], len(score), 2)[0])
         self._scores.append(score)
-        self._rejected.append(rejected)
+        self._rejected.append(is_rejected)
 
-    def result(self) -> OpenSetScores:
-        """The scores. Raises ValueError unless pixels of both known and unknown classes were counted."""
-        known, unknown = torch.cat(self._pixels).sum(0).tolist() if self._pixels else (0, 0)
-        if not (known and unknown):
-            raise ValueError(f"both kinds of pixels are needed; there are {known} known and {unknown} unknown ones")
-        false_alarms, hits = torch.cat(self._pixels)[torch.cat(self._rejected)].sum(0).tolist()
+    def compute(self) -> OpenSetScores:
+        """Return the scores.
+
+        Raises:
+            ValueError: if there are no pixels of known or no pixels of unknown classes.
+        """
+        num_known, num_unknown = torch.cat(self._pixels).sum(0).tolist() if self._pixels else (0, 0)
+        if not (num_known and num_unknown):
+            raise ValueError(
+                f"pixels of known and of unknown classes are needed; there are {num_known} known and {num_unknown} "
+                "unknown ones"
+            )
+        fp, tp = torch.cat(self._pixels)[torch.cat(self._rejected)].sum(0).tolist()
         return OpenSetScores(
-            auroc=self._wins() / (2 * known * unknown),
-            precision=hits / max(hits + false_alarms, 1),
-            recall=hits / unknown,
-            f1=2 * hits / (hits + false_alarms + unknown),
+            auroc=self._twice_u_statistic() / (2 * num_known * num_unknown),
+            precision=tp / max(tp + fp, 1),
+            recall=tp / num_unknown,
+            f1=2 * tp / (tp + fp + num_unknown),
         )
 
-    def _wins(self) -> int:
-        """Twice the number of pairs of an unknown and a known pixel of which the unknown one scores higher."""
-        values, place = torch.cat(self._scores).unique(return_inverse=True)
+    def _twice_u_statistic(self) -> int:
+        """Return twice the Mann-Whitney U: 2 for a pixel pair with the unknown one scored higher, 1 for a tie."""
+        values, value_index = torch.cat(self._scores).unique(return_inverse=True)
         pixels = torch.cat(self._pixels)
-        by_score = torch.zeros(len(values), 2, dtype=torch.int64, device=pixels.device).index_add_(0, place, pixels)
-        wins = below = 0
-        for known, unknown in by_score.tolist():  # Python's integers: the product of two areas may exceed 64 bits
-            wins += unknown * (2 * below + known)
-            below += known
-        return wins
+        by_score = torch.zeros(len(values), 2, dtype=torch.int64, device=pixels.device)
+        by_score.index_add_(0, value_index, pixels)
+        statistic = known_below = 0
+        for known, unknown in by_score.tolist():  # Python integers: the product of two areas may exceed 64 bits
+            statistic += unknown * (2 * known_below + known)
+            known_below += known
+        return statistic

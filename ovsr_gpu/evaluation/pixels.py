@@ -1,4 +1,4 @@
-"""The class of each pixel."""
+"""Scores by pixel, from a confusion matrix."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ovsr_gpu.evaluation.counts import joint_counts, listed, mean, ratio
+from ovsr_gpu.evaluation.counts import contingency_tables, json_list, nanmean, ratio
 
 
 @dataclass(frozen=True)
 class PixelScores:
-    """Scores by pixel over all images together, with TP, FP and FN of a class in pixels.
+    """Scores by pixel over all images together; TP, FP and FN of a class are counted in pixels.
 
-    iou: TP / (TP + FP + FN) (Everingham et al., PASCAL VOC, 2010). precision: TP / (TP + FP), 0 for a class that was
-    never predicted. recall: TP / (TP + FN), also called class accuracy. f1: 2 TP / (2 TP + FP + FN). One value a
-    class, None for a class without a true pixel, even one that was predicted.
+    A pixel of a class that is predicted as "something else" is a FN of that class and a FP of none. Void pixels are not
+    counted. The lists have one value per class, None for a class without a target pixel, even if it was predicted.
 
-    miou, macro_precision, mean_accuracy (of recall), macro_f1: their means over the classes with a true pixel.
-    pixel_accuracy: TP of all classes / all pixels (both accuracies as in Long et al., FCN, 2015).
-
-    "Something else" on a pixel of a class is a miss (FN) of that class and a false alarm (FP) of none. Void pixels
-    count nowhere.
-
-    mmsegmentation: aAcc, mIoU, mAcc, mFscore, mPrecision and mRecall as its IoUMetric defines them, not in percent and
-    not rounded. There each mean leaves out the classes for which its own quotient is 0/0: mIoU takes in a class without
-    a true pixel that was predicted somewhere (as 0), mPrecision leaves out one that was never predicted, mFscore one
-    without TP. None where no class is left.
+    Attributes:
+        iou: TP / (TP + FP + FN) (Everingham et al., PASCAL VOC, 2010).
+        precision: TP / (TP + FP), 0 for a class that was never predicted.
+        recall: TP / (TP + FN), also called class accuracy.
+        f1: 2 TP / (2 TP + FP + FN).
+        miou: mean of `iou` over the classes with a target pixel; the other means are over the same classes.
+        macro_precision: mean of `precision`.
+        mean_accuracy: mean of `recall` (Long et al., FCN, 2015).
+        macro_f1: mean of `f1`.
+        pixel_accuracy: TP of all classes / all pixels (Long et al., FCN, 2015).
+        mmsegmentation: aAcc, mIoU, mAcc, mFscore, mPrecision and mRecall as mmsegmentation's IoUMetric defines them,
+            but as fractions and not rounded. There each mean leaves out the classes for which its own quotient is 0/0:
+            mIoU includes a class without a target pixel that was predicted somewhere (as 0), mPrecision leaves out a
+            class that was never predicted, mFscore a class without TP. None where no class remains.
     """
 
     iou: list[float | None]
@@ -42,59 +45,82 @@ class PixelScores:
     mmsegmentation: dict[str, float | None]
 
 
-class PixelConfusion:
-    """Pixels of each true class that were given each class.
+class ConfusionMatrix:
+    """Accumulator of pixels by target and predicted class.
 
-    counts: `[L, L+1]` int64, true class by predicted class, the last column "something else".
+    Args:
+        num_classes: the number of classes L.
+
+    Attributes:
+        matrix: `[L, L+1]` int64, target class by predicted class; the last column is "something else".
+
+    Example:
+        >>> confusion = ConfusionMatrix(2)
+        >>> confusion.update(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]))
+        >>> confusion.compute().iou
+        [0.5, 0.5]
     """
 
-    def __init__(self, classes: int) -> None:
-        self.counts = torch.zeros(classes, classes + 1, dtype=torch.int64)
+    def __init__(self, num_classes: int) -> None:
+        self.matrix = torch.zeros(num_classes, num_classes + 1, dtype=torch.int64)
 
-    def update(self, found: Tensor, truth: Tensor) -> None:
-        """Count one or more images.
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count the pixels of one or more images.
 
-        found: integers of any shape, the class of each pixel, L for "something else". truth: the same shape, -1 void.
-        Raises ValueError for other labels and for shapes that differ.
+        Args:
+            prediction: integers of any shape, the class of each pixel, L for "something else".
+            target: integers of the same shape, the class of each pixel, -1 for void.
+
+        Raises:
+            ValueError: if the shapes differ or a label is out of range.
         """
-        classes = len(self.counts)
-        counts = joint_counts(found[None], truth[None], classes + 1, classes)[0].T
-        self.counts = self.counts.to(counts.device) + counts
+        num_classes = len(self.matrix)
+        matrix = contingency_tables(prediction[None], target[None], num_classes + 1, num_classes)[0].T
+        self.matrix = self.matrix.to(matrix.device) + matrix
 
-    def result(self) -> PixelScores:
-        """The scores. Raises ValueError where no pixel was counted."""
-        counts = self.counts.cpu()
-        if not counts.any():
-            raise ValueError("no pixel with a true class was counted")
-        hits, true, found = counts.diagonal(), counts.sum(1), counts[:, : len(counts)].sum(0)
-        accuracy = ratio(hits.sum(), counts.sum())
-        recall = ratio(hits, true)
+    def compute(self) -> PixelScores:
+        """Return the scores.
+
+        Raises:
+            ValueError: if no pixel was counted.
+        """
+        matrix = self.matrix.cpu()
+        if not matrix.any():
+            raise ValueError("no pixel with a target class was counted")
+        tp, target, predicted = matrix.diagonal(), matrix.sum(1), matrix[:, : len(matrix)].sum(0)
+        accuracy = ratio(tp.sum(), matrix.sum())
+        recall = ratio(tp, target)
         iou, precision, f1 = (
-            ratio(part, whole).nan_to_num(0).where(true > 0, torch.nan)
-            for part, whole in ((hits, true + found - hits), (hits, found), (2 * hits, true + found))
+            ratio(numerator, denominator).nan_to_num(0).where(target > 0, torch.nan)
+            for numerator, denominator in (
+                (tp, target + predicted - tp),
+                (tp, predicted),
+                (2 * tp, target + predicted),
+            )
         )
         return PixelScores(
-            iou=listed(iou),
-            precision=listed(precision),
-            recall=listed(recall),
-            f1=listed(f1),
-            miou=mean(iou),
-            macro_precision=mean(precision),
-            mean_accuracy=mean(recall),
-            macro_f1=mean(f1),
+            iou=json_list(iou),
+            precision=json_list(precision),
+            recall=json_list(recall),
+            f1=json_list(f1),
+            miou=nanmean(iou),
+            macro_precision=nanmean(precision),
+            mean_accuracy=nanmean(recall),
+            macro_f1=nanmean(f1),
             pixel_accuracy=float(accuracy),
-            mmsegmentation=_mmsegmentation(hits, true, found, accuracy),
+            mmsegmentation=_mmsegmentation_scores(tp, target, predicted, accuracy),
         )
 
 
-def _mmsegmentation(hits: Tensor, true: Tensor, found: Tensor, accuracy: Tensor) -> dict[str, float | None]:
-    precision, recall = ratio(hits, found), ratio(hits, true)
-    figures = {
+def _mmsegmentation_scores(tp: Tensor, target: Tensor, predicted: Tensor, accuracy: Tensor) -> dict[str, float | None]:
+    """Return the scores of mmsegmentation's IoUMetric from pixel counts by class `[L]`."""
+    precision, recall = ratio(tp, predicted), ratio(tp, target)
+    scores = {
         "aAcc": accuracy,
-        "mIoU": ratio(hits, true + found - hits),
+        "mIoU": ratio(tp, target + predicted - tp),
         "mAcc": recall,
         "mFscore": ratio(2 * precision * recall, precision + recall),
         "mPrecision": precision,
         "mRecall": recall,
     }
-    return dict(zip(figures, listed(torch.stack([values.nanmean() for values in figures.values()])), strict=True))
+    return dict(zip(scores, json_list(torch.stack([values.nanmean() for values in scores.values()])), strict=True))

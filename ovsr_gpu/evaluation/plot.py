@@ -1,4 +1,4 @@
-"""The IoU of every class as bars."""
+"""Bar chart of the IoU of each class, as SVG."""
 
 from __future__ import annotations
 
@@ -9,35 +9,42 @@ from math import ceil
 from ovsr_gpu.drawing.overlay import shorten
 from ovsr_gpu.evaluation.report import percent
 
-ROW, TOP = 20, 30
-NAME, BAR, COLUMN = 150, 180, 400
-"""Pixels: heights of a row and of the title, widths of a name, of a whole bar, and of a column of all three."""
-MAX_COLUMNS, ROWS = 3, 24
-"""Another column begins after so many rows, until there are as many as fit beside each other."""
+ROW_HEIGHT, TITLE_HEIGHT = 20, 30
+NAME_WIDTH, BAR_WIDTH, COLUMN_WIDTH = 150, 180, 400
+"""Pixels; a bar of BAR_WIDTH is an IoU of 1, a column has a name, a bar and a number."""
+MAX_COLUMNS, MAX_ROWS = 3, 24
+"""A column with MAX_ROWS rows starts another one, up to MAX_COLUMNS columns; then the columns get longer."""
 
 
 def class_plot(names: Sequence[str], iou: Sequence[float | None], colors: Sequence[str], miou: float) -> str:
-    """An SVG with a bar for each of the L classes in its color, in their order, down the columns.
+    """Draw a bar for the IoU of each of the L classes, in their order, column by column.
 
-    iou: shares, None for a class without a true pixel. colors: as SVG has them. Text takes the color that is around
-    the drawing.
+    Args:
+        names: names of the classes.
+        iou: fractions, None for a class without a target pixel.
+        colors: SVG colors of the bars.
+        miou: the mean, for the title.
+
+    Returns:
+        An SVG document. Its text has the color of the surrounding text.
     """
-    columns = min(MAX_COLUMNS, ceil(len(names) / ROWS))
-    rows = ceil(len(names) / columns)
-    width, height = columns * COLUMN, TOP + rows * ROW
+    num_columns = min(MAX_COLUMNS, ceil(len(names) / MAX_ROWS))
+    num_rows = ceil(len(names) / num_columns)
+    width, height = num_columns * COLUMN_WIDTH, TITLE_HEIGHT + num_rows * ROW_HEIGHT
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         'font-family="system-ui, sans-serif" font-size="13" fill="currentColor">',
         f'<text y="15" font-weight="600">IoU of each class in percent, mean {percent(miou)}</text>',
     ]
     for index, (name, value, color) in enumerate(zip(names, iou, colors, strict=True)):
-        x, y = index // rows * COLUMN, TOP + index % rows * ROW
-        told = "no true pixel" if value is None else percent(value)
+        x, y = index // num_rows * COLUMN_WIDTH, TITLE_HEIGHT + index % num_rows * ROW_HEIGHT
+        tooltip = "no target pixel" if value is None else percent(value)
+        bar_x = NAME_WIDTH + 8
         lines += [
-            f'<g transform="translate({x} {y})"><title>{escape(name)}: {told}</title>',
-            f'<text x="{NAME}" y="14" text-anchor="end">{escape(shorten(name, 22))}</text>',
-            f'<rect x="{NAME + 8}" y="4" width="{BAR}" height="12" rx="2" opacity="0.08"/>',
-            f'<rect x="{NAME + 8}" y="4" width="{BAR * (value or 0):.1f}" height="12" rx="2" fill="{color}"/>',
-            f'<text x="{NAME + 16 + BAR}" y="14">{percent(value)}</text></g>',
+            f'<g transform="translate({x} {y})"><title>{escape(name)}: {tooltip}</title>',
+            f'<text x="{NAME_WIDTH}" y="14" text-anchor="end">{escape(shorten(name, 22))}</text>',
+            f'<rect x="{bar_x}" y="4" width="{BAR_WIDTH}" height="12" rx="2" opacity="0.08"/>',
+            f'<rect x="{bar_x}" y="4" width="{BAR_WIDTH * (value or 0):.1f}" height="12" rx="2" fill="{color}"/>',
+            f'<text x="{bar_x + BAR_WIDTH + 8}" y="14">{percent(value)}</text></g>',
         ]
     return "\n".join([*lines, "</svg>\n"])

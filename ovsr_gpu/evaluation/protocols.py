@@ -1,8 +1,8 @@
-"""The settings under which published figures were made, for this method.
+"""Published evaluation protocols, as settings of this method.
 
-"sclip" is that of training-free segmentation with CLIP: SCLIP (wangf3014/SCLIP, `configs/cfg_*.py`, `configs/cls_*.txt`
-and `clip_segmentor.py`). ClearCLIP (mc-lan/ClearCLIP) and ProxyCLIP (mc-lan/ProxyCLIP) keep its form, but set
-thresholds of their own for datasets with a background, 0.5 and 0.2 on voc21: the figures here are SCLIP's.
+"sclip" is the protocol of training-free segmentation with CLIP: SCLIP (wangf3014/SCLIP, `configs/cfg_*.py`,
+`configs/cls_*.txt` and `clip_segmentor.py`). ClearCLIP (mc-lan/ClearCLIP) and ProxyCLIP (mc-lan/ProxyCLIP) use the same
+form, but other thresholds for datasets with a background: 0.5 and 0.2 on voc21. The values here are those of SCLIP.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ from typing import Any
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.datasets import Dataset
-from ovsr_gpu.vocabulary import Vocabulary, ready_vocabulary
+from ovsr_gpu.vocabulary import Vocabulary, builtin_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
 class SclipSettings:
-    """SCLIP's settings for one dataset.
+    """SCLIP's settings for one dataset; None where SCLIP does not use a threshold.
 
-    vocabulary: the ready vocabulary with its words; with `joined_words` it writes them without spaces ("trafficlight").
-    logit_scale: the factor of the cosines. prob_thd: a class less probable than this is the background, class 0.
-    area_thd: a class with no more than this fraction of what is not background in an image is dropped from it. None
-    where SCLIP leaves them out; the two stand only where class 0 is the background.
+    Attributes:
+        vocabulary: the built-in vocabulary with SCLIP's class names and synonyms.
+        remove_spaces: SCLIP writes the class names without spaces ("trafficlight").
+        logit_scale: factor of the cosine similarities.
+        prob_thd: a class with a lower probability than this becomes the background, class 0.
+        area_thd: a class with at most this fraction of the foreground of an image is removed from it. Both thresholds
+            are used only where class 0 is the background.
     """
 
     vocabulary: str
-    joined_words: bool = False
+    remove_spaces: bool = False
     logit_scale: float = 40
     prob_thd: float | None = None
     area_thd: float | None = None
@@ -40,35 +43,41 @@ SCLIP: Mapping[str, SclipSettings] = MappingProxyType(
         "voc21": SclipSettings(vocabulary="voc21-sclip", logit_scale=65, prob_thd=0.1, area_thd=0.1),
         "context-59": SclipSettings(vocabulary="context-59"),
         "context-60": SclipSettings(vocabulary="context-60", logit_scale=50, prob_thd=0.1),
-        "ade20k-150": SclipSettings(vocabulary="ade20k-150", joined_words=True),
-        "coco-stuff-171": SclipSettings(vocabulary="coco-stuff-171", joined_words=True),
+        "ade20k-150": SclipSettings(vocabulary="ade20k-150", remove_spaces=True),
+        "coco-stuff-171": SclipSettings(vocabulary="coco-stuff-171", remove_spaces=True),
         "coco-object-81": SclipSettings(vocabulary="coco-object-81-sclip", logit_scale=50, prob_thd=0.1),
-        "cityscapes-19": SclipSettings(vocabulary="cityscapes-19", joined_words=True),
+        "cityscapes-19": SclipSettings(vocabulary="cityscapes-19", remove_spaces=True),
     }
 )
-"""By dataset."""
+"""SCLIP's settings by dataset name."""
 
 PROTOCOLS = ("sclip",)
-"""The names that `under_protocol` knows."""
+"""Names of the protocols."""
 
 DIFFERENCES = (
-    "Of SCLIP's protocol these apply: the words, 80 templates, the softmax over all words and the largest probability "
-    "of a class, the scale of the logits, the thresholds. These do not: OpenAI's CLIP ViT-B/16, the resized image "
-    "(short side 336, 448 or 560) seen through a sliding window of 224, logits of each pixel. Here each region has one "
-    "class, so that the thresholds are for regions, by their pixels. In coco-object-81 'bed' is the bed alone, where "
-    "SCLIP has it among the words of the background too."
+    "Taken from SCLIP's protocol: the class names and synonyms, the 80 templates, the softmax over all names with the "
+    "maximum probability of a class, the logit scale and the thresholds. Not taken from it: OpenAI's CLIP ViT-B/16, "
+    "the sliding window of 224 pixels over the image resized to a short side of 336, 448 or 560, and logits for each "
+    "pixel. Here each region has one class, so the thresholds apply to regions, weighted by their pixels. In "
+    "coco-object-81, 'bed' is only the bed; SCLIP has it among the names of the background, too."
 )
 
 
-def under_protocol(name: str, config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
-    """The settings and the dataset, with other words for its classes, as a protocol has them; see `DIFFERENCES`.
+def apply_protocol(name: str, config: Config, dataset: Dataset) -> tuple[Config, Dataset]:
+    """Return the configuration and the dataset with the settings of a protocol; see `DIFFERENCES`.
 
-    Only `recognition` is changed, and of that all but `merge_regions`, which changes no class. There is no "something else".
+    In the configuration only `recognition` changes, except for `merge_regions`, which changes no class. There is no
+    "something else". In the dataset only the vocabulary changes: other synonyms for the same classes.
 
-    Raises ValueError for another name than those of `PROTOCOLS`, and for a dataset that the protocol has no settings
-    for.
+    Args:
+        name: one of `PROTOCOLS`.
+        config: the configuration to change.
+        dataset: the dataset to change.
+
+    Raises:
+        ValueError: if the protocol does not exist or has no settings for the dataset.
     """
-    settings = settings_of(name, dataset.name)
+    settings = protocol_settings(name, dataset.name)
     recognition = replace(
         config.recognition,
         templates="imagenet",
@@ -78,33 +87,42 @@ def under_protocol(name: str, config: Config, dataset: Dataset) -> tuple[Config,
         threshold=settings.prob_thd,
         synonyms="max",
         logit_scale=settings.logit_scale,
-        background=settings.prob_thd is not None,
+        first_class_is_background=settings.prob_thd is not None,
         area_threshold=settings.area_thd,
     )
-    vocabulary = ready_vocabulary(settings.vocabulary)
-    if settings.joined_words:
-        joined = tuple(tuple(word.replace(" ", "") for word in row) for row in vocabulary.synonyms)
-        vocabulary = Vocabulary(joined, vocabulary.names)
+    vocabulary = builtin_vocabulary(settings.vocabulary)
+    if settings.remove_spaces:
+        synonyms = tuple(tuple(synonym.replace(" ", "") for synonym in row) for row in vocabulary.synonyms)
+        vocabulary = Vocabulary(synonyms, vocabulary.names)
     return replace(config, recognition=recognition), replace(dataset, vocabulary=vocabulary)
 
 
-def settings_of(name: str, dataset: str) -> SclipSettings:
-    """What the protocol sets for a dataset; raises ValueError as `under_protocol` does."""
+def protocol_settings(name: str, dataset: str) -> SclipSettings:
+    """Return the settings of a protocol for a dataset, by their names.
+
+    Raises:
+        ValueError: if the protocol does not exist or has no settings for the dataset.
+    """
     if name not in PROTOCOLS:
-        raise ValueError(f"there is no protocol {name!r}; there are {', '.join(PROTOCOLS)}")
+        raise ValueError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     if dataset not in SCLIP:
-        raise ValueError(f"the protocol {name!r} has no settings for {dataset!r}; it has some for {', '.join(SCLIP)}")
+        raise ValueError(f"the protocol {name!r} has no settings for {dataset!r}; choose one of {', '.join(SCLIP)}")
     return SCLIP[dataset]
 
 
 def describe_protocol(name: str, dataset: Dataset) -> dict[str, Any]:
-    """The protocol for a result file: its name, every setting, the words of the classes and how it differs."""
-    words = dict(zip(dataset.vocabulary.names, dataset.vocabulary.synonyms, strict=True))
+    """Return a protocol as a dictionary for JSON: name, settings, synonyms of the classes, `DIFFERENCES`.
+
+    Args:
+        name: one of `PROTOCOLS`.
+        dataset: the dataset as `apply_protocol` returns it.
+    """
+    class_synonyms = dict(zip(dataset.vocabulary.names, dataset.vocabulary.synonyms, strict=True))
     return {
         "name": name,
         "templates": "the 80 of ImageNet",
-        "synonyms": "a query each, the largest probability",
-        **asdict(settings_of(name, dataset.name)),
-        "words": words,
+        "synonyms": "one query for each, the maximum probability",
+        **asdict(protocol_settings(name, dataset.name)),
+        "class_synonyms": class_synonyms,
         "differences": DIFFERENCES,
     }

@@ -1,4 +1,4 @@
-"""A page that shows what an evaluation came to, opened from disk, without a server or scripts."""
+"""HTML page of an evaluation; a browser opens it from disk, without a server and without scripts."""
 
 from __future__ import annotations
 
@@ -17,110 +17,137 @@ from torch import Tensor
 from ovsr_gpu.datasets import Dataset
 from ovsr_gpu.datasets.dataset import Example
 from ovsr_gpu.datasets.labels import VOID
-from ovsr_gpu.drawing.page_images import QUALITY, draw_mask
+from ovsr_gpu.drawing.page_images import JPEG_QUALITY, draw_mask
 from ovsr_gpu.drawing.palette import class_colors
-from ovsr_gpu.evaluation.counts import joint_counts, listed
+from ovsr_gpu.evaluation.counts import contingency_tables, json_list
 from ovsr_gpu.evaluation.image_scores import ImageScores, best_and_worst, class_iou
 from ovsr_gpu.evaluation.plot import class_plot
-from ovsr_gpu.evaluation.report import CONVENTIONS, headline, percent
-from ovsr_gpu.evaluation.runner import Evaluation, without
-from ovsr_gpu.runtime.atomic import replacing, replacing_folder
+from ovsr_gpu.evaluation.report import CONVENTIONS, percent, summary_rows
+from ovsr_gpu.evaluation.runner import Evaluation, withhold_classes
+from ovsr_gpu.runtime.atomic import atomic_folder, atomic_write
 from ovsr_gpu.segmenter import Segmenter
 from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.store.record import Array
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
-PAGE, PLOT, FILES = "scores.html", "classes.svg", "scores_files"
-STYLES = {"page.css": "ovsr_gpu.viewer", "scores.css": "ovsr_gpu.evaluation"}
-"""Style sheets of the page and the packages that they come with."""
+PAGE_FILE, PLOT_FILE, FILES_FOLDER = "scores.html", "classes.svg", "scores_files"
+STYLE_SHEETS = {"page.css": "ovsr_gpu.viewer", "scores.css": "ovsr_gpu.evaluation"}
+"""Style sheets of the page, and the packages that contain them."""
 
-SHOWN = 6
-"""How many of the best and of the worst images are shown."""
-LONGEST_SIDE = 640
-"""Pixels: larger images are reduced."""
-CONFUSIONS = 3
+IMAGES_PER_SECTION = 6
+"""Number of the best images and of the worst images on the page."""
+MAX_SIDE = 640
+"""Larger images are reduced to this longest side, in pixels."""
+MAX_CONFUSIONS = 3
 
 
 @dataclass(frozen=True)
-class _Labelled:
-    """An image `[H, W, 3]` uint8 with its maps `[H, W]`: L for "something else" and what is withheld, VOID for void.
+class _LabelledImage:
+    """An image with its class maps, in which L is "something else" or a withheld class, and VOID is void.
 
-    counts: `[L+1, L]` int64, pixels by found and true class.
+    Attributes:
+        pixels: `[H, W, 3]` uint8.
+        target, prediction: `[H, W]` integers.
+        counts: `[L+1, L]` int64, pixels by predicted and target class.
     """
 
     pixels: Array
-    truth: Array
-    found: Array
+    target: Array
+    prediction: Array
     counts: Tensor
 
 
-def write_page(found: Evaluation, dataset: Dataset, segmenter: Segmenter, withheld: Sequence[str], out: Path) -> Path:
-    """Write `classes.svg`, the IoU of each class, and `scores.html` with its images in `scores_files/`; return it.
+def write_page(
+    evaluation: Evaluation, dataset: Dataset, segmenter: Segmenter, withheld: Sequence[str], out: Path
+) -> Path:
+    """Write `scores.html`, its images in `scores_files/`, and `classes.svg` with the IoU of each class.
 
-    The page has the main scores, the IoU of each class and the best and worst images beside their truth and their
-    labels. These images are labelled again, one by one: without `models.full_batches` the networks may differ in the
-    last bits from those of a larger batch, so that a region on the brink may fall otherwise than where it was scored.
+    The page shows the main scores, the IoU of each class, and the best and the worst images with ground truth and
+    prediction. These images are labelled again, one by one. Without `models.full_batches` the networks may differ in
+    the last bits between batch sizes, so a borderline region may get another class than in the evaluation.
 
-    Raises as `evaluate` does, OSError where it cannot be written.
+    Args:
+        evaluation: the scores.
+        dataset: the dataset that was evaluated.
+        segmenter: the method that was evaluated.
+        withheld: names of the classes that were removed from the vocabulary.
+        out: folder for the files.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OSError: if a file cannot be written; everything that `evaluate` raises is raised, too.
     """
-    vocabulary, known = without(dataset.vocabulary, withheld)
+    vocabulary, class_lookup = withhold_classes(dataset.vocabulary, withheld)
     colors = [f"#{bytes(color).hex()}" for color in class_colors(len(vocabulary))]
-    plot = class_plot(vocabulary.names, found.pixels.iou, colors[:-1], found.pixels.miou)
-    with replacing(out / PLOT) as file:
+    plot = class_plot(vocabulary.names, evaluation.pixels.iou, colors[:-1], evaluation.pixels.miou)
+    with atomic_write(out / PLOT_FILE) as file:
         file.write(plot.encode())
     examples = {example.source.name: example for example in dataset.examples}
-    best, worst = best_and_worst(found.by_image, SHOWN)
+    best, worst = best_and_worst(evaluation.by_image, IMAGES_PER_SECTION)
     articles = []
-    with replacing_folder(out / FILES) as folder:
-        for name, package in STYLES.items():
+    with atomic_folder(out / FILES_FOLDER) as folder:
+        for name, package in STYLE_SHEETS.items():
             (folder / name).write_bytes((files(package) / name).read_bytes())
-        for number, image in enumerate([*worst, *best]):
-            labelled = _label(examples[image.name], segmenter, vocabulary, known)
-            _write_images(labelled, len(vocabulary), folder, number)
-            articles.append(_article(image, labelled, [*vocabulary.names, SOMETHING_ELSE], colors, number))
-    of_all = "" if dataset.full_size in (None, found.images) else f" of {dataset.full_size:,}"
-    left_out = (
+        for index, scores in enumerate([*worst, *best]):
+            image = _label_example(examples[scores.name], segmenter, vocabulary, class_lookup)
+            _write_images(image, len(vocabulary), folder, index)
+            articles.append(_article(scores, image, [*vocabulary.names, SOMETHING_ELSE], colors, index))
+    of_expected = "" if dataset.expected_size in (None, evaluation.images) else f" of {dataset.expected_size:,}"
+    withheld_note = (
         f"; withheld, void for most scores, shown as something else: {escape(', '.join(withheld))}" if withheld else ""
     )
-    content = Template((files(__package__) / PAGE).read_text("utf-8")).substitute(
+    content = Template((files(__package__) / PAGE_FILE).read_text("utf-8")).substitute(
         title=escape(dataset.name),
-        facts=f"{found.images:,}{of_all} images, {found.regions:,} regions{left_out}",
-        scores="\n".join(f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in headline(found)),
+        facts=f"{evaluation.images:,}{of_expected} images, {evaluation.regions:,} regions{withheld_note}",
+        scores="\n".join(
+            f"<tr><th>{escape(name)}</th><td>{value}</td></tr>" for name, value in summary_rows(evaluation)
+        ),
         conventions=escape(CONVENTIONS),
         plot=plot,
         worst="\n".join(articles[: len(worst)]),
         best="\n".join(articles[len(worst) :]),
     )
-    with replacing(out / PAGE) as file:
-        file.write(content.encode("utf-8", "xmlcharrefreplace"))  # as a badly encoded file name needs it
-    return out / PAGE
+    with atomic_write(out / PAGE_FILE) as file:
+        file.write(content.encode("utf-8", "xmlcharrefreplace"))  # for names with lone surrogates (invalid UTF-8)
+    return out / PAGE_FILE
 
 
-def _label(example: Example, segmenter: Segmenter, vocabulary: Vocabulary, known: Tensor) -> _Labelled:
+def _label_example(
+    example: Example, segmenter: Segmenter, vocabulary: Vocabulary, class_lookup: Tensor
+) -> _LabelledImage:
+    num_classes = len(vocabulary)
     with example.source.open() as file:
         pixels = decode_image(file)
-    found = segmenter([pixels], vocabulary).class_map[0].cpu()
-    truth = known[torch.from_numpy(example.truth()).long()].clamp(max=len(vocabulary))
-    named = torch.where(truth < len(vocabulary), truth, VOID)
-    counts = joint_counts(found[None], named[None], len(vocabulary) + 1, len(vocabulary))[0]
-    return _Labelled(pixels.permute(1, 2, 0).numpy(), truth.numpy(), found.numpy(), counts)
+    prediction = segmenter([pixels], vocabulary).class_map[0].cpu()
+    target = class_lookup[torch.from_numpy(example.target()).long()].clamp(max=num_classes)
+    known_target = torch.where(target < num_classes, target, VOID)
+    counts = contingency_tables(prediction[None], known_target[None], num_classes + 1, num_classes)[0]
+    return _LabelledImage(pixels.permute(1, 2, 0).numpy(), target.numpy(), prediction.numpy(), counts)
 
 
-def _write_images(labelled: _Labelled, classes: int, folder: Path, number: int) -> None:
+def _write_images(labelled: _LabelledImage, num_classes: int, folder: Path, index: int) -> None:
     image = Image.fromarray(labelled.pixels)
-    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    image.save(folder / f"{number}-image.jpg", quality=QUALITY)
-    for name, class_map in (("truth", labelled.truth), ("labels", labelled.found)):
-        mask = draw_mask(class_map, classes).resize(image.size, Image.Resampling.NEAREST)
-        mask.save(folder / f"{number}-{name}.png", optimize=True)
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    image.save(folder / f"{index}-image.jpg", quality=JPEG_QUALITY)
+    for name, class_map in (("target", labelled.target), ("prediction", labelled.prediction)):
+        mask = draw_mask(class_map, num_classes).resize(image.size, Image.Resampling.NEAREST)
+        mask.save(folder / f"{index}-{name}.png", optimize=True)
 
 
-def _article(scores: ImageScores, labelled: _Labelled, names: Sequence[str], colors: Sequence[str], number: int) -> str:
-    height, width = labelled.truth.shape
+def _article(
+    scores: ImageScores, image: _LabelledImage, names: Sequence[str], colors: Sequence[str], index: int
+) -> str:
+    height, width = image.target.shape
     figures = "\n".join(
-        f'<figure><img src="{FILES}/{number}-{file}" width="{width}" height="{height}" alt="">'
+        f'<figure><img src="{FILES_FOLDER}/{index}-{file}" width="{width}" height="{height}" alt="">'
         f"<figcaption>{caption}</figcaption></figure>"
-        for file, caption in (("image.jpg", "image"), ("truth.png", "truth"), ("labels.png", "labels"))
+        for file, caption in (
+            ("image.jpg", "image"),
+            ("target.png", "ground truth"),
+            ("prediction.png", "prediction"),
+        )
     )
     facts = [
         f"<strong>mIoU {percent(scores.miou)}</strong>",
@@ -128,37 +155,44 @@ def _article(scores: ImageScores, labelled: _Labelled, names: Sequence[str], col
         f"uncertainty {percent(scores.uncertainty)}",
         f"{scores.regions} region{'s' * (scores.regions != 1)}",
     ]
-    confusions = ", ".join(_confusions(labelled.counts, names))
+    confusions = ", ".join(_confusions(image.counts, names))
     return "\n".join(
         [
             f"<article><h3><bdi>{escape(scores.name)}</bdi></h3>",
             f"<p>{', '.join(facts)}</p><p>{confusions}</p>",
             f'<div class="views">{figures}</div>',
-            f'<ul class="key">{"".join(_key(labelled, names, colors))}</ul></article>',
+            f'<ul class="key">{"".join(_color_key(image, names, colors))}</ul></article>',
         ]
     )
 
 
 def _confusions(counts: Tensor, names: Sequence[str]) -> Iterator[str]:
-    """The pairs of a true and a found class that cost the most pixels, as fractions of those that count."""
-    wrong = counts.clone()
-    wrong.fill_diagonal_(0)
-    pairs = sorted(wrong.nonzero().tolist(), key=lambda pair: (-int(wrong[pair[0], pair[1]]), pair))
-    for taken, true in pairs[:CONFUSIONS]:
-        fraction = percent(float(wrong[taken, true] / counts.sum()))
-        yield f"<bdi>{escape(names[true])}</bdi> taken for <bdi>{escape(names[taken])}</bdi> {fraction}"
+    """Yield the pairs of target and predicted class with the most wrong pixels, as fractions of the counted pixels."""
+    errors = counts.clone()
+    errors.fill_diagonal_(0)
+    pairs = sorted(errors.nonzero().tolist(), key=lambda pair: (-int(errors[pair[0], pair[1]]), pair))
+    for predicted, target in pairs[:MAX_CONFUSIONS]:
+        fraction = percent(float(errors[predicted, target] / counts.sum()))
+        yield f"<bdi>{escape(names[target])}</bdi> predicted as <bdi>{escape(names[predicted])}</bdi> {fraction}"
 
 
-def _key(labelled: _Labelled, names: Sequence[str], colors: Sequence[str]) -> Iterator[str]:
-    """What the colors of an image mean, the classes with the most true pixels first, and their IoU in it."""
-    true, found = (
-        np.bincount(one[one != VOID], minlength=len(names)).tolist() for one in (labelled.truth, labelled.found)
+def _color_key(image: _LabelledImage, names: Sequence[str], colors: Sequence[str]) -> Iterator[str]:
+    """Yield the color, name and IoU of each class in the image, the class with the most target pixels first."""
+    num_target, num_predicted = (
+        np.bincount(class_map[class_map != VOID], minlength=len(names)).tolist()
+        for class_map in (image.target, image.prediction)
     )
-    iou = [*listed(class_iou(labelled.counts)), None]
-    for index in sorted(range(len(names)), key=lambda index: (-true[index], -found[index])):
-        if true[index] or found[index]:
-            told = "not in the truth" if not true[index] else "" if iou[index] is None else percent(iou[index])
+    iou = [*json_list(class_iou(image.counts)), None]
+    for index in sorted(range(len(names)), key=lambda index: (-num_target[index], -num_predicted[index])):
+        if num_target[index] or num_predicted[index]:
+            note = (
+                "not in the ground truth"
+                if not num_target[index]
+                else ""
+                if iou[index] is None
+                else percent(iou[index])
+            )
             swatch = f'<svg class="swatch"><rect width="100%" height="100%" fill="{colors[index]}"/></svg>'
-            yield f"<li>{swatch}<bdi>{escape(names[index])}</bdi><span>{told}</span></li>"
-    if (labelled.truth == VOID).any():
+            yield f"<li>{swatch}<bdi>{escape(names[index])}</bdi><span>{note}</span></li>"
+    if (image.target == VOID).any():
         yield '<li><span class="swatch void"></span>void</li>'

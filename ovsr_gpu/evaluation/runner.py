@@ -1,4 +1,4 @@
-"""A dataset labelled as `ovsr label` does, and every score of it."""
+"""Evaluation of a dataset: label it as `ovsr label` does and compute all scores."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from torch import Tensor
 from ovsr_gpu.datasets import Dataset
 from ovsr_gpu.datasets.labels import VOID
 from ovsr_gpu.evaluation import (
-    BoundaryScore,
+    BoundaryFScore,
     BoundaryScores,
     Calibration,
     CalibrationScores,
+    ConfusionMatrix,
     DatasetHungarian,
     DatasetHungarianScores,
     ImageHungarian,
     ImageHungarianScores,
     OpenSet,
     OpenSetScores,
-    PixelConfusion,
+    PanopticQuality,
     PixelScores,
-    RegionMatches,
-    RegionScores,
+    SegmentScores,
 )
-from ovsr_gpu.evaluation.counts import joint_counts
-from ovsr_gpu.evaluation.image_scores import ImageScores, ImageTable
+from ovsr_gpu.evaluation.counts import contingency_tables
+from ovsr_gpu.evaluation.image_scores import ImageScores, ImageScoreTable
 from ovsr_gpu.results import LabelledRegions
 from ovsr_gpu.runtime.threads import map_ahead
 from ovsr_gpu.segmenter import Segmenter
@@ -43,19 +43,27 @@ from ovsr_gpu.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a dataset came to; the scores explain themselves.
+    """All scores of a dataset.
 
-    pixels: the class of each pixel. image_hungarian: the regions, by the per-image protocol. dataset_hungarian: the
-    predicted classes as clusters, "something else" one more. segments: all pixels of a class in an image are one, as
-    COCO panoptic takes stuff. calibration: of the regions' scores; a region is right where its class has the most of
-    its pixels that are not void, the lowest class of several. open_set: None unless classes were withheld.
-    images, regions: how many. seconds: in the method alone. by_image: the scores of each, in their order.
+    Attributes:
+        pixels: scores by pixel.
+        image_hungarian: class-agnostic scores of the regions, per-image protocol.
+        dataset_hungarian: class-agnostic scores with the predicted classes as clusters, "something else" one of them.
+        segments: scores by segment; all pixels of a class in an image are one segment, as for stuff in COCO panoptic.
+        boundaries: boundary F-scores.
+        calibration: of the region scores. A region is correct if its class has the most of its pixels that are not
+            void; of several such classes, the one with the lowest index counts.
+        open_set: None unless classes were withheld.
+        images: number of images.
+        regions: number of regions.
+        seconds: time in the method, without reading images and scoring.
+        by_image: scores of each image, in the order of the dataset.
     """
 
     pixels: PixelScores
     image_hungarian: ImageHungarianScores
     dataset_hungarian: DatasetHungarianScores
-    segments: RegionScores
+    segments: SegmentScores
     boundaries: BoundaryScores
     calibration: CalibrationScores
     open_set: OpenSetScores | None
@@ -65,7 +73,7 @@ class Evaluation:
     by_image: list[ImageScores]
 
     def totals(self) -> dict[str, Any]:
-        """All but `by_image`, ready for JSON."""
+        """Return all scores except `by_image` as a dictionary for JSON."""
         return {name: value for name, value in asdict(self).items() if name != "by_image"}
 
 
@@ -75,121 +83,134 @@ def evaluate(
     *,
     withheld: Sequence[str] = (),
     batch_size: int = 8,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int], None] = lambda num_done: None,
 ) -> Evaluation:
     """Label the examples of a dataset and score them.
 
-    withheld: names of classes that are kept out of the vocabulary. Their pixels are the unknown ones of the open set,
-    scored by the probability of "something else" or, without a prompt for it, by what the best class lacks of 1; they
-    are void for all other scores. `progress` is called with the number of images done.
+    Args:
+        segmenter: the method to evaluate.
+        dataset: the examples and their classes.
+        withheld: names of classes that are removed from the vocabulary. Their pixels are the unknown ones of the
+            open-set scores, where the score of a region is the probability of "something else" or, if the method has no
+            prompt for it, 1 - the maximum probability of the classes. For all other scores they are void.
+        batch_size: number of images per batch.
+        progress: called with the number of finished images.
 
-    Raises ValueError where `withheld` names no class of the dataset or all of them; ImageError and DatasetError for
-    an image or label map that cannot be used: an evaluation has all of its examples or none.
+    Raises:
+        ValueError: if `withheld` names an unknown class or all classes.
+        ImageError, DatasetError: if an image or label map cannot be used; no example is skipped.
     """
-    vocabulary, known = without(dataset.vocabulary, withheld)
-    known = known.to(segmenter.device)
-    by_prompt = bool(segmenter.config.recognition.something_else)
-    scores = _Accumulators(len(vocabulary), segmenter.device, open_set=bool(withheld), by_prompt=by_prompt)
+    vocabulary, class_lookup = withhold_classes(dataset.vocabulary, withheld)
+    class_lookup = class_lookup.to(segmenter.device)
+    has_prompt = bool(segmenter.config.recognition.something_else)
+    scores = _Accumulators(len(vocabulary), segmenter.device, is_open_set=bool(withheld), has_prompt=has_prompt)
     images = iter([example.source for example in dataset.examples])
-    done = regions = 0
+    num_images = num_regions = 0
     seconds = 0.0
     with (
-        closing(map_ahead(lambda example: example.truth(), dataset.examples)) as truths,
-        closing(load_batches(_in_batches(images, batch_size))) as batches,
+        closing(map_ahead(lambda example: example.target(), dataset.examples)) as targets,
+        closing(load_batches(_batched(images, batch_size))) as batches,
     ):
         for batch in batches:
             for loaded in batch.images:
                 if isinstance(loaded.pixels, Exception):
                     raise loaded.pixels
             start = time.perf_counter()
-            prediction = segmenter(batch.canvas.result(), vocabulary)
+            prediction = segmenter(batch.image_batch.result(), vocabulary)
             if segmenter.device.type == "cuda":
                 torch.cuda.synchronize(segmenter.device)
             seconds += time.perf_counter() - start
             for index, class_map in enumerate(prediction.class_map):
-                truth = torch.from_numpy(next(truths)).to(segmenter.device).long()
-                own = (prediction.regions.image_index == index).nonzero()[:, 0]
-                regions_of_it = prediction.regions.each(partial(torch.index_select, dim=0, index=own))
+                target = torch.from_numpy(next(targets)).to(segmenter.device).long()
+                region_index = (prediction.regions.image_index == index).nonzero()[:, 0]
+                regions = prediction.regions.map(partial(torch.index_select, dim=0, index=region_index))
                 name = batch.images[index].source.name
-                scores.update(name, class_map, prediction.region_map[index], regions_of_it, known[truth])
-            regions += len(prediction.regions)
-            done += len(batch.images)
-            progress(done)
-    return scores.result(done, regions, seconds)
+                scores.update(name, class_map, prediction.region_map[index], regions, class_lookup[target])
+            num_regions += len(prediction.regions)
+            num_images += len(batch.images)
+            progress(num_images)
+    return scores.compute(num_images, num_regions, seconds)
 
 
-def without(vocabulary: Vocabulary, withheld: Sequence[str]) -> tuple[Vocabulary, Tensor]:
-    """The rest of the vocabulary, and for each class of the whole its index there.
+def withhold_classes(vocabulary: Vocabulary, withheld: Sequence[str]) -> tuple[Vocabulary, Tensor]:
+    """Remove classes from a vocabulary of C classes.
 
-    The table is `[C + 1]` int64: C for a class that is withheld, VOID at the end, where the index VOID looks.
-    Raises ValueError where `withheld` names no class of the vocabulary or all of them.
+    Returns:
+        The remaining vocabulary, and a lookup table `[C + 1]` int64 from the class indices of the full vocabulary to
+        those of the remaining one: C for a withheld class, and VOID in the last entry, so that VOID (-1) maps to VOID.
+
+    Raises:
+        ValueError: if `withheld` names an unknown class or all classes.
     """
     unknown = [name for name in withheld if name not in vocabulary.names]
     if unknown:
         raise ValueError(
-            f"the dataset has no class {unknown[0]!r} that could be withheld; it has {', '.join(vocabulary.names)}"
+            f"cannot withhold {unknown[0]!r}: the dataset has no class of that name; it has "
+            f"{', '.join(vocabulary.names)}"
         )
-    kept = [index for index, name in enumerate(vocabulary.names) if name not in withheld]
-    if not kept:
-        raise ValueError("all classes are withheld; leave one at least")
-    known = torch.full((len(vocabulary) + 1,), len(vocabulary))
-    known[kept] = torch.arange(len(kept))
-    known[VOID] = VOID
-    rest = Vocabulary(
-        tuple(vocabulary.synonyms[index] for index in kept), tuple(vocabulary.names[index] for index in kept)
+    remaining = [index for index, name in enumerate(vocabulary.names) if name not in withheld]
+    if not remaining:
+        raise ValueError("all classes are withheld; keep at least one")
+    lookup = torch.full((len(vocabulary) + 1,), len(vocabulary))
+    lookup[remaining] = torch.arange(len(remaining))
+    lookup[VOID] = VOID
+    remaining_vocabulary = Vocabulary(
+        tuple(vocabulary.synonyms[index] for index in remaining), tuple(vocabulary.names[index] for index in remaining)
     )
-    return rest, known
+    return remaining_vocabulary, lookup
 
 
-def _in_batches(images: Iterator[ImageSource], size: int) -> Iterator[list[ImageSource]]:
+def _batched(images: Iterator[ImageSource], size: int) -> Iterator[list[ImageSource]]:
     while batch := list(islice(images, size)):
         yield batch
 
 
 class _Accumulators:
-    """All scores together, for L classes of the vocabulary."""
+    """The accumulators of all scores, for L classes of the vocabulary."""
 
-    def __init__(self, classes: int, device: torch.device, *, open_set: bool, by_prompt: bool) -> None:
-        self._classes = classes
-        self._pixels = PixelConfusion(classes)
-        self._image_hungarian = ImageHungarian(classes)
-        self._dataset_hungarian = DatasetHungarian(classes + 1, classes)
-        self._segments = RegionMatches(classes)
-        self._boundaries = BoundaryScore(classes)
+    def __init__(self, num_classes: int, device: torch.device, *, is_open_set: bool, has_prompt: bool) -> None:
+        self._num_classes = num_classes
+        self._pixels = ConfusionMatrix(num_classes)
+        self._image_hungarian = ImageHungarian(num_classes)
+        self._dataset_hungarian = DatasetHungarian(num_classes + 1, num_classes)
+        self._segments = PanopticQuality(num_classes)
+        self._boundaries = BoundaryFScore(num_classes)
         self._calibration = Calibration()
-        self._open_set = OpenSet() if open_set else None
-        self._by_image = ImageTable()
-        self._by_prompt = by_prompt
-        self._found_class = torch.arange(classes + 1, device=device)
+        self._open_set = OpenSet() if is_open_set else None
+        self._by_image = ImageScoreTable()
+        self._has_prompt = has_prompt
+        self._classes = torch.arange(num_classes + 1, device=device)
 
-    def update(self, name: str, class_map: Tensor, region_map: Tensor, regions: LabelledRegions, truth: Tensor) -> None:
-        """One image. truth: `[H, W]`, from L on the withheld classes, VOID for void."""
-        named = torch.where(truth < self._classes, truth, VOID)
-        self._pixels.update(class_map, named)
-        self._image_hungarian.update(region_map, named)
-        self._dataset_hungarian.update(class_map, named)
-        self._segments.update(class_map, self._found_class, named, self._found_class[:-1])
-        self._boundaries.update(class_map, named)
-        shared = joint_counts(region_map[None], named[None], len(regions), self._classes)[0]
-        self._calibration.update(regions.score, shared.argmax(1) == regions.class_index, shared.sum(1))
-        self._by_image.update(name, shared, regions)
+    def update(
+        self, name: str, class_map: Tensor, region_map: Tensor, regions: LabelledRegions, target: Tensor
+    ) -> None:
+        """Score one image with `target`, `[H, W]`: L or more for the withheld classes, VOID for void."""
+        known_target = torch.where(target < self._num_classes, target, VOID)
+        self._pixels.update(class_map, known_target)
+        self._image_hungarian.update(region_map, known_target)
+        self._dataset_hungarian.update(class_map, known_target)
+        self._segments.update(class_map, self._classes, known_target, self._classes[:-1])
+        self._boundaries.update(class_map, known_target)
+        overlap = contingency_tables(region_map[None], known_target[None], len(regions), self._num_classes)[0]
+        self._calibration.update(regions.score, overlap.argmax(1) == regions.class_index, overlap.sum(1))
+        self._by_image.update(name, overlap, regions)
         if self._open_set is not None:
-            unknown = torch.where(truth == VOID, VOID, (truth >= self._classes).long())
-            classes, prompt = regions.probabilities[:, :-1], regions.probabilities[:, -1]
-            score = prompt if self._by_prompt else 1 - classes.max(1).values
-            self._open_set.update(region_map, score, regions.class_index == self._classes, unknown)
+            is_unknown = torch.where(target == VOID, VOID, (target >= self._num_classes).long())
+            classes, something_else = regions.probabilities[:, :-1], regions.probabilities[:, -1]
+            score = something_else if self._has_prompt else 1 - classes.max(1).values
+            self._open_set.update(region_map, score, regions.class_index == self._num_classes, is_unknown)
 
-    def result(self, images: int, regions: int, seconds: float) -> Evaluation:
+    def compute(self, num_images: int, num_regions: int, seconds: float) -> Evaluation:
         return Evaluation(
-            self._pixels.result(),
-            self._image_hungarian.result(),
-            self._dataset_hungarian.result(),
-            self._segments.result(),
-            self._boundaries.result(),
-            self._calibration.result(),
-            None if self._open_set is None else self._open_set.result(),
-            images,
-            regions,
+            self._pixels.compute(),
+            self._image_hungarian.compute(),
+            self._dataset_hungarian.compute(),
+            self._segments.compute(),
+            self._boundaries.compute(),
+            self._calibration.compute(),
+            None if self._open_set is None else self._open_set.compute(),
+            num_images,
+            num_regions,
             round(seconds, 3),
-            self._by_image.result(),
+            self._by_image.compute(),
         )

@@ -1,4 +1,4 @@
-"""Whole segments with their class."""
+"""Scores by segment: panoptic quality, precision, recall and F1."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ovsr_gpu.evaluation.counts import check_labels, joint_counts, listed, mean, ratio
+from ovsr_gpu.evaluation.counts import check_labels, contingency_tables, json_list, nanmean, ratio
 
 
 @dataclass(frozen=True)
-class RegionScores:
-    """Scores by segment: TP matched ones of a class, FP found ones and FN true ones without a match.
+class SegmentScores:
+    """Scores by segment, one value per class; the macro means are over the classes with a value, as in panopticapi.
 
-    precision: TP / (TP + FP), recall: TP / (TP + FN), each 0 where that is 0/0. f1: TP / (TP + FP/2 + FN/2), which
-    panoptic segmentation calls recognition quality, RQ. segmentation_quality, SQ: the mean IoU of the matches, 0
-    without one. panoptic_quality, PQ: SQ x RQ (Kirillov et al. 2019). One value a class, None for a class with neither
-    true nor found segments; `macro_` is the mean over the others, as panopticapi takes it.
+    None stands for a class without target segments and without predicted segments.
+
+    Attributes:
+        true_positives: matched segments (TP).
+        false_positives: predicted segments without a match (FP).
+        false_negatives: target segments without a match (FN).
+        precision: TP / (TP + FP), 0 where that is 0/0.
+        recall: TP / (TP + FN), 0 where that is 0/0.
+        f1: TP / (TP + FP/2 + FN/2), called recognition quality, RQ, in panoptic segmentation.
+        segmentation_quality: SQ, the mean IoU of the matches, 0 without a match.
+        panoptic_quality: PQ = SQ x RQ (Kirillov et al. 2019).
+        macro_precision, macro_recall, macro_f1, macro_segmentation_quality, macro_panoptic_quality: means over classes.
     """
 
     true_positives: list[int]
@@ -36,77 +44,100 @@ class RegionScores:
     macro_panoptic_quality: float
 
 
-class RegionMatches:
-    """Matches found segments with true ones of the same class where IoU > 0.5, which makes the match unique.
+class PanopticQuality:
+    """Accumulator of matches between predicted and target segments of the same class with IoU > 0.5.
 
-    IoU: shared pixels / (found + true - shared), void left out of the found ones. A found segment without a match is no
-    FP if more than half of it is void. Both as in COCO panoptic (panopticapi). "Something else" claims nothing: it is
-    no FP.
+    This threshold makes each match unique. IoU is intersection / (predicted area + target area - intersection), without
+    the void pixels of the predicted segment. A predicted segment without a match is no FP if more than half of it is
+    void. Both rules are those of COCO panoptic (panopticapi). A segment predicted as "something else" is no FP.
 
-    What a segment is, the maps log. In truth without instances COCO takes all pixels of a class in an image for one
-    segment, connected or not, on both sides: give the class maps as segment maps, with `torch.arange(L + 1)` and
-    `torch.arange(L)` as the classes. With the region map and the regions' classes every region is a segment of its own.
+    The maps define what a segment is. If the target has no instances, COCO takes all pixels of a class in an image as
+    one segment, connected or not, in the prediction and in the target: pass the class maps as segment maps, with
+    `torch.arange(L + 1)` and `torch.arange(L)` as the classes. With the region map and the classes of the regions, each
+    region is a segment.
+
+    Args:
+        num_classes: the number of classes L.
     """
 
-    def __init__(self, classes: int) -> None:
-        self._classes = classes
-        self._matches = torch.zeros(3, classes, dtype=torch.int64)  # TP, FP, FN
-        self._iou = torch.zeros(classes, dtype=torch.float64)  # the sum over TP
+    def __init__(self, num_classes: int) -> None:
+        self._num_classes = num_classes
+        self._counts = torch.zeros(3, num_classes, dtype=torch.int64)  # TP, FP, FN
+        self._iou_sum = torch.zeros(num_classes, dtype=torch.float64)  # over TP
 
-    def update(self, found: Tensor, found_class: Tensor, truth: Tensor, true_class: Tensor) -> None:
+    def update(self, prediction: Tensor, predicted_class: Tensor, target: Tensor, target_class: Tensor) -> None:
         """Match the segments of one image.
 
-        found, truth: `[H, W]` integers, the segment of each pixel, -1 for none and for void.
-        found_class: `[S]` integers, the class of each found segment, L for "something else". true_class: `[T]`.
-        Raises ValueError for other labels and shapes that differ.
-        """
-        check_labels("found class", found_class, 0, self._classes + 1)
-        check_labels("true class", true_class, 0, self._classes)
-        check_labels("found", found, -1, len(found_class))
-        check_labels("true", truth, -1, len(true_class))
-        found, truth = found.long(), truth.long()
-        found_class, true_class = found_class.long(), true_class.long()
-        segments, truths = len(found_class), len(true_class)
-        everything = joint_counts(
-            found.where(found >= 0, segments)[None], truth.where(truth >= 0, truths)[None], segments + 1, truths + 1
-        )[0]
-        shared, void = everything[:-1, :-1], everything[:-1, -1]
-        areas, true_areas = everything[:-1].sum(1), everything[:, :-1].sum(0)
-        union = (areas - void)[:, None] + true_areas - shared
-        matched = (2 * shared > union) & (found_class[:, None] == true_class)
-        wrong = (areas > 0) & (found_class < self._classes) & ~matched.any(1) & (2 * void <= areas)
-        missed = (true_areas > 0) & ~matched.any(0)
-        matches = [
-            torch.bincount(labels, minlength=self._classes)
-            for labels in (true_class[matched.any(0)], found_class[wrong], true_class[missed])
-        ]
-        iou = ratio(shared, union).where(matched, 0).sum(0) @ one_hot(true_class, self._classes).double()
-        self._matches = self._matches.to(iou.device) + torch.stack(matches)
-        self._iou = self._iou.to(iou.device) + iou
+        Args:
+            prediction: `[H, W]` integers, the predicted segment of each pixel, -1 for none.
+            predicted_class: `[S]` integers, the class of each predicted segment, L for "something else".
+            target: `[H, W]` integers, the target segment of each pixel, -1 for void.
+            target_class: `[T]` integers, the class of each target segment.
 
-    def result(self) -> RegionScores:
-        """The scores. Raises ValueError where there was no segment."""
-        hits, wrong, missed = self._matches.cpu()
-        occurs = hits + wrong + missed > 0
-        if not occurs.any():
+        Raises:
+            ValueError: if the shapes differ or a label is out of range.
+        """
+        check_labels("predicted class", predicted_class, 0, self._num_classes + 1)
+        check_labels("target class", target_class, 0, self._num_classes)
+        check_labels("predicted", prediction, -1, len(predicted_class))
+        check_labels("target", target, -1, len(target_class))
+        prediction, target = prediction.long(), target.long()
+        predicted_class, target_class = predicted_class.long(), target_class.long()
+        num_predicted, num_target = len(predicted_class), len(target_class)
+        # The last row and column count the pixels without a segment.
+        table = contingency_tables(
+            prediction.where(prediction >= 0, num_predicted)[None],
+            target.where(target >= 0, num_target)[None],
+            num_predicted + 1,
+            num_target + 1,
+        )[0]
+        intersection, void = table[:-1, :-1], table[:-1, -1]
+        predicted_area, target_area = table[:-1].sum(1), table[:, :-1].sum(0)
+        union = (predicted_area - void)[:, None] + target_area - intersection
+        is_match = (2 * intersection > union) & (predicted_class[:, None] == target_class)
+        is_tp = is_match.any(0)
+        is_fp = (
+            (predicted_area > 0)
+            & (predicted_class < self._num_classes)
+            & ~is_match.any(1)
+            & (2 * void <= predicted_area)
+        )
+        is_fn = (target_area > 0) & ~is_tp
+        counts = [
+            torch.bincount(labels, minlength=self._num_classes)
+            for labels in (target_class[is_tp], predicted_class[is_fp], target_class[is_fn])
+        ]
+        iou = ratio(intersection, union).where(is_match, 0).sum(0) @ one_hot(target_class, self._num_classes).double()
+        self._counts = self._counts.to(iou.device) + torch.stack(counts)
+        self._iou_sum = self._iou_sum.to(iou.device) + iou
+
+    def compute(self) -> SegmentScores:
+        """Return the scores.
+
+        Raises:
+            ValueError: if there was no segment of a class.
+        """
+        tp, fp, fn = self._counts.cpu()
+        is_present = tp + fp + fn > 0
+        if not is_present.any():
             raise ValueError("no segment of a class was counted")
         precision, recall, quality = (
-            ratio(part, whole).nan_to_num(0).where(occurs, torch.nan)
-            for part, whole in ((hits, hits + wrong), (hits, hits + missed), (self._iou.cpu(), hits))
+            ratio(numerator, denominator).nan_to_num(0).where(is_present, torch.nan)
+            for numerator, denominator in ((tp, tp + fp), (tp, tp + fn), (self._iou_sum.cpu(), tp))
         )
-        f1 = ratio(2 * hits, 2 * hits + wrong + missed)
-        return RegionScores(
-            true_positives=hits.tolist(),
-            false_positives=wrong.tolist(),
-            false_negatives=missed.tolist(),
-            precision=listed(precision),
-            recall=listed(recall),
-            f1=listed(f1),
-            segmentation_quality=listed(quality),
-            panoptic_quality=listed(quality * f1),
-            macro_precision=mean(precision),
-            macro_recall=mean(recall),
-            macro_f1=mean(f1),
-            macro_segmentation_quality=mean(quality),
-            macro_panoptic_quality=mean(quality * f1),
+        f1 = ratio(2 * tp, 2 * tp + fp + fn)
+        return SegmentScores(
+            true_positives=tp.tolist(),
+            false_positives=fp.tolist(),
+            false_negatives=fn.tolist(),
+            precision=json_list(precision),
+            recall=json_list(recall),
+            f1=json_list(f1),
+            segmentation_quality=json_list(quality),
+            panoptic_quality=json_list(quality * f1),
+            macro_precision=nanmean(precision),
+            macro_recall=nanmean(recall),
+            macro_f1=nanmean(f1),
+            macro_segmentation_quality=nanmean(quality),
+            macro_panoptic_quality=nanmean(quality * f1),
         )

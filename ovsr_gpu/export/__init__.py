@@ -1,1 +1,1 @@
-"""Formats: those written image by image during a run, and those made afterwards from its store."""
+"""Output formats: each module writes one format from the store of a run."""

@@ -1,4 +1,4 @@
-"""`images.csv`: a line an image, to sort them by how uncertain their labels are."""
+"""`images.csv`: one line per image, for example to sort images by the uncertainty of their labels."""
 
 from __future__ import annotations
 
@@ -6,25 +6,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ovsr_gpu.runtime.atomic import write_csv
-from ovsr_gpu.store.store import ImageReader
+from ovsr_gpu.store.reader import ImageReader
 
-FILE = "images.csv"
+IMAGES_CSV = "images.csv"
 
 
-def write_images(images: ImageReader, classes: Sequence[str], out: Path) -> None:
-    """Write the images in the order of the store: name, path, regions, uncertainty and fraction of "something else".
+def write_images_csv(images: ImageReader, class_names: Sequence[str], out: Path) -> None:
+    """Write `images.csv`: name, path, number of regions, uncertainty and fraction of "something else" of each image.
 
-    uncertainty: the mean of 1 - score over the image's pixels: the fraction of them that is named wrongly, if the scores
-    are as often right as they say.
+    The uncertainty is the mean of 1 - score over the image's pixels: the expected fraction of wrongly labelled pixels
+    if the scores are calibrated. Images are in the order of the store.
+
+    Args:
+        images: Reads the images of the run, see `store.reader.ImageReader`.
+        class_names: The L class names.
+        out: The folder to write to.
     """
-    write_csv(out / FILE, _lines(images, len(classes)))
+    write_csv(out / IMAGES_CSV, _lines(images, len(class_names)))
 
 
-def _lines(images: ImageReader, classes: int) -> Iterator[Sequence[object]]:
+def _lines(images: ImageReader, num_classes: int) -> Iterator[Sequence[object]]:
     yield ["image", "file", "regions", "uncertainty", "something_else"]
     for regions in images(["image", "file", "class_index", "score", "area"]):
         area = sum(row["area"] for row in regions)
-        doubt = sum((1 - row["score"]) * row["area"] for row in regions) / area
-        other = sum(row["area"] for row in regions if row["class_index"] == classes) / area
+        uncertainty = sum((1 - row["score"]) * row["area"] for row in regions) / area
+        something_else = sum(row["area"] for row in regions if row["class_index"] == num_classes) / area
         first = regions[0]
-        yield [first["image"], first["file"], len(regions), round(doubt, 6), round(other, 6)]
+        yield [first["image"], first["file"], len(regions), round(uncertainty, 6), round(something_else, 6)]

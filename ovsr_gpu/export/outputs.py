@@ -1,4 +1,4 @@
-"""The outputs of a run beside its store: what writes each, and what it is called in the run's folder."""
+"""The outputs that a run writes next to its store: their names, their files and their writers."""
 
 from __future__ import annotations
 
@@ -6,45 +6,58 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ovsr_gpu.export.coco import write_coco
-from ovsr_gpu.export.formats import Format
+from ovsr_gpu.export.coco_annotations import write_coco
+from ovsr_gpu.export.formats import FormatWriter
 from ovsr_gpu.export.image_files import OverlayWriter, PaletteWriter
-from ovsr_gpu.export.images_csv import FILE, write_images
+from ovsr_gpu.export.images_csv import IMAGES_CSV, write_images_csv
 from ovsr_gpu.export.jsonl import write_jsonl
 from ovsr_gpu.export.panoptic import PanopticWriter, write_panoptic_json
 from ovsr_gpu.export.webdataset import write_webdataset
-from ovsr_gpu.store.record import Writer
-from ovsr_gpu.store.store import Store
+from ovsr_gpu.store.reader import Store
+from ovsr_gpu.store.record import ImageWriter
 from ovsr_gpu.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Output:
-    """files: what it leaves in the run's folder. writer: of a file an image. at_end: makes the rest from the store."""
+    """An output of a run.
+
+    Attributes:
+        files: Names of the files and folders that it creates in the run's folder.
+        writer: Makes the writer of the files of single images, called with the run's folder and the vocabulary.
+        at_end: Writes the files that cover the whole run, from the store.
+    """
 
     files: tuple[str, ...]
-    writer: Callable[[Path, Vocabulary], Writer] | None = None
-    at_end: Format | None = None
+    writer: Callable[[Path, Vocabulary], ImageWriter] | None = None
+    at_end: FormatWriter | None = None
 
 
-OUTPUTS = {
+OUTPUTS: dict[str, Output] = {
     "labels": Output(("labels", "classes.json"), writer=PaletteWriter),
     "overlays": Output(("overlays",), writer=OverlayWriter),
     "regions": Output(("regions.jsonl",), at_end=write_jsonl),
-    "images": Output((FILE,), at_end=write_images),
+    "images": Output((IMAGES_CSV,), at_end=write_images_csv),
     "coco": Output(("coco.json",), at_end=write_coco),
     "coco-panoptic": Output(("panoptic", "panoptic.json"), writer=PanopticWriter, at_end=write_panoptic_json),
     "webdataset": Output(("shards",), at_end=write_webdataset),
 }
+"""Output name -> the output."""
+
 DEFAULT_OUTPUTS = ("labels", "overlays", "regions", "images", "coco")
 OUTPUT_FILES = tuple(name for output in OUTPUTS.values() for name in output.files)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The outputs that are wanted in the folder `out`, by their names in `OUTPUTS`.
+    """The outputs selected for a run.
 
-    Raises ValueError for a name that is not among them.
+    Attributes:
+        out: The run's folder.
+        names: Keys of `OUTPUTS`.
+
+    Raises:
+        ValueError: A name is not in `OUTPUTS`.
     """
 
     out: Path
@@ -53,15 +66,15 @@ class Outputs:
     def __post_init__(self) -> None:
         for name in self.names:
             if name not in OUTPUTS:
-                raise ValueError(f"there is no output {name!r}; there are {', '.join(OUTPUTS)}")
+                raise ValueError(f"there is no output {name!r}; available outputs: {', '.join(OUTPUTS)}")
 
-    def open(self, vocabulary: Vocabulary) -> list[Writer]:
-        """The writers of those with a file an image."""
+    def open_writers(self, vocabulary: Vocabulary) -> list[ImageWriter]:
+        """Return the writers of the outputs with one file per image."""
         makers = [OUTPUTS[name].writer for name in self.names]
         return [maker(self.out, vocabulary) for maker in makers if maker is not None]
 
-    def write_rest(self, vocabulary: Vocabulary) -> None:
-        """Write what is made from the whole store."""
+    def write_at_end(self, vocabulary: Vocabulary) -> None:
+        """Write the outputs that cover the whole run, from its store."""
         store = Store(self.out)
         for name in self.names:
             at_end = OUTPUTS[name].at_end

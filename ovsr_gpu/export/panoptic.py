@@ -1,4 +1,4 @@
-"""COCO panoptic annotations: `panoptic.json` and, in `panoptic/`, a PNG an image."""
+"""COCO panoptic annotations: `panoptic.json`, and one PNG per image in `panoptic/`."""
 
 from __future__ import annotations
 
@@ -10,54 +10,73 @@ import numpy as np
 from PIL import Image
 
 from ovsr_gpu import __version__
-from ovsr_gpu.export.coco import write_dataset
-from ovsr_gpu.runtime.atomic import replacing
+from ovsr_gpu.export.coco_annotations import write_dataset
+from ovsr_gpu.runtime.atomic import atomic_write
 from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.reader import ImageReader
 from ovsr_gpu.store.record import Array, LabelledImage
-from ovsr_gpu.store.store import ANNOTATION, ImageReader, Row
+from ovsr_gpu.store.schema import ANNOTATION_COLUMNS, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
 
 class PanopticWriter:
-    """`panoptic/<name>.png`: every region is a segment, whose number, from 1 on, is its color R + 256 G + 65536 B."""
+    """Writer of `panoptic/<name>.png`; an `ImageWriter`.
+
+    Every region is a segment. Segments are numbered from 1; the color of a segment is its number R + 256 G + 65536 B.
+
+    Args:
+        out: The run's folder.
+        vocabulary: Not used.
+    """
 
     def __init__(self, out: Path, vocabulary: Vocabulary) -> None:
         self._out = out
 
     def write(self, record: LabelledImage) -> None:
+        """Write the PNG of one image."""
         _write_segments(record.source.name, record.region_map + 1, self._out)
 
 
-def write_panoptic(images: ImageReader, classes: Sequence[str], out: Path) -> None:
-    """Write what `PanopticWriter` and `write_panoptic_json` write, all of it from the store."""
-    for regions in images(ANNOTATION):
-        _write_segments(regions[0]["image"], paint_regions(regions, range(1, len(regions) + 1)), out)
-    write_panoptic_json(images, classes, out)
+def write_panoptic(images: ImageReader, class_names: Sequence[str], out: Path) -> None:
+    """Write the files of `PanopticWriter` and `write_panoptic_json` from the store.
 
-
-def write_panoptic_json(images: ImageReader, classes: Sequence[str], out: Path) -> None:
-    """Write the segments of all images, and categories numbered from 1.
-
-    All categories are things, because every region is a segment of its own, while "stuff" would have one segment a
-    class.
+    Args:
+        images: Reads the images of the run, see `store.reader.ImageReader`.
+        class_names: The L class names.
+        out: The folder to write to.
     """
-    names = [*classes, SOMETHING_ELSE]
+    for regions in images(ANNOTATION_COLUMNS):
+        _write_segments(regions[0]["image"], paint_regions(regions, range(1, len(regions) + 1)), out)
+    write_panoptic_json(images, class_names, out)
+
+
+def write_panoptic_json(images: ImageReader, class_names: Sequence[str], out: Path) -> None:
+    """Write `panoptic.json`: the segments of all images, and categories numbered from 1.
+
+    All categories are things, because every region is a separate segment; "stuff" has one segment per class.
+
+    Args:
+        images: Reads the images of the run, see `store.reader.ImageReader`.
+        class_names: The L class names.
+        out: The folder to write to.
+    """
+    names = [*class_names, SOMETHING_ELSE]
     categories = ({"id": number, "name": name, "isthing": 1} for number, name in enumerate(names, start=1))
     description = f"Labelled by ovsr-gpu {__version__}; all categories are things, since every region is a segment"
-    annotations = _annotations(images(ANNOTATION))
-    write_dataset(out / "panoptic.json", description, images(ANNOTATION), annotations, categories)
+    annotations = _annotations(images(ANNOTATION_COLUMNS))
+    write_dataset(out / "panoptic.json", description, images(ANNOTATION_COLUMNS), annotations, categories)
 
 
 def _write_segments(name: str, numbers: Array, out: Path) -> None:
     colors = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)
-    with replacing(out / "panoptic" / f"{name}.png") as file:
+    with atomic_write(out / "panoptic" / f"{name}.png") as file:
         Image.fromarray(colors).save(file, format="PNG", compress_level=3)
 
 
 def _annotations(images: Iterator[list[Row]]) -> Iterator[dict[str, Any]]:
-    for image, regions in enumerate(images, start=1):
+    for image_id, regions in enumerate(images, start=1):
         yield {
-            "image_id": image,
+            "image_id": image_id,
             "file_name": f"{regions[0]['image']}.png",
             "segments_info": [_segment(number, row) for number, row in enumerate(regions, start=1)],
         }

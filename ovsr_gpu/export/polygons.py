@@ -1,4 +1,4 @@
-"""Polygons around regions, for formats that have no masks."""
+"""Polygons of regions, for formats without masks."""
 
 from __future__ import annotations
 
@@ -9,39 +9,46 @@ import numpy as np
 from contourpy import FillType, contour_generator
 from scipy.spatial import KDTree
 
-from ovsr_gpu.export.coco import Row
 from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import Array
+from ovsr_gpu.store.schema import Row
 
-LEVEL = 0.6
-"""Where outlines run between the centers of pixels inside, at 1, and outside, at 0: 0.4 pixels from those inside.
+CONTOUR_LEVEL = 0.6
+"""Contours are drawn between the centers of inside pixels (1) and outside pixels (0), 0.4 pixels from inside centers.
 
-So a coordinate without its fraction is that of the pixel inside, which is what Ultralytics and labelme make of it, and
-the centers in the polygon are those of the region alone, which is what counts for readers that keep the fractions.
+At this level both ways of reading polygons are exact. Ultralytics and labelme round coordinates down, which gives the
+inside pixels. Other readers keep the fractions, and the polygon then contains exactly the centers of inside pixels.
 """
 
 
 def polygons(regions: Sequence[Row]) -> Iterator[Array]:
-    """One polygon a region: `[n, 2]` float64, n > 2, (x, y) in pixels from the image's upper left corner.
+    """Yield one polygon per region of an image.
 
-    Holes and further pieces are joined to the outline by seams, lines there and back between their nearest points.
-    A region in one piece is read back whole. Readers that paint outlines as well paint the seams: seldom a few pixels
-    of a hole, and between pieces all that the seams cross.
+    Holes and further components are connected to the outline by seams: lines to and back from the nearest points. A
+    connected region is recovered exactly. Readers that also paint outlines paint the seams: rarely a few pixels of a
+    hole, and between components all pixels that the seams cross.
+
+    Args:
+        regions: All regions of the image, with the columns of `ANNOTATION_COLUMNS`.
+
+    Yields:
+        `[n, 2]` float64, n > 2: (x, y) in pixels from the upper left corner of the image.
     """
     region_map = paint_regions(regions, range(1, len(regions) + 1))
     for number, row in enumerate(regions, start=1):
         x0, y0, x1, y1 = row["box"]
         inside = np.pad(region_map[y0:y1, x0:x1] == number, 1).astype(np.float64)
-        contours = contour_generator(z=inside, fill_type=FillType.OuterOffset).filled(LEVEL, 2)
+        contours = contour_generator(z=inside, fill_type=FillType.OuterOffset).filled(CONTOUR_LEVEL, 2)
         rings = [
-            points[start : stop - 1]  # the last point is the first one again
+            points[start : stop - 1]  # the last point repeats the first
             for points, offsets in zip(*contours, strict=True)
             for start, stop in pairwise(offsets)
         ]
-        yield _without_straight_points(_joined(rings)) + np.array([x0 - 0.5, y0 - 0.5])
+        yield _remove_collinear_points(_connect_rings(rings)) + np.array([x0 - 0.5, y0 - 0.5])
 
 
-def _joined(rings: Sequence[Array]) -> Array:
+def _connect_rings(rings: Sequence[Array]) -> Array:
+    """Connect all rings to the first one by seams."""
     outline, *others = rings
     for ring in others:
         distances, nearest = KDTree(outline).query(ring)
@@ -51,8 +58,9 @@ def _joined(rings: Sequence[Array]) -> Array:
     return outline
 
 
-def _without_straight_points(ring: Array) -> Array:
+def _remove_collinear_points(ring: Array) -> Array:
+    """Remove the points at which the outline goes straight on."""
     arriving, leaving = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     turn = arriving[:, 0] * leaving[:, 1] - arriving[:, 1] * leaving[:, 0]
-    ahead = (arriving * leaving).sum(axis=1)
-    return ring[(abs(turn) > 1e-9) | (ahead < 0)]
+    forward = (arriving * leaving).sum(axis=1)
+    return ring[(abs(turn) > 1e-9) | (forward < 0)]

@@ -1,8 +1,8 @@
-"""scipy.cluster.hierarchy on the kernels of this package: its names, arguments and results.
+"""The functions of `scipy.cluster.hierarchy` on this package's kernels, with the same names, arguments and results.
 
-Arrays come as NumPy arrays, torch tensors, CuPy arrays or whatever else speaks DLPack, and results are of the same kind
-on the same device; lists give NumPy arrays. Leading batch dimensions are worked on together: `linkage` makes
-`[..., P-1, 4]` out of observations `[..., P, R]`, and the other functions take that.
+Inputs are NumPy arrays, torch tensors, CuPy arrays or any other arrays that support DLPack. Results have the same array
+type and are on the same device. Lists give NumPy arrays. Leading batch dimensions are processed together: `linkage`
+returns `[..., P-1, 4]` for observations `[..., P, R]`, and the other functions accept that shape.
 """
 
 from ovsr_gpu.hierarchy.flat import cut_tree, fcluster, fclusterdata, leaders

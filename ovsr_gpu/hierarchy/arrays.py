@@ -1,4 +1,4 @@
-"""Arrays of any kind as tensors, and back."""
+"""Conversion between tensors and other types of arrays."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import torch
 from torch import Tensor
 
 Array = Any
-"""A NumPy array, a torch tensor, any other array with DLPack such as CuPy's, or nested lists of numbers."""
+"""A NumPy array, a torch tensor, any other array that supports DLPack (such as CuPy's), or nested lists of numbers."""
 
 
 def as_tensor(array: Array, dtype: str | None = None, device: torch.device | str | None = None) -> Tensor:
-    """The array as a tensor, by default of its own dtype and where it lies; it is never written to."""
+    """Return the array as a tensor, by default with its dtype and on its device; callers must not write to it."""
     if isinstance(array, Tensor):
         tensor = array.detach()
-    elif _speaks_dlpack(array):
+    elif _supports_dlpack(array):
         tensor = torch.from_dlpack(array)
     else:
         tensor = torch.from_numpy(np.array(array, dtype=dtype, order="C"))
     return tensor.to(device=device, dtype=getattr(torch, dtype) if dtype else None)
 
 
-def like(array: Array, tensor: Tensor) -> Array:
-    """The tensor as the kind of array that `array` is, where `array` lies; NumPy gets a scalar for no dimensions."""
+def convert_like(array: Array, tensor: Tensor) -> Array:
+    """Convert a tensor to the type and device of `array`; with NumPy, a tensor of no dimensions becomes a scalar."""
     if isinstance(array, Tensor):
         return tensor.to(array.device)
-    if _speaks_dlpack(array):
+    if _supports_dlpack(array):
         # CuPy's arrays do not name their namespace, which is the module that they are defined in.
-        named = hasattr(array, "__array_namespace__")
-        namespace = array.__array_namespace__() if named else sys.modules[type(array).__module__]
+        has_namespace = hasattr(array, "__array_namespace__")
+        namespace = array.__array_namespace__() if has_namespace else sys.modules[type(array).__module__]
         return namespace.from_dlpack(tensor)
     return tensor.cpu().numpy()[()]
 
 
-def _speaks_dlpack(array: Array) -> bool:
+def _supports_dlpack(array: Array) -> bool:
     return hasattr(array, "__dlpack__") and not isinstance(array, np.ndarray)

@@ -1,4 +1,4 @@
-"""Linkage matrices of observations or of distances."""
+"""Linkage matrices from observations or distances."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from ovsr_gpu.hierarchy.arrays import Array, as_tensor, like
+from ovsr_gpu.hierarchy.arrays import Array, as_tensor, convert_like
 from ovsr_gpu.hierarchy.distances import Metric, check_metric, pairwise_distances, square_form
 from ovsr_gpu.hierarchy.validation import ClusterWarning
 from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, distance_linkage, full_graph_linkage
@@ -26,66 +26,96 @@ def linkage(
     dtype: str = "float64",
     device: torch.device | str | None = None,
 ) -> Array:
-    """Linkage matrix of agglomerative clustering, as `scipy.cluster.hierarchy.linkage` defines it.
+    """Perform agglomerative clustering, as `scipy.cluster.hierarchy.linkage` does.
 
-    y: observations `[..., P, R]`, or condensed distances `[P * (P-1) / 2]`, P > 1; a batch of condensed distances needs
-        condensed=True. Numbers of any dtype.
-    method: "single", "complete", "average", "weighted" or "ward".
-    metric: between observations, "euclidean", "sqeuclidean", "cityblock", "chebyshev", "cosine", "correlation", or a
-        function of two rows `[R]`, called for each pair; for "ward" only "euclidean".
-    optimal_ordering: only False.
-    dtype: "float64" or "float32", in which everything is computed and returned.
-    device: where to compute, such as "cuda"; by default where y lies.
-    Returns `[..., P-1, 4]`: of each merge the ids of the two clusters, the smaller first, the height and the number of
-    observations; ids below P are observations, id P+m is the cluster of merge m. Which of equally near clusters merge
-    first may differ from SciPy.
+    If several pairs of clusters are equally close, they may merge in another order than in SciPy.
 
-    Raises ValueError for other arguments and for values that are not finite, TypeError for a metric that is neither
-    name nor function. Warns with ClusterWarning of observations that look like a square matrix of distances.
+    Args:
+        y: Observations `[..., P, R]`, or condensed distances `[P * (P-1) / 2]`, P >= 2, of any numeric dtype. A batch
+            of condensed distances requires `condensed=True`.
+        method: "single", "complete", "average", "weighted" or "ward".
+        metric: Distance between observations: "euclidean", "sqeuclidean", "cityblock", "chebyshev", "cosine",
+            "correlation", or a function of two rows `[R]` that is called for each pair. "ward" supports only
+            "euclidean".
+        optimal_ordering: Only False is supported.
+        condensed: Whether `y` holds condensed distances `[..., P * (P-1) / 2]` whatever its number of dimensions.
+        dtype: "float64" or "float32", the dtype of the computation and of the result.
+        device: Where to compute, such as "cuda". Default: the device of `y`.
+
+    Returns:
+        Linkage matrix `[..., P-1, 4]`. Each row is a merge: the ids of the two clusters, the smaller one first, the
+        height and the number of observations. Ids below P are observations; id P+m is the cluster of merge m.
+
+    Raises:
+        TypeError: If the metric is neither a name nor a function.
+        ValueError: If another argument is invalid or a value is not finite.
+
+    Warns:
+        ClusterWarning: If the observations look like a square matrix of distances.
+
+    Example:
+        >>> from ovsr_gpu.hierarchy import linkage
+        >>> linkage([[0.0], [1.0], [5.0]], "single")
+        array([[0., 1., 1., 2.],
+               [2., 3., 4., 3.]])
     """
     check_method(method)
     if optimal_ordering:
-        raise ValueError("optimal_ordering=True is not offered; optimal_ordering=False gives the same tree unordered")
+        raise ValueError(
+            "optimal_ordering=True is not supported; optimal_ordering=False gives the same tree with another leaf order"
+        )
     values = as_floats(y, dtype, device)
     if values.ndim == 0:
         raise ValueError("y must be condensed distances or observations [..., P, R]; got a single number")
     if condensed or values.ndim == 1:
         tree = _distance_tree(square_form(values[None].flatten(0, -2)), method)
-        return like(y, _matrix(tree, values.shape[:-1]))
+        return convert_like(y, _linkage_matrix(tree, values.shape[:-1]))
     if method == "ward" and metric != "euclidean":
-        raise ValueError(f"method 'ward' takes the metric 'euclidean' only; got {metric!r}")
-    _warn_of_distances(values)
-    return like(y, observation_linkage(values, method, metric, y))
+        raise ValueError(f"method 'ward' supports only the metric 'euclidean'; got {metric!r}")
+    _warn_about_distances(values)
+    return convert_like(y, observation_linkage(values, method, metric, y))
 
 
-def observation_linkage(observations: Tensor, method: str, metric: Metric, kind: Array) -> Tensor:
-    """`linkage` of observations `[..., P, R]`, any method and metric; a function gets rows as arrays like `kind`."""
+def observation_linkage(observations: Tensor, method: str, metric: Metric, like: Array) -> Tensor:
+    """Compute `linkage` of observations `[..., P, R]` for any method and metric.
+
+    Args:
+        observations: `[..., P, R]`, P >= 2.
+        method: See `linkage`; "ward" accepts any metric here.
+        metric: See `linkage`.
+        like: An array; a metric that is a function receives rows of its type.
+
+    Returns:
+        Linkage matrix `[..., P-1, 4]`.
+    """
     check_metric(metric)
     *batch, points, features = observations.shape
     if points < 2:
         raise ValueError(
-            f"a linkage is of two observations or more; got observations of shape {[*batch, points, features]}"
+            f"linkage requires at least two observations; got observations of shape {[*batch, points, features]}"
         )
     rows = observations[None].flatten(0, -3)
     if not callable(metric):
-        # No squared distance is greater than the greatest of these.
+        # Four times the largest squared norm is an upper bound of all squared distances.
         _check_finite((2 * rows).square().sum(2))
     if metric == "euclidean":
         tree = full_graph_linkage(rows, method)
     else:
-        tree = _distance_tree(pairwise_distances(rows, metric, kind), method)
-    return _matrix(tree, batch)
+        tree = _distance_tree(pairwise_distances(rows, metric, like), method)
+    return _linkage_matrix(tree, batch)
 
 
 def check_method(method: str) -> None:
+    """Raise ValueError if the linkage method is unknown."""
     if method not in FULL_GRAPH_METHODS:
         raise ValueError(
             f"method must be one of {', '.join(FULL_GRAPH_METHODS)}; got {method!r} "
-            "(centroid and median linkage, whose heights may fall from one merge to the next, are not offered)"
+            "(centroid and median linkage, whose heights may decrease from one merge to the next, are not supported)"
         )
 
 
 def as_floats(array: Array, dtype: str, device: torch.device | str | None) -> Tensor:
+    """Return the array as a tensor of dtype "float64" or "float32"; raise ValueError for another dtype."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     return as_tensor(array, dtype, device)
@@ -101,21 +131,21 @@ def _check_finite(values: Tensor) -> None:
         raise ValueError("observations and distances must be finite; got NaN, inf, or values whose squares overflow")
 
 
-def _warn_of_distances(observations: Tensor) -> None:
+def _warn_about_distances(observations: Tensor) -> None:
     points, features = observations.shape[-2:]
     if points != features:
         return
     diagonal = observations.diagonal(dim1=-2, dim2=-1)
-    hollow = torch.isclose(diagonal, torch.zeros_like(diagonal)).all()
-    if hollow & (observations >= 0).all() & torch.isclose(observations, observations.mT).all():
+    is_zero_diagonal = torch.isclose(diagonal, torch.zeros_like(diagonal)).all()
+    if is_zero_diagonal & (observations >= 0).all() & torch.isclose(observations, observations.mT).all():
         warnings.warn(
-            "observations that are a symmetric non-negative matrix with a diagonal of zeros are probably distances; "
-            "give their upper triangle, row after row, as condensed distances",
+            "the observations are a symmetric non-negative matrix with a zero diagonal and are probably distances; "
+            "pass their upper triangle, row by row, as condensed distances",
             ClusterWarning,
             stacklevel=3,
         )
 
 
-def _matrix(tree: MergeTree, batch: list[int] | torch.Size) -> Tensor:
+def _linkage_matrix(tree: MergeTree, batch: list[int] | torch.Size) -> Tensor:
     matrix = torch.cat([tree.children, tree.heights[..., None], tree.sizes[..., None]], dim=2)
     return matrix.reshape((*batch, *matrix.shape[1:]))

@@ -1,4 +1,4 @@
-"""Statistics of linkage matrices: cophenetic distances, inconsistency, greatest heights."""
+"""Statistics of linkage matrices: cophenetic distances, inconsistency and maximum heights."""
 
 from __future__ import annotations
 
@@ -11,74 +11,97 @@ from ovsr_gpu.hierarchy.dendrogram import Dendrogram
 
 
 def cophenet(Z: Array, Y: Array | None = None) -> Array:
-    """Cophenetic distances: for each pair of observations the height at which they first are in one cluster.
+    """Compute cophenetic distances: for each pair of observations, the height of the merge that first joins them.
 
-    Z: linkage matrix `[..., P-1, 4]`. Y: condensed distances `[..., P * (P-1) / 2]` that Z was made from.
-    Returns condensed distances `[..., P * (P-1) / 2]` float64; given Y, a pair of the cophenetic correlation `[...]`,
-    which is Pearson's correlation of the two (Sokal and Rohlf, 1962), and those.
+    Args:
+        Z: Linkage matrix `[..., P-1, 4]`.
+        Y: Condensed distances `[..., P * (P-1) / 2]` from which Z was computed.
 
-    Raises TypeError or ValueError for what is no linkage matrix, ValueError for a Y of another shape.
+    Returns:
+        Condensed distances `[..., P * (P-1) / 2]` float64. If `Y` is given, a tuple of the cophenetic correlation
+        `[...]`, which is Pearson's correlation of `Y` and the cophenetic distances (Sokal and Rohlf, 1962), and these
+        distances.
+
+    Raises:
+        TypeError: If Z is not a linkage matrix.
+        ValueError: If Z is not a linkage matrix or Y has another shape.
     """
     tree = Dendrogram(Z)
     cophenetic = _cophenetic_distances(tree)
     if Y is None:
-        return tree.give(cophenetic)
-    given = tree.take("Y", Y, cophenetic.shape[1])
-    one, other = (values - values.mean(1, keepdim=True) for values in (given, cophenetic))
-    correlation = (one * other).sum(1) / (one.square().sum(1) * other.square().sum(1)).sqrt()
-    return tree.give(correlation), tree.give(cophenetic)
+        return tree.unflatten_batch(cophenetic)
+    distances = tree.flatten_batch("Y", Y, cophenetic.shape[1])
+    x, y = (values - values.mean(1, keepdim=True) for values in (distances, cophenetic))
+    correlation = (x * y).sum(1) / (x.square().sum(1) * y.square().sum(1)).sqrt()
+    return tree.unflatten_batch(correlation), tree.unflatten_batch(cophenetic)
 
 
 def inconsistent(Z: Array, d: int = 2) -> Array:
-    """Inconsistency statistics of each merge over the merges less than d levels below it, itself included.
+    """Compute inconsistency statistics of each merge.
 
-    Z: linkage matrix `[..., P-1, 4]`. d: number of levels; 0 is taken as 1.
-    Returns `[..., P-1, 4]` float64: mean and standard deviation of those merges' heights (0 for a single one), their
-    number, and the inconsistency coefficient, by how many standard deviations the merge lies above the mean (0 if there
-    is none); Jain and Dubes, 1988, "Algorithms for Clustering Data".
+    The statistics are taken over the merge and the merges fewer than `d` levels below it (Jain and Dubes, 1988,
+    "Algorithms for Clustering Data").
 
-    Raises TypeError or ValueError for what is no linkage matrix, ValueError for a d that is no whole number from 0 on.
+    Args:
+        Z: Linkage matrix `[..., P-1, 4]`.
+        d: Number of levels; 0 is treated as 1.
+
+    Returns:
+        `[..., P-1, 4]` float64: the mean and the standard deviation of the heights of these merges (0 for a single
+        merge), their number, and the inconsistency coefficient: the height of the merge minus the mean, divided by the
+        standard deviation (0 if the standard deviation is 0).
+
+    Raises:
+        TypeError: If Z is not a linkage matrix.
+        ValueError: If Z is not a linkage matrix or d is not a non-negative integer.
     """
     tree = Dendrogram(Z)
-    return tree.give(inconsistency(tree, d))
+    return tree.unflatten_batch(inconsistency(tree, d))
 
 
 def maxdists(Z: Array) -> Array:
-    """The greatest height `[..., P-1]` float64 of each merge and of all below it, for `[..., P-1, 4]` linkage matrices.
+    """Compute the maximum height of each merge and all merges below it.
 
-    Raises TypeError or ValueError for what is no linkage matrix.
+    Args:
+        Z: Linkage matrix `[..., P-1, 4]`.
+
+    Returns:
+        `[..., P-1]` float64.
+
+    Raises:
+        TypeError, ValueError: If Z is not a linkage matrix.
     """
     tree = Dendrogram(Z)
-    return tree.give(tree.highest_below(tree.heights))
+    return tree.unflatten_batch(tree.subtree_max(tree.heights))
 
 
 def inconsistency(tree: Dendrogram, depth: float) -> Tensor:
-    """`inconsistent` of a tree: `[B, P-1, 4]`."""
+    """Compute `inconsistent` of a tree: `[B, P-1, 4]` float64."""
     if depth != int(depth) or depth < 0:
-        raise ValueError(f"the number of levels must be a whole number from 0 on; got {depth}")
+        raise ValueError(f"the number of levels must be a non-negative integer; got {depth}")
     images, merges = tree.heights.shape
     heights = tree.heights.flatten()
     offset = merges * torch.arange(images, device=heights.device)[:, None, None]
-    below = torch.where(tree.children < tree.points, -1, tree.children - tree.points + offset).flatten(0, 1)
+    below = torch.where(tree.children < tree.num_points, -1, tree.children - tree.num_points + offset).flatten(0, 1)
 
-    # The variance is a small difference of sums that would round differently in any other order than SciPy's: left,
-    # right, itself. So the levels are walked in that order, for all merges at once.
+    # The variance is a small difference of large sums, so its rounding depends on the order of summation. This
+    # traversal sums in SciPy's order (left child, right child, merge itself) for all merges at once.
     total, squares, count = (torch.zeros_like(heights) for _ in range(3))
-    every = torch.arange(len(heights), device=heights.device)
-    walk = [(every, every, max(int(depth), 1))]
-    while walk:
-        merge, link, levels = walk.pop()
+    all_merges = torch.arange(len(heights), device=heights.device)
+    stack = [(all_merges, all_merges, max(int(depth), 1))]
+    while stack:
+        merge, descendant, levels = stack.pop()
         if levels == 1:
-            total[merge] += heights[link]
-            squares[merge] += heights[link].square()
+            total[merge] += heights[descendant]
+            squares[merge] += heights[descendant].square()
             count[merge] += 1
             continue
-        walk.append((merge, link, 1))
+        stack.append((merge, descendant, 1))
         for side in (1, 0):
-            child = below[link, side]
-            (inner,) = (child >= 0).nonzero(as_tuple=True)
-            if len(inner):
-                walk.append((merge[inner], child[inner], levels - 1))
+            child = below[descendant, side]
+            (is_merge,) = (child >= 0).nonzero(as_tuple=True)
+            if len(is_merge):
+                stack.append((merge[is_merge], child[is_merge], levels - 1))
 
     mean = total / count
     variance = (squares - total * total / count) / (count - 1).clamp_min(1)
@@ -88,16 +111,18 @@ def inconsistency(tree: Dendrogram, depth: float) -> Tensor:
 
 
 def _cophenetic_distances(tree: Dendrogram) -> Tensor:
-    """Of the merges that join the neighbors between two leaves the last one is the leaves' lowest common ancestor."""
-    gaps = tree.points - 1
-    between = tree.joining.to(torch.int32)[:, None].expand(-1, gaps, -1).triu().cummax(2).values
-    place = tree.first[:, : tree.points]
-    row, column = torch.triu_indices(tree.points, tree.points, 1, device=place.device)
-    one, other = place[:, row], place[:, column]
-    pair = torch.minimum(one, other) * gaps + torch.maximum(one, other) - 1
+    """Return condensed distances `[B, P * (P-1) / 2]`: the heights of the lowest common ancestors."""
+    # The lowest common ancestor of two leaves is the last of the merges that join the adjacent leaves between them.
+    gaps = tree.num_points - 1
+    between = tree.adjacent_ancestor.to(torch.int32)[:, None].expand(-1, gaps, -1).triu().cummax(2).values
+    position = tree.first[:, : tree.num_points]
+    row, column = torch.triu_indices(tree.num_points, tree.num_points, 1, device=position.device)
+    a, b = position[:, row], position[:, column]
+    pair = torch.minimum(a, b) * gaps + torch.maximum(a, b) - 1
     return tree.heights.gather(1, between.flatten(1).gather(1, pair).to(torch.int64))
 
 
 def _square_root(values: Tensor) -> Tensor:
-    """On a CPU torch's may be MKL's, whose last digit need not be IEEE 754's, and `fcluster` compares to the digit."""
+    """Return correctly rounded square roots, because `fcluster` compares them exactly."""
+    # On a CPU, torch may call MKL, whose last digit can differ from IEEE 754.
     return torch.from_numpy(np.sqrt(values.numpy())) if values.device.type == "cpu" else values.sqrt()

@@ -1,4 +1,4 @@
-"""What makes an array a linkage matrix."""
+"""Validation of linkage matrices."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ import warnings
 import torch
 from torch import Tensor
 
-from ovsr_gpu.hierarchy.arrays import Array, as_tensor, like
+from ovsr_gpu.hierarchy.arrays import Array, as_tensor, convert_like
 
 
 class ClusterWarning(UserWarning):
-    """Input that is probably not what was meant."""
+    """A warning about input that is probably a mistake."""
 
 
 def is_valid_linkage(Z: Array, warning: bool = False, throw: bool = False, name: str | None = None) -> bool:
-    """Whether Z is a linkage matrix, `[..., P-1, 4]` float64 or float32; of a batch, whether each one is.
+    """Return whether Z is a linkage matrix; for a batch, whether all its matrices are.
 
-    warning: warn of each fault. throw: raise the first one, TypeError for the dtype and ValueError for anything else.
-    name: what messages call Z.
+    Args:
+        Z: Array to check: `[..., P-1, 4]` float64 or float32.
+        warning: Whether to warn about each fault.
+        throw: Whether to raise the first fault.
+        name: The name of Z in messages.
+
+    Raises:
+        TypeError: If `throw` is True and the dtype is wrong.
+        ValueError: If `throw` is True and Z has another fault.
+
+    Warns:
+        ClusterWarning: For each fault, if `warning` is True.
     """
     faults = _faults(as_tensor(Z), name)
     if throw and faults:
@@ -30,18 +40,32 @@ def is_valid_linkage(Z: Array, warning: bool = False, throw: bool = False, name:
 
 
 def is_monotonic(Z: Array) -> Array:
-    """Whether no merge lies below the one before it: bool `[...]` for a linkage matrix `[..., P-1, 4]`."""
+    """Return whether the heights never decrease from one merge to the next.
+
+    Args:
+        Z: Linkage matrix `[..., P-1, 4]`.
+
+    Returns:
+        `[...]` bool.
+
+    Raises:
+        TypeError, ValueError: If Z is not a linkage matrix.
+    """
     linkage = check_linkage(as_tensor(Z))
-    return like(Z, (linkage[..., 1:, 2] >= linkage[..., :-1, 2]).all(-1))
+    return convert_like(Z, (linkage[..., 1:, 2] >= linkage[..., :-1, 2]).all(-1))
 
 
 def num_obs_linkage(Z: Array) -> int:
-    """The number of observations P that a linkage matrix `[..., P-1, 4]` stands for."""
+    """Return the number of observations P of a linkage matrix `[..., P-1, 4]`.
+
+    Raises:
+        TypeError, ValueError: If Z is not a linkage matrix.
+    """
     return check_linkage(as_tensor(Z)).shape[-2] + 1
 
 
 def check_linkage(linkage: Tensor) -> Tensor:
-    """The tensor itself if it is a linkage matrix; otherwise raises what `is_valid_linkage` would."""
+    """Return the tensor unchanged if it is a linkage matrix; otherwise raise what `is_valid_linkage` raises."""
     faults = _faults(linkage, "Z")
     if faults:
         raise faults[0]
@@ -49,27 +73,27 @@ def check_linkage(linkage: Tensor) -> Tensor:
 
 
 def _faults(linkage: Tensor, name: str | None) -> list[TypeError] | list[ValueError]:
-    called = f"{name!r} " if name else ""
+    label = f"{name!r} " if name else ""
     if linkage.dtype not in (torch.float64, torch.float32):
-        return [TypeError(f"Linkage matrix {called}must be float64 or float32; got {linkage.dtype}")]
+        return [TypeError(f"Linkage matrix {label}must be float64 or float32; got {linkage.dtype}")]
     if linkage.ndim < 2 or linkage.shape[-1] != 4:
-        return [ValueError(f"Linkage matrix {called}must have shape [..., P-1, 4]; got {list(linkage.shape)}")]
+        return [ValueError(f"Linkage matrix {label}must have shape [..., P-1, 4]; got {list(linkage.shape)}")]
     merges = linkage.shape[-2]
     if not merges:
-        return [ValueError(f"Linkage matrix {called}has no rows; a linkage is of two observations or more")]
+        return [ValueError(f"Linkage matrix {label}has no rows; a linkage matrix needs at least two observations")]
 
     heights, sizes = linkage[..., 2], linkage[..., 3]
     ids = linkage[..., :2].floor().to(torch.int64)
-    in_order = ids.flatten(-2).sort().values
-    being_made = torch.arange(merges + 1, 2 * merges + 1, device=ids.device)
-    several = merges > 1  # SciPy takes the height and the count of a single merge as they are.
+    sorted_ids = ids.flatten(-2).sort().values
+    new_ids = torch.arange(merges + 1, 2 * merges + 1, device=ids.device)
+    has_several = merges > 1  # SciPy does not check the height and the count of a single merge.
     faults = {
         "contains negative indices": (ids < 0).any(),
-        "contains negative distances": (heights < 0).any() & several,
-        "contains negative counts": (sizes < 0).any() & several,
-        "contains excessive observations in a cluster": (sizes > merges + 1).any() & several,
-        "uses a cluster before it is formed": (ids.amax(-1) >= being_made).any(),
-        "uses the same cluster more than once": (in_order.diff() == 0).any(),
+        "contains negative distances": (heights < 0).any() & has_several,
+        "contains negative counts": (sizes < 0).any() & has_several,
+        "contains excessive observations in a cluster": (sizes > merges + 1).any() & has_several,
+        "uses a cluster before it is formed": (ids.amax(-1) >= new_ids).any(),
+        "uses the same cluster more than once": (sorted_ids.diff() == 0).any(),
     }
-    found = torch.stack(list(faults.values())).tolist()
-    return [ValueError(f"Linkage {called}{fault}") for fault, there in zip(faults, found, strict=True) if there]
+    is_present = torch.stack(list(faults.values())).tolist()
+    return [ValueError(f"Linkage {label}{fault}") for fault, present in zip(faults, is_present, strict=True) if present]

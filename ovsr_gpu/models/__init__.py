@@ -1,1 +1,1 @@
-"""Loading the two networks, and the disk cache of text embeddings."""
+"""Load the two networks; cache text embeddings on disk."""

@@ -1,4 +1,4 @@
-"""EfficientNet, the network that stage 1 takes its features from."""
+"""EfficientNet-B0, the backbone that computes the features of stage 1."""
 
 from __future__ import annotations
 
@@ -11,23 +11,30 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ovsr_gpu.errors import ModelError
-from ovsr_gpu.models.checkpoints import explained, read_state_dict
+from ovsr_gpu.models.checkpoints import checkpoint_errors, read_state_dict
 from ovsr_gpu.models.downloads import fetch
 from ovsr_gpu.models.embedded import BACKBONE_FILE, EMBEDDED, narrow_efficientnet
 
-_LOCAL = "a local file goes in with backbone_weights=PATH or --backbone-weights PATH"
+_LOCAL_HINT = "to use a local file, pass backbone_weights=PATH or --backbone-weights PATH"
 
 
 def load_backbone(weights: str | os.PathLike[str], device: torch.device) -> nn.Sequential:
-    """The `features` of torchvision's `efficientnet_b0` on `device`, float32, in eval mode, without gradients.
+    """Load the `features` of torchvision's `efficientnet_b0`.
 
-    Their batch normalisations are folded into the convolutions.
+    The module is in eval mode, without gradients, in float32 and channels_last; each batch normalization is folded into
+    the convolution before it.
 
-    `weights` is a torchvision tag ("IMAGENET1K_V1", "DEFAULT") or the path of a checkpoint, see `read_state_dict`;
-    of a checkpoint only the keys `features.*` are looked at, so it may carry any classifier head. "embedded" loads the
-    narrow EfficientNet that comes with this package, whose `features` end with block 5.
+    Args:
+        weights: A torchvision tag ("IMAGENET1K_V1", "DEFAULT"), or the path of a checkpoint, see `read_state_dict`.
+            Only the keys `features.*` of a checkpoint are used, so it may contain any classifier head. "embedded" loads
+            the narrow EfficientNet of this package, whose `features` end with block 5.
+        device: Device of the module.
 
-    Raises ModelError where the weights cannot be found, read or fitted.
+    Returns:
+        The features as a sequence of blocks.
+
+    Raises:
+        ModelError: The weights cannot be found or read, or do not fit the architecture.
     """
     from torchvision.models import efficientnet_b0
 
@@ -37,8 +44,8 @@ def load_backbone(weights: str | os.PathLike[str], device: torch.device) -> nn.S
     else:
         features = efficientnet_b0().features
         path, state = _read_b0(weights)
-    with explained(path, "EfficientNet-B0"):
-        # Wrapped, so that an error names the keys as they stand in the file.
+    with checkpoint_errors(path, "EfficientNet-B0"):
+        # The wrapper makes errors name the keys as they are in the file.
         nn.ModuleDict({"features": features}).load_state_dict(
             {key: tensor for key, tensor in state.items() if key.startswith("features.")}
         )
@@ -46,7 +53,7 @@ def load_backbone(weights: str | os.PathLike[str], device: torch.device) -> nn.S
 
 
 def _folded(features: nn.Sequential) -> nn.Sequential:
-    """Each batch normalisation, which in eval mode is linear, folded into the convolution before it."""
+    """Fold each batch normalization, which is linear in eval mode, into the convolution before it."""
     from torchvision.ops import Conv2dNormActivation
 
     for module in features.modules():
@@ -65,7 +72,7 @@ def _read_b0(weights: str | os.PathLike[str]) -> tuple[Path, dict[str, Tensor]]:
         return Path(weights), read_state_dict(weights)
     raise ModelError(
         f"backbone weights {os.fspath(weights)!r} are neither a file nor a torchvision tag of EfficientNet-B0 "
-        f"({', '.join(tags)}); {_LOCAL}"
+        f"({', '.join(tags)}); {_LOCAL_HINT}"
     )
 
 
@@ -78,6 +85,6 @@ def _read_tag(tag: Any) -> tuple[Path, dict[str, Tensor]]:
         lambda: tag.get_state_dict(check_hash=True, weights_only=True),
         missing=path.name,
         url=url,
-        remedy=f"put the file into {path.parent}; {_LOCAL}",
+        remedy=f"put the file into {path.parent}; {_LOCAL_HINT}",
     )
     return path, state

@@ -1,4 +1,4 @@
-"""CLIP's image towers read position by position: what each of them makes of a part of an image, in one pass."""
+"""Dense features from CLIP's image towers: an embedding for any part of an image, in one forward pass."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DenseTower:
-    """An image tower cut in two where it pools its positions.
+    """An image tower, split in two at its pooling over positions.
 
-    features: normalised images `[B, 3, S, S]` float32 to `[B, C, h, w]`, C numbers a position.
-    head: means over positions `[N, C]` to embeddings `[N, E]`, not of unit length.
+    Attributes:
+        features: Function from normalized images `[B, 3, S, S]` float32 to features `[B, C, h, w]`.
+        head: Function from features averaged over positions `[N, C]` to embeddings `[N, E]`, not of unit length.
     """
 
     features: Callable[[Tensor], Tensor]
@@ -32,38 +33,47 @@ class DenseTower:
 
 
 def dense_tower(clip: ClipModel) -> DenseTower:
-    """The two halves of CLIP's image tower, which share its weights.
+    """Split CLIP's image tower at its pooling; the two parts share its weights.
 
-    - A vision transformer with ClearCLIP's last block (Lan et al., 2024, "Decomposing CLIP representations for dense
-      vision-language inference"): its attention alone, of queries with queries, without the residual and the MLP.
-    - A ResNet with attention pooling as in MaskCLIP (Zhou et al., 2022, "Extract free dense labels from CLIP"): each
-      position goes the way of the pool's values.
-    - A convolutional tower of timm that averages its positions: as it is. The mean over all positions gives its own
+    Supported towers:
+
+    - A vision transformer, with the last block of ClearCLIP (Lan et al., 2024, "Decomposing CLIP representations for
+      dense vision-language inference"): only query-query attention, without the residual connection and the MLP.
+    - A ResNet with attention pooling, as in MaskCLIP (Zhou et al., 2022, "Extract free dense labels from CLIP"): each
+      position passes through the value projection of the pooling.
+    - A convolutional tower of timm with average pooling, unchanged: the mean over all positions gives the tower's own
       embedding of the image.
 
-    Raises ModelError for any other tower.
+    Args:
+        clip: The CLIP.
+
+    Returns:
+        The two parts.
+
+    Raises:
+        ModelError: The tower is of another kind.
     """
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import VisionTransformer
 
     tower = clip.image_tower
-    if isinstance(tower, VisionTransformer) and _has_plain_end(tower):
+    if isinstance(tower, VisionTransformer) and _has_standard_last_block(tower):
         return DenseTower(partial(_transformer_features, tower), partial(_transformer_head, tower))
     if isinstance(tower, ModifiedResNet):
         return DenseTower(partial(_resnet_features, tower), partial(_resnet_head, tower))
-    if isinstance(tower, TimmModel) and _averages(tower):
-        return DenseTower(tower.trunk.forward_features, partial(_averaged_head, tower))
+    if isinstance(tower, TimmModel) and _has_average_pooling(tower):
+        return DenseTower(tower.trunk.forward_features, partial(_average_pooling_head, tower))
     kind = type(tower.trunk if isinstance(tower, TimmModel) else tower).__name__
     raise ModelError(
         f"regions.encoder 'dense' cannot read the image tower of CLIP {clip.name!r} ({kind}) position by position; "
-        "take regions.encoder 'crop', or a CLIP with open_clip's own vision transformer or ResNet (ViT-B-16, RN50), or "
-        "with a convolutional tower that averages its positions (convnext_base)"
+        "use regions.encoder 'crop', or a CLIP with open_clip's own vision transformer or ResNet (ViT-B-16, RN50), or "
+        "with a convolutional tower that has average pooling (convnext_base)"
     )
 
 
-def _has_plain_end(tower: VisionTransformer) -> bool:
-    """Whether the last block is the usual one and its tokens are not pooled by further attention."""
+def _has_standard_last_block(tower: VisionTransformer) -> bool:
+    """Return whether the last block is open_clip's standard block, without attention pooling after it."""
     from open_clip.transformer import ResidualAttentionBlock
 
     return tower.attn_pool is None and type(tower.transformer.resblocks[-1]) is ResidualAttentionBlock
@@ -92,21 +102,21 @@ def _transformer_head(tower: VisionTransformer, pooled: Tensor) -> Tensor:
 
 def _resnet_features(tower: ModifiedResNet, pixels: Tensor) -> Tensor:
     features = tower.forward_intermediates(pixels, indices=1, intermediates_only=True)["image_intermediates"][0]
-    places = tower.attnpool.positional_embedding[1:]  # [P, C], without that of the image's mean
-    return features + places.T.unflatten(1, features.shape[2:])
+    positions = tower.attnpool.positional_embedding[1:]  # [P, C], without that of the mean over positions
+    return features + positions.T.unflatten(1, features.shape[2:])
 
 
 def _resnet_head(tower: ModifiedResNet, pooled: Tensor) -> Tensor:
     return tower.attnpool.c_proj(tower.attnpool.v_proj(pooled))
 
 
-def _averages(tower: TimmModel) -> bool:
-    """Whether the tower averages a map of `[C, h, w]` features and comes to its embedding from there."""
+def _has_average_pooling(tower: TimmModel) -> bool:
+    """Return whether the tower computes its embedding from the mean of `[C, h, w]` features over positions."""
     from timm.layers import SelectAdaptivePool2d
 
     pools = [module.pool for module in tower.trunk.modules() if isinstance(module, SelectAdaptivePool2d)]
     return len(pools) == 1 and isinstance(pools[0], nn.AdaptiveAvgPool2d)
 
 
-def _averaged_head(tower: TimmModel, pooled: Tensor) -> Tensor:
+def _average_pooling_head(tower: TimmModel, pooled: Tensor) -> Tensor:
     return tower.head(tower.trunk.forward_head(pooled[:, :, None, None]))

@@ -1,4 +1,4 @@
-"""Downloads that fail quickly, and say what to do instead, where there is no network."""
+"""Downloads that fail within seconds, with a remedy in the message, when there is no network."""
 
 from __future__ import annotations
 
@@ -16,43 +16,53 @@ from ovsr_gpu.errors import ModelError
 
 T = TypeVar("T")
 
-_PATIENCE = 3.0  # seconds
+_TIMEOUT = 3.0  # seconds
 
 
 def fetch(download: Callable[[], T], *, missing: str, url: str, remedy: str) -> T:
-    """The result of `download()`, tried only if the host of `url` answers within a few seconds.
+    """Return the result of `download()`, which is called only if the host of `url` answers within a few seconds.
 
-    Raises ModelError, naming what is `missing`, where it comes from and the `remedy`, where the host does not answer,
-    where HF_HUB_OFFLINE is set, or where the download fails.
+    Args:
+        download: Function that downloads.
+        missing: Description of the missing file, for the message.
+        url: Address that the file comes from.
+        remedy: What to do without a network, for the message.
+
+    Returns:
+        The result of `download()`.
+
+    Raises:
+        ModelError: The host does not answer, HF_HUB_OFFLINE is set, or the download fails.
     """
-    reason = _why_unreachable(url)
+    reason = _unreachable_reason(url)
     if reason is None:
         try:
             return download()
         except Exception as error:
             reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder=" ...")
-    raise ModelError(f"{missing} is not on this machine and cannot be had from {url} ({reason}); {remedy}")
+    raise ModelError(f"{missing} is not on this machine and cannot be downloaded from {url} ({reason}); {remedy}")
 
 
-def _why_unreachable(url: str) -> str | None:
+def _unreachable_reason(url: str) -> str | None:
+    """Return why a host cannot be reached, None if it answers."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return "HF_HUB_OFFLINE is set"
     outcome: SimpleQueue[str | None] = SimpleQueue()
-    # Looking up a host name has no time limit of its own, so it must not happen in the thread that waits.
-    Thread(target=lambda: outcome.put(_ask(url)), daemon=True).start()
+    # The lookup of a host name has no timeout, so it runs in another thread.
+    Thread(target=lambda: outcome.put(_probe(url)), daemon=True).start()
     try:
-        return outcome.get(timeout=_PATIENCE)
+        return outcome.get(timeout=_TIMEOUT)
     except Empty:
-        return f"no answer within {_PATIENCE:g} s"
+        return f"no answer within {_TIMEOUT:g} s"
 
 
-def _ask(url: str) -> str | None:
+def _probe(url: str) -> str | None:
     try:
-        urlopen(Request(url, method="HEAD"), timeout=_PATIENCE).close()
+        urlopen(Request(url, method="HEAD"), timeout=_TIMEOUT).close()
     except HTTPError:
-        return None  # an answer all the same
+        return None  # the host has answered
     except URLError as error:
-        # The client that downloads brings its own certificates and may succeed.
+        # The download client has its own certificates and may succeed.
         return None if isinstance(error.reason, ssl.SSLError) else str(error.reason)
     except Exception as error:
         return str(error) or type(error).__name__

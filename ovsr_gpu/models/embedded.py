@@ -1,4 +1,4 @@
-"""Where the embedded weights lie, and the architecture of the embedded backbone."""
+"""Paths of the embedded weights, and the architecture of the embedded backbone."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 from torch import nn
 
 EMBEDDED = "embedded"
-"""What loads these models, in the place of a tag or a path."""
+"""The name that selects these models in place of a pretrained tag or a path."""
 
 NOTICE = (
-    "The embedded models know a small synthetic world of shapes and grounds: "
+    "The embedded models are trained on a small synthetic world of shapes and grounds: "
     "they are for demos, tests and offline trials, not for photographs."
 )
 
-FOLDER = Path(__file__).parent / "weights"
-BACKBONE_FILE = FOLDER / "backbone.safetensors"
-CLIP_FOLDER = FOLDER / "clip"
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+BACKBONE_FILE = WEIGHTS_FOLDER / "backbone.safetensors"
+CLIP_FOLDER = WEIGHTS_FOLDER / "clip"
 
 _BLOCKS = (
     # expansion, kernel, stride, channels in, channels out, layers
@@ -29,9 +29,9 @@ _BLOCKS = (
 
 
 def narrow_efficientnet() -> nn.Sequential:
-    """The `features` of a narrow EfficientNet with fresh weights.
+    """Return the `features` of a narrow EfficientNet with random weights.
 
-    Blocks 0 to 5 have the strides of EfficientNet-B0's; there are no later ones.
+    Blocks 0 to 5 have the strides of those of EfficientNet-B0; there are no later blocks.
     """
     from torchvision.models.efficientnet import EfficientNet, MBConvConfig
 

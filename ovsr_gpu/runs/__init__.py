@@ -1,1 +1,1 @@
-"""A labelling run on disk: what it is, what it has found so far, and what it found in the end."""
+"""A labelling run on disk: the session that labels images, the worker of a device, and the statistics of a run."""

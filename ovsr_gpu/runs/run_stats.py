@@ -1,4 +1,4 @@
-"""What a run came to, counted while it goes on."""
+"""The statistics of a run, updated while it goes on."""
 
 from __future__ import annotations
 
@@ -10,25 +10,35 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ovsr_gpu.store.store import Failure, LabelledBatch, Store
+from ovsr_gpu.store.reader import Store
+from ovsr_gpu.store.schema import Failure, LabelledBatch
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
 
-SHOWN_FAILURES = 5
+MAX_FAILURES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to.
+    """The summary of a labelling run. All fields but `failures` are also in `summary.json`.
 
-    labelled, failed: images, those of earlier sessions of the run among them, of which there were `resumed`.
-    decoded_on_device: images of this session that were decoded on a GPU.
-    seconds: wall time of this session without loading the models; images_per_second: in it. time_fractions: for what
-        it waited in that time: "disk", "decoding", "models", "writing" and "other"; these go on side by side, so each
-        share is what the others did not cover, and the largest is the bottleneck. With several devices it is their
-        average, and "other" has what they waited for a batch.
-    area_fractions: fraction of all labelled pixels, by class name. never_found: the classes without a single one.
-    uncertainty: the mean of 1 - score over them, what is likely to be named wrongly. failures: the first few.
-    interrupted: whether images are left.
+    Attributes:
+        labelled: Number of labelled images, including those of earlier sessions of the run.
+        failed: Number of images that could not be labelled, including those of earlier sessions.
+        resumed: Number of images that earlier sessions had finished, labelled or failed.
+        regions: Number of regions of all labelled images.
+        decoded_on_device: Number of images of this session that were decoded on a GPU.
+        seconds: Wall time of this session, without loading the models.
+        images_per_second: Images of this session per second of this time.
+        time_fractions: The fractions of this time that the models' thread waited for "disk", "decoding", "models",
+            "writing" and "other". These run in parallel, so each fraction is the time that the others did not hide; the
+            largest one is the bottleneck. With several devices it is the average over them, and "other" includes
+            waiting for a batch.
+        area_fractions: Class name -> fraction of all labelled pixels, "something else" included.
+        never_found: The classes without a single pixel.
+        uncertainty: The mean of 1 - score over all labelled pixels: the expected fraction of wrongly labelled pixels if
+            the scores are calibrated.
+        failures: The first few failures.
+        interrupted: Whether the run ended before all images were done.
     """
 
     labelled: int
@@ -47,68 +57,87 @@ class RunSummary:
 
 
 class RunStats:
-    """The running counts of a run, those of a store to begin with, and how many images are `resumed` thus."""
+    """The counts of a run, starting with those of its store.
+
+    Args:
+        store: The results of earlier sessions of the run.
+        vocabulary: The classes.
+
+    Attributes:
+        num_labelled: Number of labelled images.
+        num_failed: Number of failed images.
+        num_resumed: Number of images in the store at the start.
+        last_failure: The reason of the last failure.
+    """
 
     def __init__(self, store: Store, vocabulary: Vocabulary) -> None:
         self._names = [*vocabulary.names, SOMETHING_ELSE]
         self._areas = np.zeros(len(self._names), np.int64)
-        self._doubt = 0.0
-        self.labelled = self.failed = self._regions = self._decoded_on_device = 0
+        self._uncertain_area = 0.0
+        """The sum of 1 - score over all labelled pixels."""
+        self.num_labelled = self.num_failed = self._num_regions = self._num_decoded_on_device = 0
         self._failures: list[Failure] = []
         self.last_failure = ""
-        self._waited = Counter[str]()
+        self._wait_seconds = Counter[str]()
         for table in store.tables(["image", "class_index", "score", "area"]):
             self._add_regions(table)
-            self.labelled += len(table["image"].unique())
+            self.num_labelled += len(table["image"].unique())
         self._add_failures(store.failures())
-        self.resumed = self.done
+        self.num_resumed = self.num_done
         self._start = time.perf_counter()
 
     @property
-    def done(self) -> int:
-        return self.labelled + self.failed
+    def num_done(self) -> int:
+        """Number of images that are labelled or failed."""
+        return self.num_labelled + self.num_failed
 
     def add(self, batch: LabelledBatch) -> None:
-        self.labelled += batch.labelled
-        self._decoded_on_device += batch.decoded_on_device
-        self._waited.update(batch.waited)
+        """Add the result of a batch."""
+        self.num_labelled += batch.num_labelled
+        self._num_decoded_on_device += batch.num_decoded_on_device
+        self._wait_seconds.update(batch.wait_seconds)
         self._add_regions(batch.regions)
         self._add_failures(batch.failures)
 
     def _add_regions(self, table: pa.Table) -> None:
-        self._regions += len(table)
+        self._num_regions += len(table)
         areas = table["area"].to_numpy()
         np.add.at(self._areas, table["class_index"].to_numpy(), areas)
-        self._doubt += float(areas @ (1 - table["score"].to_numpy().astype(np.float64)))
+        self._uncertain_area += float(areas @ (1 - table["score"].to_numpy().astype(np.float64)))
 
     def _add_failures(self, failures: Iterable[Failure]) -> None:
         for failure in failures:
-            self.failed += 1
+            self.num_failed += 1
             self.last_failure = failure.reason
-            if len(self._failures) < SHOWN_FAILURES:
+            if len(self._failures) < MAX_FAILURES_SHOWN:
                 self._failures.append(failure)
 
-    def summary(self, workers: int, *, interrupted: bool) -> RunSummary:
-        """What it came to, with so many `workers` side by side."""
+    def summary(self, num_workers: int, *, interrupted: bool) -> RunSummary:
+        """Return the summary of the run up to now.
+
+        Args:
+            num_workers: Number of workers that label in parallel.
+            interrupted: Whether images are left.
+        """
         seconds = time.perf_counter() - self._start
-        shares = {what: part / (workers * seconds) for what, part in self._waited.items()}
-        shares["other"] = shares.get("other", 0) + 1 - sum(shares.values())
-        total = max(self._areas.sum(), 1)
-        areas = self._areas / total
+        time_fractions = {cause: waited / (num_workers * seconds) for cause, waited in self._wait_seconds.items()}
+        time_fractions["other"] = time_fractions.get("other", 0) + 1 - sum(time_fractions.values())
+        total_area = max(self._areas.sum(), 1)
+        area_fractions = self._areas / total_area
         return RunSummary(
-            labelled=self.labelled,
-            failed=self.failed,
-            resumed=self.resumed,
-            regions=self._regions,
-            decoded_on_device=self._decoded_on_device,
+            labelled=self.num_labelled,
+            failed=self.num_failed,
+            resumed=self.num_resumed,
+            regions=self._num_regions,
+            decoded_on_device=self._num_decoded_on_device,
             seconds=round(seconds, 3),
-            images_per_second=round((self.done - self.resumed) / seconds, 3),
-            time_fractions={what: round(fraction, 3) for what, fraction in shares.items()},
+            images_per_second=round((self.num_done - self.num_resumed) / seconds, 3),
+            time_fractions={cause: round(fraction, 3) for cause, fraction in time_fractions.items()},
             area_fractions={
-                name: round(fraction, 6) for name, fraction in zip(self._names, areas.tolist(), strict=True)
+                name: round(fraction, 6) for name, fraction in zip(self._names, area_fractions.tolist(), strict=True)
             },
             never_found=tuple(name for name, area in zip(self._names[:-1], self._areas[:-1], strict=True) if not area),
-            uncertainty=round(self._doubt / total, 6),
+            uncertainty=round(self._uncertain_area / total_area, 6),
             failures=tuple(self._failures),
             interrupted=interrupted,
         )

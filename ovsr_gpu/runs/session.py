@@ -1,4 +1,4 @@
-"""A labelling run: images in, label maps, overlays and annotations out, bad images told apart."""
+"""A labelling run: labels images, writes the outputs, and reports the images that fail."""
 
 from __future__ import annotations
 
@@ -18,41 +18,48 @@ from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.export.jsonl import LineFile
 from ovsr_gpu.export.outputs import DEFAULT_OUTPUTS, OUTPUT_FILES, Outputs
 from ovsr_gpu.runs.run_stats import RunStats, RunSummary
-from ovsr_gpu.runtime.atomic import UNFINISHED, write_json
+from ovsr_gpu.runtime.atomic import TEMPORARY_SUFFIX, write_json
 from ovsr_gpu.runtime.callbacks import Log, Progress, no_log, no_progress
 from ovsr_gpu.sources.image_source import ImageSource
-from ovsr_gpu.store.manifest import FILE, check_manifest, describe_run, write_manifest
-from ovsr_gpu.store.store import FOLDER, Failure, LabelledBatch, Store, StoreWriter
+from ovsr_gpu.store.manifest import MANIFEST_FILE, check_manifest, describe_run, write_manifest
+from ovsr_gpu.store.reader import Store
+from ovsr_gpu.store.schema import STORE_FOLDER, Failure, LabelledBatch
+from ovsr_gpu.store.writer import StoreWriter
 from ovsr_gpu.vocabulary import Vocabulary
 
-RESULTS = (*OUTPUT_FILES, FOLDER, "errors.jsonl", "summary.json", FILE)
+RESULT_NAMES = (*OUTPUT_FILES, STORE_FOLDER, "errors.jsonl", "summary.json", MANIFEST_FILE)
 
 
 class Engine(Protocol):
-    """Labels the images of a run: a `worker.Worker`, or several of them in processes or on a cluster."""
+    """Labels the images of a run: a `worker.Worker`, or several of them in processes or on a cluster.
+
+    Attributes:
+        vocabulary: The classes.
+        num_workers: Number of workers that label in parallel.
+    """
 
     vocabulary: Vocabulary
     num_workers: int
 
     def describe(self) -> dict[str, Any]:
-        """Return what the results depend on beside the images and the vocabulary, see `Worker.describe`."""
+        """Return everything the results depend on, apart from the images and the vocabulary; see `Worker.describe`."""
 
     def label(
         self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = ...
     ) -> Generator[LabelledBatch, None, None]:
-        """Yield the result of each batch, in their order, once all files of its images are complete."""
+        """Yield the result of each batch, in order, once all files of its images are complete."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is made.
+    """The options of a run.
 
     Attributes:
-        outputs: Names of `export.outputs.OUTPUTS`.
-        batch_size: Images a batch.
+        outputs: Keys of `export.outputs.OUTPUTS`.
+        batch_size: Number of images per batch.
         overwrite: Replace the results of an earlier run.
-        resume: Go on with an earlier run, however it ended: images that its store has are skipped.
-        max_errors: Images that may fail before the run ends; None for any number.
+        resume: Resume an earlier run, however it ended: images in its store are skipped.
+        max_errors: The run ends when more images than this have failed; None for no limit.
     """
 
     outputs: Sequence[str] = DEFAULT_OUTPUTS
@@ -64,12 +71,12 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class RunCallbacks:
-    """What a run calls while it goes on.
+    """Functions that a run calls.
 
     Attributes:
-        progress: After each batch.
-        stop: Before each batch; the run ends without an error once it returns True.
-        log: For messages to the user.
+        progress: Called after each batch with the number of images done and the total (None if unknown).
+        stop: Called before each batch; once it returns True, the run finishes its begun batches and ends.
+        log: Called with messages for the user.
     """
 
     progress: Progress = no_progress
@@ -86,33 +93,37 @@ def label_images(
 ) -> RunSummary:
     """Label images and write the outputs into the folder `out`.
 
-    An image that cannot be read or segmented goes to `errors.jsonl`, and the run goes on. After any interruption
-    `RunOptions(resume=True)` goes on with the run. Ctrl-C ends it with KeyboardInterrupt; the results of finished images
-    are then complete. A killed process loses at most the uncommitted part of the store. Where a device runs out of
-    memory, the run goes on with half as many images at a time.
+    An image that cannot be read or segmented is listed in `errors.jsonl`, and the run continues. If a device runs out
+    of memory, the run continues with half as many images at a time.
+
+    A run can be resumed after any interruption with `RunOptions(resume=True)`. Ctrl-C ends it with KeyboardInterrupt;
+    the results of finished images are then complete. A killed process loses at most the uncommitted part of the store.
 
     Args:
         engine: Labels the batches.
-        images: What to label; may be found while the run goes on.
-        out: The folder of the results.
+        images: The images to label. An iterator may find them while the run goes on.
+        out: The folder for the results.
         options: See `RunOptions`.
         callbacks: See `RunCallbacks`.
 
+    Returns:
+        The summary of the run, also written to `summary.json`.
+
     Raises:
-        ValueError: `out` holds the results of an earlier run and neither `overwrite` nor `resume` is set, or the run to
-            resume was made with something else.
-        OvsrError: Another run writes to `out`; results cannot be written (those written before stay); more than
+        ValueError: `out` contains the results of an earlier run and neither `overwrite` nor `resume` is set, or the run
+            to resume was made with different settings.
+        OvsrError: Another run writes to `out`; results cannot be written (those written before are kept); more than
             `max_errors` images failed.
         ModelError, VocabularyError: As the pipeline does.
     """
     options, callbacks = options or RunOptions(), callbacks or RunCallbacks()
-    prepare_output(out, overwrite=options.overwrite, resume=options.resume)
-    with _disk_errors_explained(out), _locked(out):
+    prepare_run_folder(out, overwrite=options.overwrite, resume=options.resume)
+    with _explain_disk_errors(out), _locked(out):
         return _Session(engine, out, options, callbacks).run(images)
 
 
 class _Session:
-    """One session of a run: from the first image that is left to the summary."""
+    """One session of a run: labels the images that are left and writes the summary."""
 
     def __init__(self, engine: Engine, out: Path, options: RunOptions, callbacks: RunCallbacks) -> None:
         self._engine, self._out, self._options, self._callbacks = engine, out, options, callbacks
@@ -121,31 +132,33 @@ class _Session:
         self._continue_or_begin()
         self._store = Store(out)
         self._stats = RunStats(self._store, engine.vocabulary)
-        self._num_handed_out = self._stats.done
+        self._num_handed_out = self._stats.num_done
         self._stopped = False
 
     def run(self, images: Iterable[ImageSource]) -> RunSummary:
-        """Label the images that the store does not have; the results of finished ones are written in any case."""
+        """Label the images that are not in the store; even after an error, write the results of the finished ones."""
         total = len(images) if isinstance(images, Sized) else None
-        done = self._store.names()
-        left = (image for image in images if image.name not in done)
+        done = self._store.image_names()
+        remaining = (image for image in images if image.name not in done)
         interrupted = True
         try:
-            self._label(left, total)
-            interrupted = self._stopped or self._stats.done < self._num_handed_out
+            self._label(remaining, total)
+            interrupted = self._stopped or self._stats.num_done < self._num_handed_out
         finally:
             summary = self._stats.summary(self._engine.num_workers, interrupted=interrupted)
-            self._outputs.write_rest(self._engine.vocabulary)
+            self._outputs.write_at_end(self._engine.vocabulary)
             _write_summary(self._out, summary, self._description)
         return summary
 
     def _continue_or_begin(self) -> None:
-        if self._options.resume and (self._out / FILE).exists():
+        if self._options.resume and (self._out / MANIFEST_FILE).exists():
             for change in check_manifest(self._out, self._description):
-                self._callbacks.log(f"Other versions than when this run began, so the last bits may differ: {change}")
+                self._callbacks.log(
+                    f"A version has changed since this run began, so results may differ in the last bits: {change}"
+                )
             _remove_unfinished_files(self._out)
         else:
-            _clear(self._out)
+            _delete_results(self._out)
             write_manifest(self._out, self._description)
 
     def _label(self, images: Iterator[ImageSource], total: int | None) -> None:
@@ -157,7 +170,7 @@ class _Session:
                     store.add(batch)
                     errors.append([_error_line(failure) for failure in batch.failures])
                     self._stats.add(batch)
-                    self._callbacks.progress(self._stats.done, total)
+                    self._callbacks.progress(self._stats.num_done, total)
                     self._check_number_of_errors()
 
     def _batches(self, images: Iterator[ImageSource]) -> Iterator[list[ImageSource]]:
@@ -170,30 +183,40 @@ class _Session:
             yield batch
 
     def _check_number_of_errors(self) -> None:
-        allowed, stats = self._options.max_errors, self._stats
-        if allowed is not None and stats.failed > allowed:
+        max_errors, stats = self._options.max_errors, self._stats
+        if max_errors is not None and stats.num_failed > max_errors:
             raise OvsrError(
-                f"{stats.failed} images failed, more than the {allowed} allowed, the last because "
+                f"{stats.num_failed} images failed, more than the {max_errors} allowed; the last error: "
                 f"{stats.last_failure}; see {self._out / 'errors.jsonl'}"
             )
 
 
-def prepare_output(out: Path, *, overwrite: bool, resume: bool = False) -> None:
-    """Make the folder `out` and see that results can be written there; see `label_images` for the errors."""
+def prepare_run_folder(out: Path, *, overwrite: bool, resume: bool = False) -> None:
+    """Create the folder `out` and check that results can be written to it.
+
+    Args:
+        out: The run's folder.
+        overwrite: Whether results of an earlier run may be replaced.
+        resume: Whether an earlier run is to be resumed.
+
+    Raises:
+        ValueError: `out` is a file, or contains results that the options do not allow to replace or to resume.
+        OvsrError: The folder cannot be written to.
+    """
     if overwrite and resume:
         raise ValueError("a run is either resumed or overwritten; leave out --overwrite or --resume")
     if out.exists() and not out.is_dir():
-        raise ValueError(f"the output {str(out)!r} is a file; name a folder")
-    held = [name for name in RESULTS if _is_there(out / name)]
-    if held and FILE not in held and (overwrite or resume):
+        raise ValueError(f"the output {str(out)!r} is a file; choose a folder")
+    existing = [name for name in RESULT_NAMES if _is_there(out / name)]
+    if existing and MANIFEST_FILE not in existing and (overwrite or resume):
         raise ValueError(
-            f"the folder {str(out)!r} holds {', '.join(held)} but no {FILE}: that is no run to go on with or to "
-            "replace; name another folder"
+            f"the folder {str(out)!r} contains {', '.join(existing)} but no {MANIFEST_FILE}, so it is not a run that "
+            "can be resumed or overwritten; choose another folder"
         )
-    if held and not overwrite and not resume:
+    if existing and not overwrite and not resume:
         raise ValueError(
-            f"the output folder {str(out)!r} already holds {', '.join(held)}; name another folder, or pass --resume "
-            "(resume=True) to go on with that run, or --overwrite (overwrite=True) to replace its results"
+            f"the output folder {str(out)!r} already contains {', '.join(existing)}; choose another folder, or pass "
+            "--resume (resume=True) to continue that run, or --overwrite (overwrite=True) to replace its results"
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -204,31 +227,33 @@ def prepare_output(out: Path, *, overwrite: bool, resume: bool = False) -> None:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Keep other runs out of the folder; the lock dies with its process."""
+    """Keep other runs out of the folder; the lock ends with its process."""
     try:
         with FileLock(out / ".lock", timeout=0):
             yield
     except Timeout as error:
-        raise OvsrError(f"another run is writing to {str(out)!r}; wait for it or name another folder") from error
+        raise OvsrError(f"another run is writing to {str(out)!r}; wait for it or choose another folder") from error
 
 
 @contextmanager
-def _disk_errors_explained(out: Path) -> Iterator[None]:
+def _explain_disk_errors(out: Path) -> Iterator[None]:
+    """Turn an OSError of writing into an OvsrError that says what to do."""
     try:
         yield
-    except OSError as error:  # reading and segmenting handle their own
+    except OSError as error:  # errors of reading and segmenting are handled elsewhere
         raise OvsrError(
             f"the results cannot be written to {str(out)!r} ({error.strerror or error}); "
-            "what was written before stays: make room and pass --resume (resume=True)"
+            "results written before are kept: free some space and pass --resume (resume=True)"
         ) from error
 
 
 def _is_there(result: Path) -> bool:
+    """Return whether a file exists, or a folder with something in it."""
     return any(result.iterdir()) if result.is_dir() else result.exists()
 
 
-def _clear(out: Path) -> None:
-    for name in RESULTS:
+def _delete_results(out: Path) -> None:
+    for name in RESULT_NAMES:
         if (out / name).is_dir():
             shutil.rmtree(out / name)
         else:
@@ -236,10 +261,10 @@ def _clear(out: Path) -> None:
 
 
 def _remove_unfinished_files(out: Path) -> None:
-    """Files that a session which was killed had begun."""
+    """Delete the temporary files of a killed session."""
     for folder, _, names in os.walk(out):
         for name in names:
-            if name.endswith(UNFINISHED):
+            if name.endswith(TEMPORARY_SUFFIX):
                 os.unlink(os.path.join(folder, name))
 
 

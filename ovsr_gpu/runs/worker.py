@@ -1,4 +1,4 @@
-"""Labelling on one device: batches of images in, their files and rows out.
+"""Labelling on one device: takes batches of images, writes their files and returns their rows.
 
 A batch goes through five steps, each one batch behind the step before it:
 
@@ -24,18 +24,18 @@ from torch import Tensor
 from ovsr_gpu.errors import ModelError, OvsrError, VocabularyError
 from ovsr_gpu.export.outputs import Outputs
 from ovsr_gpu.image_batch import ImageBatch
-from ovsr_gpu.pipeline import BegunPrediction, Pipeline
+from ovsr_gpu.pipeline import PendingPrediction, Pipeline
 from ovsr_gpu.results import Prediction
-from ovsr_gpu.run_lengths import Masks
+from ovsr_gpu.run_lengths import RunLengthEncoder
 from ovsr_gpu.runs.wait_stats import WaitStats
 from ovsr_gpu.runtime.callbacks import Log, no_log
 from ovsr_gpu.runtime.interleave import delayed
-from ovsr_gpu.runtime.threads import WORKERS
+from ovsr_gpu.runtime.threads import NUM_WORKERS
 from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.sources.image_source import ImageSource
-from ovsr_gpu.sources.loading import Decode, LoadedBatch, LoadedImage, load_batches
-from ovsr_gpu.store.record import LabelledImage, PendingRecords, Writer
-from ovsr_gpu.store.store import Failure, LabelledBatch, table_of
+from ovsr_gpu.sources.loading import Decoder, LoadedBatch, LoadedImage, load_batches
+from ovsr_gpu.store.record import ImageWriter, LabelledImage, PendingRecords
+from ovsr_gpu.store.schema import Failure, LabelledBatch, regions_table
 from ovsr_gpu.vocabulary import Vocabulary
 
 FATAL = (ModelError, VocabularyError)
@@ -55,7 +55,7 @@ class Worker:
 
     num_workers = 1
 
-    def __init__(self, pipeline: Pipeline, vocabulary: Vocabulary, decode: Decode = decode_image) -> None:
+    def __init__(self, pipeline: Pipeline, vocabulary: Vocabulary, decode: Decoder = decode_image) -> None:
         self.vocabulary = vocabulary
         self._pipeline, self._decode = pipeline, decode
 
@@ -68,53 +68,60 @@ class Worker:
     ) -> Generator[LabelledBatch, None, None]:
         """Yield the result of each batch, in order, once all files of its images are complete.
 
-        An empty batch pushes the batches before it on, see `load_batches`.
+        An empty batch lets the batches before it finish, see `load_batches`.
+
+        Args:
+            batches: The images.
+            outputs: The outputs to write during the run.
+            log: Called with messages for the user.
 
         Raises:
-            OSError: The first write that fails.
+            OSError: A file cannot be written.
             ModelError, VocabularyError: As the pipeline does.
-            OvsrError: The device has failed for good.
+            OvsrError: The device has failed and cannot be used any more.
         """
-        pinned = self._pipeline.device.type == "cuda"
-        loaded = load_batches(batches, decode=self._decode, pinned=pinned)
-        with closing(loaded), ThreadPoolExecutor(WORKERS, thread_name_prefix="ovsr-files") as file_threads:
-            lane = _Lane(self._pipeline, self.vocabulary, outputs.open(self.vocabulary), file_threads, log)
-            yield from lane.run(loaded)
+        pin_memory = self._pipeline.device.type == "cuda"
+        loaded = load_batches(batches, decode=self._decode, pin_memory=pin_memory)
+        with closing(loaded), ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="ovsr-files") as file_threads:
+            steps = _LabellingSteps(
+                self._pipeline, self.vocabulary, outputs.open_writers(self.vocabulary), file_threads, log
+            )
+            yield from steps.run(loaded)
 
 
 @dataclass
 class _BatchInFlight:
-    """A batch, or a part of one, and what its last step has left."""
+    """A batch, or a part of one, with the result of its last step."""
 
     images: list[LoadedImage]
-    canvas: Future[ImageBatch] | None
-    """The readable images as one batch; None if they are still to be put together."""
+    image_batch: Future[ImageBatch] | None
+    """The readable images as one batch; None if they have not been collated yet."""
     is_last: bool
     """Whether the batch ends with this part."""
-    begun: BegunPrediction | None = None
+    pending: PendingPrediction | None = None
     prediction: Prediction | None = None
-    masks: Masks | None = None
+    encoder: RunLengthEncoder | None = None
     records: PendingRecords | None = None
     outcomes: list[Outcome] | None = None
     """One for each readable image, set once they are on the host."""
     table: Future[pa.Table] | None = None
     files: list[Future[None]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
-    labelled: int = 0
+    num_labelled: int = 0
 
     @property
     def readable(self) -> list[LoadedImage]:
         return [image for image in self.images if isinstance(image.pixels, Tensor)]
 
 
-class _Lane:
+class _LabellingSteps:
     """The steps of all batches of one call of `Worker.label`."""
 
     def __init__(
         self,
         pipeline: Pipeline,
         vocabulary: Vocabulary,
-        writers: Sequence[Writer],
+        writers: Sequence[ImageWriter],
         file_threads: ThreadPoolExecutor,
         log: Log,
     ) -> None:
@@ -122,28 +129,28 @@ class _Lane:
         self._file_threads, self._log = file_threads, log
         self._waits = WaitStats()
         self._max_images = sys.maxsize
-        """Images that go through the models together: fewer once the device has run out of memory."""
+        """Maximum number of images that go through the models together; reduced when the device runs out of memory."""
 
     def run(self, loaded: Iterable[LoadedBatch]) -> Iterator[LabelledBatch]:
-        """Take the batches through all steps."""
-        parts = self._parts(self._waits.loading(loaded))
+        """Yield the result of each batch after all its steps."""
+        parts = self._parts(self._waits.time_loading(loaded))
         segmented = map(self._segment, parts)
         recognized = map(self._recognize, delayed(segmented, 1))
         copied = map(self._copy_back, delayed(recognized, 1))
         written = map(self._write, delayed(copied, 1))
         finished = map(self._finish, delayed(written, 1))
-        whole: list[_BatchInFlight] = []
-        for part in self._waits.models(finished):
-            whole.append(part)
+        batch_parts: list[_BatchInFlight] = []
+        for part in self._waits.time_models(finished):
+            batch_parts.append(part)
             if part.is_last:
-                yield _joined(whole, self._waits.take())
-                whole = []
+                yield _merge_parts(batch_parts, self._waits.take())
+                batch_parts = []
 
     def _parts(self, loaded: Iterable[LoadedBatch]) -> Iterator[_BatchInFlight]:
         """Yield the batches in parts that the device has memory for."""
         for batch in loaded:
             if len(batch.images) <= self._max_images:
-                yield _BatchInFlight(batch.images, batch.canvas, batch.is_last)
+                yield _BatchInFlight(batch.images, batch.image_batch, batch.is_last)
                 continue
             for start in range(0, len(batch.images), self._max_images):
                 images = batch.images[start : start + self._max_images]
@@ -151,7 +158,7 @@ class _Lane:
                 yield _BatchInFlight(images, None, is_last)
 
     def _segment(self, batch: _BatchInFlight) -> _BatchInFlight:
-        """Step 1: start stage 1 of the method."""
+        """Step 1: start stage 1 of the method (segmentation)."""
         if batch.readable:
             self._attempt(self._begin, batch)
         else:
@@ -159,7 +166,7 @@ class _Lane:
         return batch
 
     def _recognize(self, batch: _BatchInFlight) -> _BatchInFlight:
-        """Step 2: once the number of regions has arrived, start stage 2."""
+        """Step 2: once the number of regions has arrived, start stage 2 (recognition)."""
         self._attempt(self._predict, batch)
         return batch
 
@@ -177,11 +184,11 @@ class _Lane:
             _failure(image, "decode", str(image.pixels)) if isinstance(image.pixels, Exception) else next(in_order)
             for image in batch.images
         ]
-        batch.outcomes = None  # the next batches need the memory
+        batch.outcomes = None  # free the memory for the next batches
         records = [outcome for outcome in outcomes if isinstance(outcome, LabelledImage)]
         batch.failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-        batch.labelled = len(records)
-        batch.table = self._file_threads.submit(table_of, records)
+        batch.num_labelled = len(records)
+        batch.table = self._file_threads.submit(regions_table, records)
         batch.files = [
             self._file_threads.submit(writer.write, record) for record in records for writer in self._writers
         ]
@@ -190,29 +197,26 @@ class _Lane:
     def _finish(self, batch: _BatchInFlight) -> _BatchInFlight:
         """Step 5: wait until the files are complete."""
         assert batch.table is not None
-        self._waits.writing([batch.table, *batch.files])
+        self._waits.wait_for_files([batch.table, *batch.files])
         return batch
 
     def _begin(self, batch: _BatchInFlight) -> None:
-        if batch.canvas is not None:
-            images = batch.canvas.result()
-        else:
-            images = ImageBatch.of(_pixels(batch.readable), self._pipeline.device)
-        batch.canvas = None
-        batch.begun = self._pipeline.begin(images, self._vocabulary)
+        images = _pixels(batch.readable) if batch.image_batch is None else batch.image_batch.result()
+        batch.image_batch = None
+        batch.pending = self._pipeline.begin(ImageBatch.of(images, self._pipeline.device), self._vocabulary)
 
     def _predict(self, batch: _BatchInFlight) -> None:
-        assert batch.begun is not None
-        batch.prediction = batch.begun.finish()
-        batch.begun = None
-        batch.masks = Masks([*batch.prediction.region_map], batch.prediction.regions)
+        assert batch.pending is not None
+        batch.prediction = batch.pending.finish()
+        batch.pending = None
+        batch.encoder = RunLengthEncoder([*batch.prediction.region_map], batch.prediction.regions)
 
     def _start_copies(self, batch: _BatchInFlight) -> None:
-        assert batch.prediction is not None and batch.masks is not None
+        assert batch.prediction is not None and batch.encoder is not None
         readable = batch.readable
         sources = [image.source for image in readable]
-        batch.records = PendingRecords(batch.prediction, batch.masks.encode(), sources, _pixels(readable))
-        batch.prediction = batch.masks = None
+        batch.records = PendingRecords(batch.prediction, batch.encoder.encode(), sources, _pixels(readable))
+        batch.prediction = batch.encoder = None
 
     def _read_records(self, batch: _BatchInFlight) -> None:
         assert batch.records is not None
@@ -220,18 +224,18 @@ class _Lane:
         batch.records = None
 
     def _attempt(self, step: Callable[[_BatchInFlight], None], batch: _BatchInFlight) -> None:
-        """Take a step; if it fails, label the images of the batch in smaller groups at once."""
+        """Run a step; if it fails, label the images of the batch in smaller groups, all steps at once."""
         if batch.outcomes is not None:
             return
         fault = self._fault_of(step, batch)
         if fault is not None:
-            batch.begun = batch.prediction = batch.masks = batch.records = batch.canvas = None
+            batch.pending = batch.prediction = batch.encoder = batch.records = batch.image_batch = None
             batch.outcomes = self._label_halves(batch.readable, fault)
 
     def _fault_of(self, step: Callable[[_BatchInFlight], None], batch: _BatchInFlight) -> _Fault | None:
-        """Take a step and return what went wrong. The traceback, and device memory that its frames hold, is gone then.
+        """Run a step and return what went wrong, without the traceback, whose frames would keep device memory alive.
 
-        Raises the errors that end a run.
+        Errors that end a run are raised.
         """
         try:
             step(batch)
@@ -240,7 +244,7 @@ class _Lane:
         except torch.AcceleratorError as error:
             raise OvsrError(
                 f"the device {str(self._pipeline.device)!r} has failed ({error}); "
-                "what was labelled before stays, and a resumed run goes on with it"
+                "finished images are kept, and the run can be resumed"
             ) from error
         except Exception as error:
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
@@ -248,7 +252,7 @@ class _Lane:
         return None
 
     def _label_halves(self, images: Sequence[LoadedImage], fault: _Fault) -> list[Outcome]:
-        """Return one outcome for each image of a group that failed: halves are tried until it is clear which fail."""
+        """Return one outcome per image of a group that failed: try halves until the images that fail are found."""
         if fault.out_of_memory:
             self._make_room(len(images))
         if len(images) > 1:
@@ -259,7 +263,7 @@ class _Lane:
         return [_unsegmentable(images[0], fault)]
 
     def _label_alone(self, images: Sequence[LoadedImage], *, last_try: bool = False) -> list[Outcome]:
-        """Take a group of images through the steps of the models without a pause."""
+        """Run all steps of the models on a group of images, one after the other."""
         batch = _BatchInFlight([*images], None, is_last=True)
         for step in (self._begin, self._predict, self._start_copies, self._read_records):
             fault = self._fault_of(step, batch)
@@ -269,11 +273,12 @@ class _Lane:
         assert batch.outcomes is not None
         return batch.outcomes
 
-    def _make_room(self, tried: int) -> None:
-        self._max_images = max(1, tried // 2)
+    def _make_room(self, num_images: int) -> None:
+        """Halve the batches after `num_images` images did not fit into memory."""
+        self._max_images = max(1, num_images // 2)
         self._pipeline.halve_batches()
         self._log(
-            f"Out of memory: going on with {self._max_images} images at a time and smaller batches in the networks"
+            f"Out of memory: continuing with {self._max_images} images at a time and smaller batches in the networks"
         )
 
 
@@ -285,11 +290,11 @@ class _Fault:
     reason: str
 
 
-def _joined(parts: Sequence[_BatchInFlight], waited: dict[str, float]) -> LabelledBatch:
+def _merge_parts(parts: Sequence[_BatchInFlight], waited: dict[str, float]) -> LabelledBatch:
     return LabelledBatch(
         pa.concat_tables(part.table.result() for part in parts if part.table is not None),
         [failure for part in parts for failure in part.failures],
-        sum(part.labelled for part in parts),
+        sum(part.num_labelled for part in parts),
         waited,
         sum(image.on_device for part in parts for image in part.images),
     )

@@ -1,1 +1,1 @@
-"""How the method runs: devices, copies, threads, timing."""
+"""How the method runs: devices, asynchronous copies, threads, timing."""

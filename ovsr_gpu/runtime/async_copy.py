@@ -1,4 +1,4 @@
-"""Copies between the host and the device, beside the computation and without a wait of the host."""
+"""Asynchronous copies between host and device on CUDA streams of their own."""
 
 from __future__ import annotations
 
@@ -10,49 +10,66 @@ from torch import Tensor
 
 
 def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """The tensors on `device`; what lies in pinned memory travels while the device goes on computing."""
+    """Copy tensors to a device; copies from pinned memory overlap with computation on the device.
+
+    Args:
+        tensors: Tensors of any shapes and dtypes.
+        device: Target device.
+
+    Returns:
+        The tensors on `device`, ready for use on its current stream.
+    """
     if device.type != "cuda":
         return [tensor.to(device) for tensor in tensors]
-    computing, copying = torch.cuda.current_stream(device), _copy_stream(device, "to the device")
-    with torch.cuda.stream(copying):
+    compute_stream, copy_stream = torch.cuda.current_stream(device), _copy_stream(device, "to the device")
+    with torch.cuda.stream(copy_stream):
         copies = [tensor.to(device, non_blocking=True) for tensor in tensors]
-    computing.wait_stream(copying)
+    compute_stream.wait_stream(copy_stream)
     for copy in copies:
-        copy.record_stream(computing)
+        copy.record_stream(compute_stream)
     return copies
 
 
 class PendingTensors:
-    """Tensors on the device that the host reads later: the copies start at once, and only `wait` waits for them."""
+    """Asynchronous copies of tensors to the host, started on construction; only `wait` blocks.
+
+    Args:
+        *tensors: Tensors of any shapes and dtypes, usually on a device.
+    """
 
     def __init__(self, *tensors: Tensor) -> None:
-        self._arrived: torch.cuda.Event | None = None
+        self._copied: torch.cuda.Event | None = None
         self._tensors = tensors
         if tensors and all(tensor.is_cuda for tensor in tensors):
             device = tensors[0].device
-            copying = _copy_stream(device, "to the host")
-            copying.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(copying):
+            copy_stream = _copy_stream(device, "to the host")
+            copy_stream.wait_stream(torch.cuda.current_stream(device))
+            with torch.cuda.stream(copy_stream):
                 self._tensors = tuple(map(_to_pinned_memory, tensors))
-                self._arrived = torch.cuda.Event()
-                self._arrived.record()
+                self._copied = torch.cuda.Event()
+                self._copied.record()
             for tensor in tensors:
-                tensor.record_stream(copying)
+                tensor.record_stream(copy_stream)
 
     def wait(self) -> tuple[Tensor, ...]:
-        """The tensors on the host, once they have arrived; what the device was given after them runs on meanwhile."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
+        """Return the tensors on the host; blocks until they are copied, but not for work queued on the device later."""
+        if self._copied is not None:
+            self._copied.synchronize()
         return tuple(tensor.cpu() for tensor in self._tensors)
 
 
 class PendingInteger(PendingTensors):
-    """One integer, a scalar tensor on the device, likewise."""
+    """Asynchronous copy of one integer to the host.
+
+    Args:
+        value: Integer scalar tensor.
+    """
 
     def __init__(self, value: Tensor) -> None:
         super().__init__(value)
 
     def read(self) -> int:
+        """Return the integer; blocks until it is copied."""
         return int(self.wait()[0])
 
 
@@ -62,5 +79,5 @@ def _to_pinned_memory(tensor: Tensor) -> Tensor:
 
 @cache
 def _copy_stream(device: torch.device, direction: str) -> torch.cuda.Stream:
-    """A stream for the copies of one direction, each of which the device has an engine for."""
+    """Return the stream for the copies in one direction; the device has a copy engine for each."""
     return torch.cuda.Stream(device)

@@ -1,4 +1,4 @@
-"""Whole files and folders that are either complete or not there."""
+"""Write files and folders atomically: they are either complete or absent."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 from uuid import uuid4
 
-UNFINISHED = ".ovsr-unfinished"
-"""How the names of files end that are not complete yet."""
+TEMPORARY_SUFFIX = ".ovsr-unfinished"
+"""Suffix of files that are not complete yet."""
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
-    """Open a file that takes the place of `path` when the block ends well, and vanishes when it does not.
+def atomic_write(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path` when the block succeeds and is deleted when it fails.
 
-    Where it is `durable` neither the file nor its name is lost in a power cut once the block has ended.
+    Args:
+        path: File to write; missing folders are created.
+        durable: Whether the file and its name must survive a power failure once the block has ended.
+
+    Yields:
+        The file, open for writing bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid4().hex}{UNFINISHED}")
+    temporary = path.with_name(f".{uuid4().hex}{TEMPORARY_SUFFIX}")
     try:
         with temporary.open("xb") as file:
             yield file
@@ -32,7 +37,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-        if durable and os.name == "posix":  # elsewhere a folder cannot be opened
+        if durable and os.name == "posix":  # other systems cannot open a folder
             folder = os.open(path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
@@ -44,34 +49,41 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `folder` when the block ends well, and vanishes when it does not."""
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Create a temporary folder that replaces `folder` when the block succeeds and is deleted when it fails.
+
+    Args:
+        folder: Folder to write; missing parents are created.
+
+    Yields:
+        The temporary folder.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
-        made = Path(temporary, "made")
-        made.mkdir()
-        yield made
+        new_folder = Path(temporary, "new")
+        new_folder.mkdir()
+        yield new_folder
         if folder.exists():
-            folder.rename(Path(temporary, "earlier"))
-        made.rename(folder)
+            folder.rename(Path(temporary, "old"))
+        new_folder.rename(folder)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON in UTF-8."""
+    """Write indented JSON in UTF-8 atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    with replacing(path) as file:
-        # Half a surrogate pair, as Python makes of a badly encoded file name, becomes its JSON escape.
+    with atomic_write(path) as file:
+        # A lone surrogate, which Python uses for undecodable bytes in file names, becomes its JSON escape.
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
-    """Write a line of comma-separated values for each of the rows, in UTF-8 as `write_json` does."""
-    with replacing(path) as file:
+    """Write rows of comma-separated values atomically, encoded as in `write_json`."""
+    with atomic_write(path) as file:
         text = io.TextIOWrapper(file, "utf-8", errors="backslashreplace", newline="", write_through=True)
         csv.writer(text, lineterminator="\n").writerows(rows)
         text.detach()
 
 
 def json_line(content: Any) -> bytes:
-    """One line of JSON in ASCII, so that no reader sees a line break in a name."""
+    """Return one line of JSON in ASCII, so that no reader mistakes a character in a name for a line break."""
     return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"

@@ -1,18 +1,19 @@
-"""Functions that a caller passes in to hear what goes on."""
+"""Types of the callbacks that report messages and progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Log = Callable[[str], None]
-"""Called with a message for the user."""
+"""Callback for a message to the user."""
+
 Progress = Callable[[int, int | None], None]
-"""Called with the number of images done and of all images, None while that is unknown."""
+"""Callback for the number of images done and the total number, None while the total is unknown."""
 
 
 def no_log(message: str) -> None:
-    """Drop the message."""
+    """Ignore the message."""
 
 
 def no_progress(done: int, total: int | None) -> None:
-    """Show nothing."""
+    """Ignore the progress."""

@@ -1,38 +1,53 @@
-"""The devices to run on."""
+"""Select the devices to run on."""
 
 from __future__ import annotations
 
 import torch
 
 
-def choose_device(wanted: str | torch.device) -> torch.device:
-    """The device named, or for "auto" CUDA where there is one, else the CPU; MPS is taken only by name.
+def choose_device(device: str | torch.device) -> torch.device:
+    """Return the device to run on.
 
-    Raises ValueError for a device that is unknown or not there.
+    Args:
+        device: "auto" for CUDA if available and otherwise the CPU, or a device: "cpu", "cuda", "cuda:N" or "mps". MPS
+            is never chosen automatically.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: The device is unknown or not available.
     """
-    if wanted == "auto":
+    if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(wanted)
-        if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError(f"{device.type} devices are not supported")
-        torch.empty(0, device=device)
+        chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError(f"{chosen.type} devices are not supported")
+        torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
-            f"device must be 'auto', 'cpu', or a cuda or mps device that is there; got {wanted!r}: {reason}"
+            f"device must be 'auto', 'cpu', or an available cuda or mps device; got {device!r}: {reason}"
         ) from error
-    return device
+    return chosen
 
 
-def choose_devices(wanted: str) -> list[torch.device]:
-    """The devices named, with commas between them; "all" is every CUDA device that there is.
+def choose_devices(devices: str) -> list[torch.device]:
+    """Return the devices to run on.
 
-    Raises ValueError as `choose_device` does, and where "all" are none.
+    Args:
+        devices: Devices as for `choose_device`, separated by commas, or "all" for every CUDA device.
+
+    Returns:
+        The devices.
+
+    Raises:
+        ValueError: As `choose_device` does; also for "all" if there is no CUDA device.
     """
-    if wanted != "all":
-        return [choose_device(name.strip()) for name in wanted.split(",")]
-    devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    if not devices:
-        raise ValueError("there is no CUDA device here that 'all' could stand for; name 'cpu' or leave it out")
-    return devices
+    if devices != "all":
+        return [choose_device(name.strip()) for name in devices.split(",")]
+    cuda_devices = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    if not cuda_devices:
+        raise ValueError("'all' stands for every CUDA device, but there is none; use 'cpu' or omit the option")
+    return cuda_devices

@@ -1,4 +1,4 @@
-"""The order of work that keeps several batches in flight in one thread."""
+"""Keep several batches in flight in one thread."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ Item = TypeVar("Item")
 
 
 def delayed(items: Iterable[Item], count: int) -> Iterator[Item]:
-    """Yield the items in their order, each one only after the `count` items behind it were made.
+    """Yield items in order, each only after the next `count` items have been produced.
 
-    A step that starts asynchronous work and the step that waits for it are thus one batch apart:
+    This separates a step that starts asynchronous work from the step that waits for it by `count` batches.
 
-        begun = map(begin, batches)
-        finished = map(finish, delayed(begun, 1))
+    Args:
+        items: The items.
+        count: Number of items to produce ahead.
+
+    Yields:
+        The items.
+
+    Example:
+        >>> started = map(start, batches)
+        >>> finished = map(finish, delayed(started, 1))
     """
     in_flight: deque[Item] = deque()
     for item in items:

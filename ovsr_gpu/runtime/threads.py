@@ -1,4 +1,4 @@
-"""Work shared out among threads, a little ahead of where its results are wanted."""
+"""Map a function over items in threads, with bounded prefetching."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-WORKERS = min(8, os.cpu_count() or 1)
+NUM_WORKERS = min(8, os.cpu_count() or 1)
+"""Number of threads of each pool."""
 
 
 def map_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
-    """`map`, by `WORKERS` threads; no more items are taken ahead than there are threads."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(WORKERS) as pool:
+    """Yield `function(item)` for each item in order, computed by `NUM_WORKERS` threads.
+
+    At most `NUM_WORKERS` items are taken from `items` before their results are consumed.
+    """
+    futures: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(NUM_WORKERS) as pool:
         for item in items:
-            if len(waiting) == WORKERS:
-                yield waiting.popleft().result()
-            waiting.append(pool.submit(function, item))
-        while waiting:
-            yield waiting.popleft().result()
+            if len(futures) == NUM_WORKERS:
+                yield futures.popleft().result()
+            futures.append(pool.submit(function, item))
+        while futures:
+            yield futures.popleft().result()

@@ -1,4 +1,4 @@
-"""Stage timings: a stage is a decorated function, and a caller that wants its time opens a `record_stages` block."""
+"""Stage timings: the `stage` decorator marks a function, and a `record_stages` block measures the marked ones."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ import torch
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_record: ContextVar[dict[str, float] | None] = ContextVar("ovsr_stage_timings", default=None)
+_timings: ContextVar[dict[str, float] | None] = ContextVar("ovsr_stage_timings", default=None)
 
 
 def stage(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Mark a function as the stage `name`: a range of that name in profiler traces, a line in `record_stages`."""
+    """Return a decorator that marks a function as a stage.
+
+    Args:
+        name: Name of the stage in `record_stages`; profiler traces show the range `ovsr::NAME`.
+    """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
         @wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> T:
             with torch.profiler.record_function(f"ovsr::{name}"):
-                timings = _record.get()
+                timings = _timings.get()
                 if timings is None:
                     return function(*args, **kwargs)
                 start = _now()
@@ -38,20 +42,25 @@ def stage(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 
 @contextmanager
-def record_stages(wanted: bool = True) -> Iterator[dict[str, float]]:
-    """Collect milliseconds by stage in the dictionary it yields, waiting for the device after each stage.
+def record_stages(enabled: bool = True) -> Iterator[dict[str, float]]:
+    """Record the time of each stage that runs in the block; synchronizes the device before and after each stage.
 
-    Nothing is recorded, and the device is not waited for, where `wanted` is False.
+    Args:
+        enabled: False records nothing and never synchronizes.
+
+    Yields:
+        A dictionary from the names of the stages to milliseconds, filled while the block runs.
     """
     timings: dict[str, float] = {}
-    token = _record.set(timings if wanted else None)
+    token = _timings.set(timings if enabled else None)
     try:
         yield timings
     finally:
-        _record.reset(token)
+        _timings.reset(token)
 
 
 def _now() -> float:
+    """Return the time in seconds after all queued work on the device is done."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     elif torch.backends.mps.is_available():

@@ -1,1 +1,1 @@
-"""Where images come from: finding files, decoding them, loading them in batches ahead of the model."""
+"""Where images come from: listing and decoding them, and loading them in batches ahead of the model."""

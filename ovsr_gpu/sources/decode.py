@@ -1,4 +1,4 @@
-"""Decoding: any image Pillow reads, as an upright 8-bit RGB tensor."""
+"""Decode any image that Pillow reads to an upright 8-bit RGB tensor."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LARGEST = 2**30
-"""Bytes of an image that is read whole before it is decoded, as from a URL."""
+MAX_IMAGE_BYTES = 2**30
+"""Maximum size, in bytes, of an image that is read completely before it is decoded, such as one behind a URL."""
 
 
 class ImageFile(io.BufferedReader):
-    """An open file that knows how many seconds it has waited for the disk."""
+    """An open file that measures the time spent on reading, in `disk_seconds`."""
 
     def __init__(self, path: Path) -> None:
         self._timed = _TimedFile(path)
@@ -35,6 +35,7 @@ class ImageFile(io.BufferedReader):
 
     @property
     def disk_seconds(self) -> float:
+        """Time spent on reading so far, in seconds."""
         return self._timed.seconds
 
 
@@ -56,7 +57,11 @@ class _TimedFile(io.FileIO):
 
 
 class ImageBytes(io.BytesIO):
-    """An image read whole, as an open file that knows how many seconds that took."""
+    """The bytes of an image as an open file.
+
+    Attributes:
+        disk_seconds: Time spent on reading, in seconds.
+    """
 
     def __init__(self, data: bytes, disk_seconds: float) -> None:
         super().__init__(data)
@@ -64,10 +69,17 @@ class ImageBytes(io.BytesIO):
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
-    """Read the first frame of an image file as a `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
+    """Read the first frame of an image file.
 
-    Raises ImageError, naming the file and the reason, where it is missing, a folder, empty, not an image,
-    truncated, or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
+    Args:
+        path: The file.
+
+    Returns:
+        `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
+
+    Raises:
+        ImageError: The file is missing, a folder, empty, not an image, truncated, or has more than
+            `PIL.Image.MAX_IMAGE_PIXELS` pixels; the message names the file and the reason.
     """
     with open_image(path) as file:
         return decode_image(file)
@@ -75,7 +87,11 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
 
 @contextmanager
 def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile]:
-    """Open an image file. What is wrong with it, found here or in the block, becomes an ImageError that names it."""
+    """Open an image file.
+
+    Raises:
+        ImageError: The file cannot be opened, or the block raises an error about it; the message names the file.
+    """
     with _errors_naming(path):
         path = Path(path)
         _check_file(path)
@@ -84,42 +100,66 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile]:
 
 
 @contextmanager
-def open_bytes(shown: str, read: Callable[[], bytes], disk_seconds: float = 0.0) -> Iterator[ImageBytes]:
-    """The same for an image that `read()` gives as bytes and that messages call `shown`.
+def open_bytes(label: str, read: Callable[[], bytes], disk_seconds: float = 0.0) -> Iterator[ImageBytes]:
+    """Open an image that is read completely first, with the errors of `open_image`.
 
-    disk_seconds: what it cost before.
+    Args:
+        label: Name of the image in messages.
+        read: Function that returns the bytes of the image.
+        disk_seconds: Time already spent on reading, in seconds.
+
+    Raises:
+        ImageError: As `open_image`; also if there are no bytes or more than `MAX_IMAGE_BYTES`.
     """
-    with _errors_naming(shown):
+    with _errors_naming(label):
         start = time.perf_counter()
         data = read()
         if not data:
             raise ImageError("the file is empty")
-        if len(data) > LARGEST:
-            raise ImageError(f"it has more than {LARGEST} bytes")
+        if len(data) > MAX_IMAGE_BYTES:
+            raise ImageError(f"it has more than {MAX_IMAGE_BYTES} bytes")
         yield ImageBytes(data, disk_seconds + time.perf_counter() - start)
 
 
 def decode_image(file: BinaryIO) -> Tensor:
-    """What `read_image` makes of an open file; its errors do not name the file."""
+    """Decode the first frame of an open image file.
+
+    Args:
+        file: Binary file.
+
+    Returns:
+        `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
+
+    Raises:
+        ImageError: The image has too many pixels or cannot be decoded; other errors are Pillow's, and none of them
+            names the file.
+    """
     with Image.open(file) as image:
         check_size(*image.size)
         return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> Tensor:
-    """Turn a Pillow image of any mode into a `[3, H, W]` uint8 tensor on the CPU.
+    """Convert a Pillow image of any mode to 8-bit RGB.
 
-    The EXIF orientation is applied and transparency is laid over white. 16-bit gray is divided by 257; 32-bit integer
-    gray likewise where its values fit 16 bits, else stretched from its least to its largest value. Float gray must
-    lie in 0..1 or 0..255.
+    The EXIF orientation is applied, and transparency is composited over white. 16-bit gray is divided by 257; so is
+    32-bit integer gray if its values fit 16 bits, otherwise it is stretched from its minimum to its maximum. Float
+    gray must lie in 0..1 or 0..255.
 
-    Raises ImageError where the image has no pixels, cannot be decoded, or is of a mode that has no RGB form.
+    Args:
+        image: The image; it is not modified.
+
+    Returns:
+        `[3, H, W]` uint8 tensor on the CPU.
+
+    Raises:
+        ImageError: The image has no pixels, cannot be decoded, or has a mode without a conversion to RGB.
     """
     if 0 in image.size:
-        raise ImageError(f"it has no pixels, its size is {image.width} x {image.height}")
+        raise ImageError(f"it has no pixels: its size is {image.width} x {image.height}")
     try:
         upright = ImageOps.exif_transpose(image)
-    except Exception as error:  # on broken data Pillow's decoders raise nearly anything
+    except Exception as error:  # Pillow's decoders raise errors of many types for broken data
         raise ImageError(f"it is truncated or broken ({error})") from error
     if upright.mode == "F" or upright.mode.startswith("I"):
         gray = _gray_to_8_bits(np.asarray(upright, dtype=np.float64), upright.mode)
@@ -130,7 +170,8 @@ def to_rgb(image: Image.Image) -> Tensor:
 
 
 @contextmanager
-def _errors_naming(shown: str | os.PathLike[str]) -> Iterator[None]:
+def _errors_naming(label: str | os.PathLike[str]) -> Iterator[None]:
+    """Convert errors of the block to an ImageError that names the image."""
     try:
         yield
         return
@@ -144,7 +185,7 @@ def _errors_naming(shown: str | os.PathLike[str]) -> Iterator[None]:
         reason = "there is no such file"
     except OSError as error:
         reason = f"it cannot be opened ({error.strerror or error})"
-    raise ImageError(f"cannot read {str(shown)!r}: {reason}")
+    raise ImageError(f"cannot read {str(label)!r}: {reason}")
 
 
 def _check_file(path: Path) -> None:
@@ -152,13 +193,14 @@ def _check_file(path: Path) -> None:
         raise ImageError("it is a folder, not a file")
     if not path.exists():
         raise ImageError("there is no such file")
-    if not path.is_file():  # opening a pipe or a device could wait for ever
+    if not path.is_file():  # opening a pipe or a device could block forever
         raise ImageError("it is not a regular file")
     if path.stat().st_size == 0:
         raise ImageError("the file is empty")
 
 
 def check_size(width: int, height: int) -> None:
+    """Raise ImageError if an image has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise ImageError(
@@ -168,6 +210,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def _gray_to_8_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    """Scale `[H, W]` float64 gray values of a 16-bit, 32-bit or float image to uint8, see `to_rgb`."""
     low, high = values.min(), values.max()
     if mode == "F":
         if not (low >= 0 and high <= 255):  # also true for NaN
@@ -187,4 +230,4 @@ def _convert_to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     except ValueError as error:
-        raise ImageError(f"its color mode {image.mode!r} cannot be turned into RGB ({error})") from error
+        raise ImageError(f"its color mode {image.mode!r} cannot be converted to RGB ({error})") from error

@@ -1,4 +1,4 @@
-"""One image of a run: what its outputs are called, what messages call it, and how it is opened."""
+"""One image of a run: its output name, its name in messages, and how it is opened."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ovsr_gpu.errors import ImageError
-from ovsr_gpu.sources.decode import LARGEST, ImageBytes, ImageFile, open_bytes, open_image
+from ovsr_gpu.sources.decode import MAX_IMAGE_BYTES, ImageBytes, ImageFile, open_bytes, open_image
 from ovsr_gpu.sources.locations import Location, absolute, is_url, read_bytes
 
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"),
-        *(".webp", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
-    }
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".webp", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
 )
-"""What counts as an image in a folder, a pattern or a tar, in lower case."""
-
-_SUFFIXES = tuple(SUFFIXES)
+"""Suffixes, in lower case, of the files that count as images in a folder, a pattern or a tar archive."""
 
 
 def is_image_name(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES)
+    """Return whether a file name has one of `IMAGE_SUFFIXES`, in upper or lower case."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """An image file, or one behind a URL, and the name of its outputs.
+    """An image file or URL, and the name of its outputs.
 
-    path: what messages and records show. name: a POSIX relative path without suffix, unique in its run.
+    Attributes:
+        path: Path or URL, as messages and records show it.
+        name: POSIX relative path without suffix, unique in its run.
     """
 
     path: Location
@@ -37,27 +36,37 @@ class ImageSource:
 
     @property
     def identity(self) -> str:
-        """Equal for images that are one and the same."""
+        """A string that is equal for two sources of the same image."""
         return absolute(self.path)
 
     @property
     def locator(self) -> dict[str, Any]:
-        """What it takes beside path and name to open the image again, as JSON has it; see `sources.stored`."""
+        """JSON fields that are needed, in addition to path and name, to open the image again; see `sources.stored`."""
         return {}
 
     def open(self) -> AbstractContextManager[ImageFile | ImageBytes]:
-        """Open the image for reading; may be called in any thread or process.
+        """Open the image for reading; safe to call from any thread or process.
 
-        What is wrong with it, found here or in the block, becomes an ImageError that names it.
+        Returns:
+            A context manager that yields a binary file.
+
+        Raises:
+            ImageError: The image cannot be opened, or the block raises an error about it; the message names the image.
         """
         if is_url(self.path):
-            return open_bytes(str(self.path), lambda: read_bytes(self.path, 0, LARGEST + 1))
+            return open_bytes(str(self.path), lambda: read_bytes(self.path, 0, MAX_IMAGE_BYTES + 1))
         return open_image(self.path)
 
 
 @dataclass(frozen=True)
 class PrefetchedImage(ImageSource):
-    """An image that was read before, perhaps on another machine: its bytes, or the error that reading it raised."""
+    """An image that was read earlier, perhaps on another machine.
+
+    Attributes:
+        original: The source that was read.
+        data: The bytes of the file, or the error that reading it raised.
+        disk_seconds: Time spent on reading, in seconds.
+    """
 
     original: ImageSource
     data: bytes | Exception
@@ -79,7 +88,7 @@ class PrefetchedImage(ImageSource):
 
 
 def prefetch(image: ImageSource) -> PrefetchedImage:
-    """Read an image's bytes, whatever comes of it."""
+    """Read the bytes of an image; an error is stored in the result and raised when that is opened."""
     data: bytes | Exception
     disk_seconds = 0.0
     try:
@@ -93,7 +102,11 @@ def prefetch(image: ImageSource) -> PrefetchedImage:
 
 @dataclass(frozen=True)
 class UnreadableImage(ImageSource):
-    """Something that cannot be read, as was found when it was listed; opening it raises ImageError."""
+    """An image that turned out to be unreadable while it was listed; `open` raises ImageError.
+
+    Attributes:
+        reason: Why it cannot be read.
+    """
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""Images as users have them: tensors, arrays, PIL images and paths, brought to the device as one batch."""
+"""Load images from tensors, arrays, PIL images and paths into one batch on the device."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ ImageLike = Pixels | Image.Image | str | os.PathLike[str]
 
 
 def load_image_batch(images: Tensor | Sequence[ImageLike] | ImageBatch, device: torch.device) -> ImageBatch:
-    """Bring images to the device.
+    """Load images and copy them to the device as one batch.
 
     Args:
-        images: `[B, 3, H, W]` uint8, a list of `[3, H, W]` uint8 tensors, `[H, W, 3]` uint8 arrays, PIL images or paths,
-            or a batch.
-        device: Where the batch is needed.
+        images: `[B, 3, H, W]` uint8 tensor, a list of `[3, H, W]` uint8 tensors, `[H, W, 3]` uint8 arrays, PIL images
+            or paths, or a batch.
+        device: Device of the result.
+
+    Returns:
+        The batch of B images.
 
     Raises:
         ImageError: An image cannot be read, or has another shape or dtype.
     """
     if isinstance(images, (Tensor, ImageBatch, str, bytes, os.PathLike)) or not isinstance(images, Sequence):
-        return ImageBatch.of(images, device)  # type: ignore[arg-type]  # refuses what is no sequence of images
+        return ImageBatch.of(images, device)  # type: ignore[arg-type]  # raises for anything but images
     return ImageBatch.of([_pixels(image) for image in images], device)
 
 

@@ -1,4 +1,4 @@
-"""Lists of images: a text file with a path or URL a line, or a column of a CSV or Parquet file."""
+"""Lists of images: a text file with one path or URL per line, or a column of a CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
-from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage, is_image_name
 from ovsr_gpu.sources.locations import Location, filesystem, is_url, join, open_binary, parent, path_for_name
 
-COLUMNS = ("path", "file", "filename", "image", "url")
-"""Names of the column that holds the images, the first of these that there is; a file's only column may have any."""
+IMAGE_COLUMNS = ("path", "file", "filename", "image", "url")
+"""Names of the column with the images, in order of preference; the only column of a file may have any name."""
 
-Reader = Callable[[BinaryIO], Iterator[str]]
+ListReader = Callable[[BinaryIO], Iterator[str]]
 
 
-def listed_images(source: Location, read: Reader) -> Iterator[ImageSource]:
-    """The images that a list names, each with what stands in the list as its name.
+def read_image_list(source: Location, read: ListReader) -> Iterator[ImageSource]:
+    """Yield the images of a list; relative paths are relative to the folder of the list.
 
-    Paths are relative to the list's folder. What cannot be read of a list becomes one UnreadableImage.
+    Args:
+        source: The list.
+        read: One of `LIST_READERS`.
 
-    Raises ValueError where not even the first entry can be read, OvsrError where that one needs a package that is not
-    installed.
+    Yields:
+        `ImageSource` objects with the entries of the list as their names. An empty entry becomes an
+        `UnreadableImage`, and so does the rest of a list that cannot be read to its end.
+
+    Raises:
+        ValueError: Not even the first entry can be read.
+        OvsrError: The first entry needs a package that is not installed.
     """
     folder, number = parent(source), 0
     try:
@@ -43,38 +49,40 @@ def listed_images(source: Location, read: Reader) -> Iterator[ImageSource]:
 
 
 def read_lines(file: BinaryIO) -> Iterator[str]:
-    """The lines of a text file in UTF-8 that are not empty."""
+    """Yield the non-empty lines of a UTF-8 text file."""
     with _as_text(file, None) as text:
         yield from filter(None, (line.rstrip("\n") for line in text))
 
 
 def read_csv(file: BinaryIO) -> Iterator[str]:
-    """The column of images of a CSV file; its first row names the columns, but may be missing where there is one.
+    """Yield the column of images of a CSV file.
 
-    Raises ValueError where no column can be told to be the one.
+    The first row has the names of the columns; a file with a single column may lack it.
+
+    Raises:
+        ValueError: No column has one of the names in `IMAGE_COLUMNS`.
     """
     with _as_text(file, "") as text:
         rows = filter(None, csv.reader(text))
         header = next(rows, [])
         if len(header) == 1 and (is_url(header[0]) or is_image_name(header[0])):
             yield header[0]
-        column = _column(header)
+        column = _column_index(header)
         for row in rows:
             yield row[column] if column < len(row) else ""
 
 
 def read_parquet(file: BinaryIO) -> Iterator[str]:
-    """The column of images of a Parquet file, which is read in batches.
+    """Yield the column of images of a Parquet file, read in batches of rows.
 
-    Raises ValueError where no column can be told to be the one, OvsrError where pyarrow is not installed.
+    Raises:
+        ValueError: No column has one of the names in `IMAGE_COLUMNS`, or the column does not hold strings.
     """
-    try:
-        from pyarrow import parquet  # an optional dependency
-    except ImportError as error:
-        raise OvsrError(f"reading a Parquet file needs pyarrow ({error}): pip install pyarrow") from error
+    from pyarrow import parquet  # a slow import that only this function needs
+
     table = parquet.ParquetFile(file)
     names = table.schema_arrow.names
-    name = names[_column(names)]
+    name = names[_column_index(names)]
     for batch in table.iter_batches(batch_size=1024, columns=[name]):
         for entry in batch.column(0).to_pylist():
             if not isinstance(entry, str | None):
@@ -82,20 +90,20 @@ def read_parquet(file: BinaryIO) -> Iterator[str]:
             yield entry or ""
 
 
-READERS: dict[str, Reader] = {".txt": read_lines, ".csv": read_csv, ".parquet": read_parquet}
-"""By suffix."""
+LIST_READERS: dict[str, ListReader] = {".txt": read_lines, ".csv": read_csv, ".parquet": read_parquet}
+"""The reader for each suffix."""
 
 
 def _as_text(file: BinaryIO, newline: str | None) -> io.TextIOWrapper:
-    # Paths may hold bytes that are no UTF-8; this is how Python's functions take them.
+    # Paths may hold bytes that are not UTF-8; Python's file functions accept them as surrogate escapes.
     return io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline)
 
 
-def _column(names: Sequence[str]) -> int:
-    known = [name.strip().lower() for name in names]
-    for name in COLUMNS:
-        if name in known:
-            return known.index(name)
-    if len(known) > 1:
-        raise ValueError(f"none of its columns {', '.join(map(repr, names))} is called {', '.join(COLUMNS)}")
+def _column_index(names: Sequence[str]) -> int:
+    lowered = [name.strip().lower() for name in names]
+    for name in IMAGE_COLUMNS:
+        if name in lowered:
+            return lowered.index(name)
+    if len(lowered) > 1:
+        raise ValueError(f"none of its columns {', '.join(map(repr, names))} is named {', '.join(IMAGE_COLUMNS)}")
     return 0

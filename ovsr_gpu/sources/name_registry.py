@@ -7,25 +7,25 @@ import re
 import sqlite3
 import unicodedata
 
-LONGEST_NAME = 240
-"""Bytes of a file name kept in an output name: leaves room for `~2` and a suffix in the usual limit of 255."""
+MAX_NAME_BYTES = 240
+"""Maximum bytes of each component of an output name: leaves room for `~2` and a suffix in the usual limit of 255."""
 
-LONGEST_PATH = 768
-"""Bytes of an output name: with a folder before it, it stays within the least limit in use, the 1024 of macOS."""
+MAX_PATH_BYTES = 768
+"""Maximum bytes of an output name: with a folder before it, it stays below 1024, the smallest path limit (macOS)."""
 
 _FORBIDDEN = re.compile(r'[<>:"\\|?*\x00-\x1f]' if os.name == "nt" else "\0")
 
 
 class NameRegistry:
-    """The images met and the names given so far, on disk, so that memory stays the same however many there are.
+    """The images found and the names assigned so far, stored on disk so that memory use is constant.
 
-    It may be handed from thread to thread, but used by one at a time. Raises sqlite3.Error where the folder for
+    Threads may share it but must not use it at the same time. Its methods raise sqlite3.Error if the folder for
     temporary files is full.
     """
 
     def __init__(self) -> None:
-        # "" stands for a file among the temporary ones that is gone when this is closed. Keys come nearly in order,
-        # folder by folder, and in that order they are twice as fast as hashes of half their size.
+        # "" is a temporary file that is deleted on close. Keys come nearly in order, folder by folder, which makes
+        # them twice as fast as hashes of half their size.
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA cache_size = -16000")
@@ -33,49 +33,56 @@ class NameRegistry:
         self._database.execute("BEGIN")
 
     def is_new(self, identity: str) -> bool:
-        """Whether this is the first call with `identity`."""
-        return self._take(b"image:" + identity.encode("utf-8", "surrogatepass"))
+        """Return whether this is the first call with `identity`."""
+        return self._insert(b"image:" + identity.encode("utf-8", "surrogatepass"))
 
     def unique_name(self, relative: str) -> str:
-        """The output name for the POSIX relative path of an image.
+        """Return a unique output name for an image.
 
-        Names that are equal, also those that only some file system holds equal, get `~2`, `~3`... in turn.
+        Args:
+            relative: POSIX relative path of the image.
+
+        Returns:
+            The path without its suffix; duplicates, also names that are equal only on some file systems, get `~2`,
+            `~3`... in order.
         """
         name = base = _output_name(relative)
-        if not self._take(_key(base)):
+        if not self._insert(_key(base)):
             [number] = self._database.execute("SELECT number FROM taken WHERE key = ?", [_key(base)]).fetchone()
-            while not self._take(_key(name)):
+            while not self._insert(_key(name)):
                 number += 1
                 name = f"{base}~{number}"
             self._database.execute("UPDATE taken SET number = ? WHERE key = ?", [number, _key(base)])
         return name
 
     def close(self) -> None:
+        """Delete the temporary file."""
         self._database.close()
 
-    def _take(self, key: bytes) -> bool:
+    def _insert(self, key: bytes) -> bool:
+        """Insert a key and return whether it is new."""
         return self._database.execute("INSERT OR IGNORE INTO taken VALUES (?, 1)", [key]).rowcount == 1
 
 
 def _output_name(relative: str) -> str:
-    """`relative` without its suffix, and without anything that leads elsewhere or that file systems do not take."""
+    """Return `relative` without suffix, `..` and characters that a file system rejects, at its maximum length."""
     parts = [part for part in _FORBIDDEN.sub("_", relative).split("/") if part not in ("", ".", "..")] or ["_"]
     *folders, stem = [*parts[:-1], os.path.splitext(parts[-1])[0]]
-    # A folder `a.png` would stand in the way of the output a.png of an image `a`.
-    folders = [f"{part}_" if part.lower().endswith((".png", ".jpg")) else part for part in map(_shortened, folders)]
-    parts = [*folders, _shortened(stem)]
-    while len(os.fsencode("/".join(parts))) > LONGEST_PATH:
+    # A folder `a.png` would collide with the output a.png of an image `a`.
+    folders = [f"{part}_" if part.lower().endswith((".png", ".jpg")) else part for part in map(_truncated, folders)]
+    parts = [*folders, _truncated(stem)]
+    while len(os.fsencode("/".join(parts))) > MAX_PATH_BYTES:
         del parts[0]
     return "/".join(parts)
 
 
-def _shortened(part: str) -> str:
-    part = part[:LONGEST_NAME]
-    while len(os.fsencode(part)) > LONGEST_NAME:
+def _truncated(part: str) -> str:
+    part = part[:MAX_NAME_BYTES]
+    while len(os.fsencode(part)) > MAX_NAME_BYTES:
         part = part[:-1]
     return part
 
 
 def _key(name: str) -> bytes:
-    """What is equal for names that some file system holds equal."""
+    """Return a key that is equal for names that some file system treats as equal."""
     return b"name:" + unicodedata.normalize("NFC", name).casefold().encode("utf-8", "surrogatepass")

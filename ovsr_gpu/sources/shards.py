@@ -1,4 +1,4 @@
-"""Tar archives, as of WebDataset: their images are read where they lie, nothing is extracted."""
+"""Images in tar archives, such as WebDataset shards, read in place without extraction."""
 
 from __future__ import annotations
 
@@ -11,21 +11,27 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from ovsr_gpu.errors import ImageError
-from ovsr_gpu.sources.decode import LARGEST, ImageBytes, open_bytes
+from ovsr_gpu.sources.decode import MAX_IMAGE_BYTES, ImageBytes, open_bytes
 from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage, is_image_name
 from ovsr_gpu.sources.locations import Location, absolute, open_binary, read_bytes
 
-COMPRESSED = (".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-"""Ends of names: only by decompressing all before it would one come to an image."""
+COMPRESSED_TAR_SUFFIXES = (".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
+"""Suffixes of compressed archives, which allow no random access to an image."""
 
-END_MARK = bytes(tarfile.BLOCKSIZE)
+_END_OF_ARCHIVE = bytes(tarfile.BLOCKSIZE)
 _HIDDEN = re.compile(r"(^|/)\.[^./\\]")
-_LEADING_OUT = re.compile(r"^[/\\]|^\w:|(^|[/\\])\.\.[/\\]")
+_ESCAPES_ARCHIVE = re.compile(r"^[/\\]|^\w:|(^|[/\\])\.\.[/\\]")
 
 
 @dataclass(frozen=True)
 class TarMember(ImageSource):
-    """An image in a tar archive: `size` bytes from `offset` on."""
+    """An image in a tar archive.
+
+    Attributes:
+        tar: The archive.
+        offset: Offset of the image in the archive, in bytes.
+        size: Size of the image, in bytes.
+    """
 
     tar: Location
     offset: int
@@ -33,7 +39,7 @@ class TarMember(ImageSource):
 
     @property
     def identity(self) -> str:
-        return f"{absolute(self.tar)}::{self.offset}"  # an archive may hold one name many times
+        return f"{absolute(self.tar)}::{self.offset}"  # an archive may hold several members of the same name
 
     @property
     def locator(self) -> dict[str, Any]:
@@ -43,7 +49,7 @@ class TarMember(ImageSource):
         return open_bytes(str(self.path), self._read)
 
     def _read(self) -> bytes:
-        size = min(self.size, LARGEST + 1)
+        size = min(self.size, MAX_IMAGE_BYTES + 1)
         data = read_bytes(self.tar, self.offset, size)
         if len(data) != size:
             raise ImageError("the archive ends in the middle of it")
@@ -51,12 +57,15 @@ class TarMember(ImageSource):
 
 
 def tar_images(tar: Location, relative: str) -> Iterator[ImageSource]:
-    """The visible files with an image's suffix in an archive, in its order, named after it and their path in it.
+    """Yield the visible files with the suffix of an image in an archive, in stored order.
 
-    relative: the archive's own path, from which the names are made.
+    Args:
+        tar: The archive.
+        relative: POSIX path of the archive from which the output names `PATH/MEMBER` are made.
 
-    Members that are no plain files, or whose paths lead out of the archive, and every part of the archive that is
-    broken or missing, become an UnreadableImage each. Of the rest nothing is lost.
+    Yields:
+        `TarMember` objects; an `UnreadableImage` for each member that is not a regular file or whose path leads out
+        of the archive, and for each damaged or missing part of the archive. All other members are still found.
     """
     base = os.path.splitext(relative)[0]
     try:
@@ -66,27 +75,27 @@ def tar_images(tar: Location, relative: str) -> Iterator[ImageSource]:
                     yield UnreadableImage(tar, base, member)
                 elif is_image_name(member.name) and not _HIDDEN.search(member.name) and not member.isdir():
                     yield _image(tar, base, member)
-    except Exception as error:  # on broken headers tarfile raises nearly anything
+    except Exception as error:  # tarfile raises errors of many types for broken headers
         yield UnreadableImage(tar, base, f"it cannot be read ({error})")
 
 
 def _image(tar: Location, base: str, member: tarfile.TarInfo) -> ImageSource:
     path, name = f"{tar}::{member.name}", f"{base}/{member.name}"
-    if _LEADING_OUT.search(member.name):
+    if _ESCAPES_ARCHIVE.search(member.name):
         return UnreadableImage(path, name, "its path leads out of the archive")
     if not member.isreg() or member.issparse():
-        return UnreadableImage(path, name, "it is not a plain file in the archive, but a link, device or the like")
+        return UnreadableImage(path, name, "it is not a regular file in the archive, but a link, device or the like")
     return TarMember(path, name, tar, member.offset_data, member.size)
 
 
 def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo | str]:
-    """The members of an archive; in place of what cannot be read, what is wrong."""
+    """Yield the members of an archive, and an error message for each part that cannot be read."""
     try:
         tar = tarfile.TarFile(fileobj=file)
     except Exception as error:
-        yield f"it is no tar archive, or a compressed one, which has to be decompressed first ({error})"
+        yield f"it is not a tar archive, or a compressed one, which must be decompressed first ({error})"
         return
-    lost = False
+    is_damaged = False
     while True:
         reason = "there is no header"
         try:
@@ -94,21 +103,21 @@ def _members(file: BinaryIO) -> Iterator[tarfile.TarInfo | str]:
         except Exception as error:
             member, reason = None, str(error)
         if member is not None and (member.size < 0 or tar.offset < member.offset_data):
-            # Older releases of Python take such a header, and would go back and round in circles.
+            # Older Python versions accept such a header and would then read the same members in an endless loop.
             tar.offset = member.offset_data - tarfile.BLOCKSIZE
             member, reason = None, "a negative size"
         if member is not None:
-            lost = False
-            tar.members.clear()  # type: ignore[attr-defined]  # else they would all stay in memory
+            is_damaged = False
+            tar.members.clear()  # type: ignore[attr-defined]  # otherwise all members stay in memory
             yield member
             continue
         file.seek(tar.offset)
         block = file.read(tarfile.BLOCKSIZE)
-        if len(block) < tarfile.BLOCKSIZE or (block == END_MARK and not lost):
+        if len(block) < tarfile.BLOCKSIZE or (block == _END_OF_ARCHIVE and not is_damaged):
             break
-        if not lost:
-            yield f"from byte {tar.offset} to the next header that can be read it is broken ({reason})"
-        lost = True
+        if not is_damaged:
+            yield f"it is damaged from byte {tar.offset} to the next readable header ({reason})"
+        is_damaged = True
         tar.offset += tarfile.BLOCKSIZE
-    if block != END_MARK and not lost:
-        yield f"it ends without an end mark, so it may be truncated ({reason})"
+    if block != _END_OF_ARCHIVE and not is_damaged:
+        yield f"it ends without an end-of-archive mark, so it may be truncated ({reason})"

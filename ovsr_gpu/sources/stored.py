@@ -1,4 +1,4 @@
-"""Images that a run has kept a record of, to be opened again."""
+"""Open the images of an earlier run again, from the records in its store."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from typing import Any
 from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.sources.locations import Location, is_url
 from ovsr_gpu.sources.shards import TarMember
-from ovsr_gpu.sources.videos import Frame, Place
+from ovsr_gpu.sources.videos import Frame, FramePosition
 
 
 def stored_image(name: str, file: str, source: str | None) -> ImageSource:
-    """The image that a row of a run's store speaks of, by its columns `image`, `file` and `source`."""
+    """Return the image that a row of a run's store refers to.
+
+    Args:
+        name: Column `image`: the output name.
+        file: Column `file`: path or URL of the image, as messages show it.
+        source: Column `source`: the fields of `ImageSource.locator` as JSON, None if there are none.
+
+    Returns:
+        The image; it is not opened.
+    """
     if source is None:
         return ImageSource(_location(file), name)
     fields = json.loads(source)
@@ -26,9 +35,8 @@ def _tar_member(file: str, name: str, fields: dict[str, Any]) -> ImageSource:
 
 
 def _frame(file: str, name: str, fields: dict[str, Any]) -> ImageSource:
-    return Frame(
-        file, name, _location(fields["video"]), Place(*fields["place"]), Place(*fields["key"]), fields["stride"]
-    )
+    position, keyframe = FramePosition(*fields["position"]), FramePosition(*fields["keyframe"])
+    return Frame(file, name, _location(fields["video"]), position, keyframe, fields["stride"])
 
 
 _KINDS: dict[str, Callable[[str, str, dict[str, Any]], ImageSource]] = {"tar": _tar_member, "video": _frame}

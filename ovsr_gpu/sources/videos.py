@@ -1,4 +1,4 @@
-"""Videos: their frames at a stride, listed without decoding one and decoded as they are asked for, by PyAV."""
+"""Frames of videos at a stride: listed from the packets without decoding, decoded on request by PyAV."""
 
 from __future__ import annotations
 
@@ -31,61 +31,73 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".flv", ".ogv", ".3gp"),
 )
-"""Ends of the names of videos, in lower case."""
+"""Suffixes of video files, in lower case."""
 
-OPEN = 4
-"""Videos that a process keeps open, besides those that a thread is reading in."""
+MAX_OPEN_VIDEOS = 4
+"""Number of videos that a process keeps open, not counting those that a thread is reading."""
 
-KEPT = 8
-"""Frames of an open video that are kept, as the decoder gives them, because they may be asked for soon.
+FRAME_CACHE_SIZE = 8
+"""Number of decoded frames of an open video that are cached because a thread may request them soon.
 
-Those that a thread waits for are kept besides.
+Frames that a thread is waiting for are cached in addition.
 """
 
-NEAR = 16
-"""Frames that are decoded and passed over sooner than the decoder is stopped and started again at a later keyframe."""
+SEEK_THRESHOLD = 16
+"""Number of frames up to which decoding and dropping them is preferred to a seek to a later keyframe."""
 
 
-class Place(NamedTuple):
-    """Of a frame: how many are shown before it, and when it is shown, in the video's own unit of time."""
+class FramePosition(NamedTuple):
+    """The position of a frame in its video.
 
-    number: int
+    Attributes:
+        frame_index: Number of frames that are presented before it.
+        time: Its presentation timestamp, in the time base of the video stream.
+    """
+
+    frame_index: int
     time: int
 
 
-BEFORE_ALL, AFTER_ALL = Place(-1, -sys.maxsize), Place(sys.maxsize, sys.maxsize)
+_BEFORE_ALL, _AFTER_ALL = FramePosition(-1, -sys.maxsize), FramePosition(sys.maxsize, sys.maxsize)
 
 
 @dataclass(frozen=True)
 class Frame(ImageSource):
     """One frame of a video.
 
-    key: the last keyframe shown no later than it, which decoding may start from. stride: that of the listing.
+    Attributes:
+        video: The video file.
+        position: Position of the frame.
+        keyframe: Position of the last keyframe presented no later than the frame; decoding can start there.
+        stride: Stride of the listing, in frames.
     """
 
     video: Location
-    place: Place
-    key: Place
+    position: FramePosition
+    keyframe: FramePosition
     stride: int
 
     @property
     def identity(self) -> str:
-        return f"{absolute(self.video)}::{self.place.number}"
+        return f"{absolute(self.video)}::{self.position.frame_index}"
 
     @property
     def locator(self) -> dict[str, Any]:
-        places = {"place": self.place, "key": self.key}
-        return {"kind": "video", "video": absolute(self.video), **places, "stride": self.stride}
+        positions = {"position": self.position, "keyframe": self.keyframe}
+        return {"kind": "video", "video": absolute(self.video), **positions, "stride": self.stride}
 
     @contextmanager
     def open(self) -> Iterator[ImageBytes]:
-        """The frame as a PPM file, upright; reading and decoding go hand in hand, so all counts as decoding."""
+        """Open the upright frame as a PPM file.
+
+        Reading and decoding are not separable, so `disk_seconds` is 0 and all time counts as decoding.
+        """
         with open_bytes(str(self.path), self._read) as file:
             file.disk_seconds = 0.0
             yield file
 
     def _read(self) -> bytes:
-        frame = _video_of(self).frame(self)
+        frame = _reader_of(self).frame(self)
         if frame.is_corrupt:
             raise ImageError("the video is damaged there")
         pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)))
@@ -94,62 +106,74 @@ class Frame(ImageSource):
 
 
 def is_video_name(name: str) -> bool:
+    """Return whether a file name has one of `VIDEO_SUFFIXES`, in upper or lower case."""
     return name.lower().endswith(VIDEO_SUFFIXES)
 
 
 def video_frames(video: Location, relative: str, stride: int) -> Iterator[ImageSource]:
-    """Each `stride`th frame of a video in the order they are shown, from the first on, named after it and the number.
+    """Yield every `stride`-th frame of a video in presentation order, starting with the first.
 
-    relative: the video's own path, from which the names are made. The file is read once for that, but not decoded.
-    Frames that are marked as damaged or cut off, and what cannot be read, become one UnreadableImage at the end.
+    The file is read once for this, but not decoded.
 
-    Raises OvsrError where PyAV is not installed.
+    Args:
+        video: The video file.
+        relative: POSIX path from which the output names `PATH/INDEX` are made.
+        stride: Distance between the frames, at least 1.
+
+    Yields:
+        `Frame` objects; then one `UnreadableImage` if frames are marked as damaged or truncated, or if the video
+        cannot be read to its end.
+
+    Raises:
+        OvsrError: PyAV is not installed.
     """
-    _pyav()  # else its absence would be taken for a fault of the video
+    _pyav()  # raises here, because below a missing PyAV would be reported as a fault of the video
     base = os.path.splitext(relative)[0]
-    key, number, damaged, failure = BEFORE_ALL, -1, 0, None
+    keyframe, index, num_damaged, failure = _BEFORE_ALL, -1, 0, None
     try:
-        for number, shown in enumerate(_shown(video)):
-            place = Place(number, shown.time)
-            key = place if shown.is_key or number == 0 else key
-            damaged += shown.is_damaged
-            if number % stride == 0 and not shown.is_damaged:
-                name = f"{number:06}"
-                yield Frame(f"{video}::{name}", f"{base}/{name}", video, place, key, stride)
-    except Exception as error:  # FFmpeg has errors of every kind, and so has every kind of storage
+        for index, announced in enumerate(_announced_frames(video)):
+            position = FramePosition(index, announced.time)
+            keyframe = position if announced.is_keyframe or index == 0 else keyframe
+            num_damaged += announced.is_damaged
+            if index % stride == 0 and not announced.is_damaged:
+                name = f"{index:06}"
+                yield Frame(f"{video}::{name}", f"{base}/{name}", video, position, keyframe, stride)
+    except Exception as error:  # FFmpeg and the storage back ends raise errors of many types
         failure = str(getattr(error, "strerror", None) or error)
-    if number < 0:
-        yield UnreadableImage(video, base, f"it is no video that FFmpeg reads ({failure or 'it holds no frames'})")
+    if index < 0:
+        yield UnreadableImage(video, base, f"FFmpeg cannot read it as a video ({failure or 'it holds no frames'})")
     elif failure is not None:
-        yield UnreadableImage(video, base, f"what comes after frame {number} cannot be read ({failure})")
-    elif damaged:
-        yield UnreadableImage(video, base, f"it is truncated or broken: {damaged} of its frames are not whole")
+        yield UnreadableImage(video, base, f"what comes after frame {index} cannot be read ({failure})")
+    elif num_damaged:
+        yield UnreadableImage(video, base, f"it is truncated or broken: {num_damaged} of its frames are incomplete")
 
 
-class _Shown(NamedTuple):
+class _AnnouncedFrame(NamedTuple):
+    """A frame as its packet describes it."""
+
     time: int
-    is_key: bool
+    is_keyframe: bool
     is_damaged: bool
 
 
-def _shown(video: Location) -> Iterator[_Shown]:
-    """The frames of a video in the order they are shown, as its packets announce them."""
-    waiting: list[_Shown] = []
+def _announced_frames(video: Location) -> Iterator[_AnnouncedFrame]:
+    """Yield the frames of a video in presentation order, from its packets."""
+    pending: list[_AnnouncedFrame] = []
     with open_binary(video) as file, _pyav().open(file) as container:
         for packet in container.demux(_stream_of(container)):
             time = packet.dts if packet.pts is None else packet.pts
-            if time is None or packet.is_discard:  # the mark of the end, or a frame cut away by an edit
+            if time is None or packet.is_discard:  # the flush packet at the end, or a frame removed by an edit list
                 continue
-            heappush(waiting, _Shown(time, packet.is_keyframe, packet.is_corrupt))
-            # Packets come in the order they are decoded in, and none is shown before it is decoded.
-            while packet.dts is not None and waiting and waiting[0].time <= packet.dts:
-                yield heappop(waiting)
-        while waiting:
-            yield heappop(waiting)
+            heappush(pending, _AnnouncedFrame(time, packet.is_keyframe, packet.is_corrupt))
+            # Packets come in decoding order, and no frame is presented before it is decoded.
+            while packet.dts is not None and pending and pending[0].time <= packet.dts:
+                yield heappop(pending)
+        while pending:
+            yield heappop(pending)
 
 
-class _Video:
-    """An open video that any thread asks for frames, in nearly their order."""
+class _VideoReader:
+    """An open video from which any thread requests frames, in roughly increasing order."""
 
     def __init__(self, video: Location) -> None:
         self._video = video
@@ -157,82 +181,91 @@ class _Video:
         self._files = ExitStack()
         weakref.finalize(self, self._files.close)
         self._can_seek = True
-        self._passed = AFTER_ALL
-        self._coming: Iterator[tuple[int, VideoFrame]] = iter(())
-        self._kept: dict[int, VideoFrame] = {}
-        self._asked: set[int] = set()
+        self._last = _AFTER_ALL
+        self._upcoming: Iterator[tuple[int, VideoFrame]] = iter(())
+        self._cache: dict[int, VideoFrame] = {}
+        self._requested: set[int] = set()
 
-    def frame(self, wanted: Frame) -> VideoFrame:
-        """A frame as the decoder gives it. Raises ImageError where it gives none, OSError where there is no file."""
-        self._asked.add(wanted.place.time)
+    def frame(self, frame: Frame) -> VideoFrame:
+        """Return a frame as the decoder delivers it.
+
+        Raises:
+            ImageError: The decoder delivers no such frame.
+            OSError: The file is missing.
+        """
+        self._requested.add(frame.position.time)
         with self._lock:
             try:
-                return self._kept.pop(wanted.place.time, None) or self._decode(wanted)
+                return self._cache.pop(frame.position.time, None) or self._decode(frame)
             except _pyav().FFmpegError as error:
-                self._passed = AFTER_ALL
+                self._last = _AFTER_ALL
                 raise ImageError(f"the video cannot be decoded ({error.strerror})") from error
             finally:
-                self._asked.discard(wanted.place.time)
+                self._requested.discard(frame.position.time)
 
-    def _decode(self, wanted: Frame) -> VideoFrame:
-        self._approach(wanted)
-        for number, frame in self._coming:
-            self._passed = Place(number, _time(frame))
-            if self._passed.time == wanted.place.time:
+    def _decode(self, requested: Frame) -> VideoFrame:
+        self._approach(requested)
+        for index, frame in self._upcoming:
+            self._last = FramePosition(index, _time(frame))
+            if self._last.time == requested.position.time:
                 return frame
-            if number % wanted.stride == 0:
-                self._kept[self._passed.time] = frame
-                spare = [time for time in self._kept if time not in self._asked]
-                if len(spare) > KEPT:
-                    del self._kept[spare[0]]
-            if self._passed.time > wanted.place.time:
+            if index % requested.stride == 0:
+                self._cache[self._last.time] = frame
+                unrequested = [time for time in self._cache if time not in self._requested]
+                if len(unrequested) > FRAME_CACHE_SIZE:
+                    del self._cache[unrequested[0]]
+            if self._last.time > requested.position.time:
                 break
         else:
-            self._passed = AFTER_ALL
-        raise ImageError("no such frame can be decoded: the video is damaged there, or the times in it are wrong")
+            self._last = _AFTER_ALL
+        raise ImageError("no such frame can be decoded: the video is damaged there, or its timestamps are wrong")
 
-    def _approach(self, wanted: Frame) -> None:
-        """Make sure that the wanted frame is among those to come."""
-        if self._passed.time >= wanted.place.time:
+    def _approach(self, requested: Frame) -> None:
+        """Restart or seek, if needed, so that the requested frame is among the upcoming ones."""
+        position, keyframe = requested.position, requested.keyframe
+        if self._last.time >= position.time:
             self._start()
-        if self._can_seek and wanted.key.time > self._passed.time and wanted.place.number > self._passed.number + NEAR:
-            self._container.seek(wanted.key.time, stream=_stream_of(self._container))
-            frames = dropwhile(lambda frame: _time(frame) < wanted.key.time, _decoded(self._container))
+        is_far = position.frame_index > self._last.frame_index + SEEK_THRESHOLD
+        if self._can_seek and is_far and keyframe.time > self._last.time:
+            self._container.seek(keyframe.time, stream=_stream_of(self._container))
+            frames = dropwhile(lambda frame: _time(frame) < keyframe.time, _decoded(self._container))
             first = next(frames, None)
-            if first is not None and _time(first) == wanted.key.time:
-                self._coming = enumerate(chain([first], frames), wanted.key.number)
+            if first is not None and _time(first) == keyframe.time:
+                self._upcoming = enumerate(chain([first], frames), keyframe.frame_index)
             else:  # the file has no index, or a wrong one
                 self._can_seek = False
                 self._start()
 
     def _start(self) -> None:
-        self._passed = AFTER_ALL
+        """Open the file anew and decode from its beginning."""
+        self._last = _AFTER_ALL
         self._files.close()
         self._container = self._files.enter_context(_pyav().open(self._files.enter_context(open_binary(self._video))))
         _stream_of(self._container).thread_type = "AUTO"
-        self._passed, self._coming = BEFORE_ALL, enumerate(_decoded(self._container))
+        self._last, self._upcoming = _BEFORE_ALL, enumerate(_decoded(self._container))
 
 
 _opening = threading.Lock()
 
 
-@lru_cache(OPEN)
-def _opened(video: Location, modified: int | None) -> _Video:
-    return _Video(video)
+@lru_cache(MAX_OPEN_VIDEOS)
+def _cached_reader(video: Location, modified: int | None) -> _VideoReader:
+    return _VideoReader(video)
 
 
-def _video_of(frame: Frame) -> _Video:
+def _reader_of(frame: Frame) -> _VideoReader:
+    """Return the reader of the frame's video, a new one if the file was modified since it was opened."""
     modified = None if is_url(frame.video) else os.stat(frame.video).st_mtime_ns
-    with _opening:  # else two threads could open it twice
-        return _opened(frame.video, modified)
+    with _opening:  # without the lock, two threads could open the video twice
+        return _cached_reader(frame.video, modified)
 
 
 def _decoded(container: InputContainer) -> Iterator[VideoFrame]:
-    """What can be decoded from where the container stands on."""
+    """Yield all frames that can be decoded from the current position of the container on."""
     stream = _stream_of(container)
     for packet in container.demux(stream):
         if not packet.is_corrupt:
-            with suppress(_pyav().FFmpegError):  # its frames will be missed when they are asked for
+            with suppress(_pyav().FFmpegError):  # a request for a missing frame raises ImageError
                 yield from stream.decode(packet)
 
 
@@ -244,7 +277,7 @@ def _stream_of(container: InputContainer) -> VideoStream:
 
 
 def _time(frame: VideoFrame) -> int:
-    return BEFORE_ALL.time if frame.pts is None else frame.pts
+    return _BEFORE_ALL.time if frame.pts is None else frame.pts
 
 
 def _pyav() -> ModuleType:

@@ -1,4 +1,4 @@
-"""Region crops: boxes with context, resized to CLIP's input, with the background treated as configured."""
+"""Region crops: boxes with context, resized to CLIP's input size, with the configured background."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ BLUR_SIGMA = 1 / 16
 def region_crops(
     images: ImageBatch, region_map: Tensor, regions: Regions, spans: Tensor, clip: ClipModel, config: RegionConfig
 ) -> Tensor:
-    """CLIP's input for each region: `[N, 3, S, S]` in the model's precision, normalised as the model wants it.
+    """Return CLIP's input for each region.
 
-    region_map: `[B, H, W]` int32. spans: `[N, 2]` int64, see `Regions.spans`.
+    Args:
+        images: The batch.
+        region_map: `[B, H, W]` int32.
+        regions: N regions of the batch.
+        spans: `[N, 2]` int64, see `Regions.spans`.
+        clip: The model; it determines the side S, the normalization and the dtype.
+        config: Context, box mode and one background.
+
+    Returns:
+        `[N, 3, S, S]` in the model's precision.
     """
     side = clip.image_size
     boxes = context_boxes(regions.boxes, images.sizes[regions.image_index], config)
@@ -31,8 +40,8 @@ def region_crops(
     window = (images.pixels, regions.image_index, boxes, side)
     if config.background == "blur":
         crops = crop_resize(*window, resized=resized, offset=offset, fill=clip.fill_color)
-        own = crop_masks(region_map, regions.image_index, spans, boxes, side, resized, offset)[:, None]
-        return normalise(torch.where(own, crops, _blurred(crops)), clip.normalisation).to(clip.dtype)
+        inside = crop_masks(region_map, regions.image_index, spans, boxes, side, resized, offset)[:, None]
+        return normalise(torch.where(inside, crops, _blurred(crops)), clip.normalisation).to(clip.dtype)
     return crop_resize(
         *window,
         resized=resized,
@@ -46,29 +55,48 @@ def region_crops(
 
 
 def context_boxes(boxes: Tensor, sizes: Tensor, config: RegionConfig) -> Tensor:
-    """Boxes grown by `config.context` of their sides, inside the image, and to squares if `config.box` says so.
+    """Grow boxes by the context, and to squares if `config.box` is "square"; clip them to the image.
 
-    boxes: `[N, 4]` int64. sizes: `[N, 2]` int64, height and width of each region's image.
+    Args:
+        boxes: `[N, 4]` int64, (x0, y0, x1, y1).
+        sizes: `[N, 2]` int64, height and width of each region's image.
+        config: `context`, a fraction of each side, and `box`.
+
+    Returns:
+        `[N, 4]` int64.
     """
     limit = sizes.flip(1)  # width, height
-    corner, far = boxes[:, :2], boxes[:, 2:]
-    grow = ((far - corner) * round(1e6 * config.context) + 500_000) // 1_000_000  # whole numbers round alike everywhere
-    corner, far = (corner - grow).clamp_min(0), torch.minimum(far + grow, limit)
+    start, stop = boxes[:, :2], boxes[:, 2:]
+    # Integer arithmetic rounds the same way on every device.
+    margin = ((stop - start) * round(1e6 * config.context) + 500_000) // 1_000_000
+    start, stop = (start - margin).clamp_min(0), torch.minimum(stop + margin, limit)
     if config.box == "square":
-        sides = far - corner
+        sides = stop - start
         square = torch.minimum(sides.max(dim=1, keepdim=True).values, limit)
-        corner = (corner - (square - sides) // 2).clamp_min(0)
-        corner = torch.minimum(corner, limit - square)
-        far = corner + square
-    return torch.cat([corner, far], dim=1)
+        start = (start - (square - sides) // 2).clamp_min(0)
+        start = torch.minimum(start, limit - square)
+        stop = start + square
+    return torch.cat([start, stop], dim=1)
 
 
 def resize_window(boxes: Tensor, side: int, mode: BoxMode, model_mode: str) -> tuple[Tensor, Tensor]:
-    """To what size each box is resized, and where in it the `side` x `side` window lies.
+    """Return the size that each box is resized to, and the offset of the `side` x `side` window in it.
 
-    "squash" and "square" resize the box to the window. "open_clip" does as the model's own preprocessing: "squash"
-    likewise; "shortest" brings the short side to `side` and takes the center; "longest" brings the long side to `side`
-    and centers it on the fill color. Returns `[N, 2]` int64 (height, width) and `[N, 2]` int64 (row, column).
+    "squash" and "square" resize the box to the window. "open_clip" follows the model's own preprocessing: "squash" does
+    the same; "shortest" scales the short side to `side` and crops the center; "longest" scales the long side to `side`
+    and centers the result on the fill color.
+
+    Args:
+        boxes: `[N, 4]` int64.
+        side: S, pixels.
+        mode: `RegionConfig.box`.
+        model_mode: The resize mode of the model: "squash", "shortest" or "longest".
+
+    Returns:
+        Sizes (height, width) `[N, 2]` int64 and offsets (row, column) `[N, 2]` int64; negative offsets are padding.
+
+    Raises:
+        ValueError: `model_mode` is unknown.
     """
     sides = torch.stack([boxes[:, 3] - boxes[:, 1], boxes[:, 2] - boxes[:, 0]], dim=1)  # height, width
     if mode != "open_clip" or model_mode == "squash":
@@ -79,11 +107,12 @@ def resize_window(boxes: Tensor, side: int, mode: BoxMode, model_mode: str) -> t
         resized = (side * sides / sides.max(dim=1, keepdim=True).values).round().long().clamp_min(1)
     else:
         raise ValueError(f"resize mode must be 'squash', 'shortest' or 'longest'; got {model_mode!r}")
-    spare = resized - side
-    center = torch.where(spare >= 0, (spare / 2).round().long(), -(-spare // 2))  # torchvision's rounding
-    return resized, center
+    excess = resized - side
+    offset = torch.where(excess >= 0, (excess / 2).round().long(), -(-excess // 2))  # torchvision's rounding
+    return resized, offset
 
 
 def _blurred(crops: Tensor) -> Tensor:
+    """Return the crops after a Gaussian blur."""
     sigma = BLUR_SIGMA * crops.shape[-1]
     return gaussian_blur(crops, [2 * int(3 * sigma) + 1] * 2, [sigma, sigma])

@@ -1,4 +1,4 @@
-"""Image embeddings of the regions out of one pass an image: CLIP's positions pooled under each region's mask."""
+"""Region embeddings from one CLIP pass per image: the tower's patch features pooled under each region's mask."""
 
 from __future__ import annotations
 
@@ -15,64 +15,84 @@ from ovsr_gpu.models.network_batch import NetworkBatch
 from ovsr_gpu.results import Regions
 from ovsr_gpu.runtime.timing import stage
 from ovsr_gpu.stages.features import network_input
+from ovsr_gpu.stages.grid_cells import cell_of_pixels
 
 
 def pooled_embeddings(
     clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, batch: NetworkBatch
 ) -> Tensor:
-    """Unit embeddings of the regions, each the mean of the positions it covers: `[N, E]` float32.
+    """Return unit embeddings of the regions, each from the mean of the patch features it covers.
 
-    region_map: `[B, H, W]` int32. As many regions are pooled at a time as images go through CLIP together.
+    Args:
+        clip: The model.
+        images: The batch.
+        region_map: `[B, H, W]` int32.
+        regions: N regions of the batch.
+        batch: Number of images per forward pass, and of regions pooled at a time.
 
-    Raises ModelError for an image tower without positions that can be read, see `dense_tower`.
+    Returns:
+        `[N, E]` float32.
+
+    Raises:
+        ModelError: The image tower does not expose patch features, see `dense_tower`.
     """
     tower = dense_tower(clip)
-    features = position_features(tower, clip, images, batch)
-    shares = cell_fractions(region_map, regions, images.sizes, features.shape[2:])
-    pooled = pool_positions(features, shares, regions.image_index, batch.most)
+    features = patch_features(tower, clip, images, batch)
+    fractions = cell_fractions(region_map, regions, images.sizes, features.shape[2:])
+    pooled = pool_patches(features, fractions, regions.image_index, batch.max_rows)
     return normalize(tower.head(pooled.to(clip.dtype)).float(), dim=1)
 
 
 @stage("image embeddings")
-def position_features(tower: DenseTower, clip: ClipModel, images: ImageBatch, batch: NetworkBatch) -> Tensor:
-    """Features of the images, squashed to CLIP's input: `[B, C, h, w]` float32."""
-    inputs = (network_input(part, clip.image_size, clip.normalisation, clip.dtype) for part in images.split(batch.most))
+def patch_features(tower: DenseTower, clip: ClipModel, images: ImageBatch, batch: NetworkBatch) -> Tensor:
+    """Return the patch features of the images, squashed to CLIP's input size: `[B, C, h, w]` float32."""
+    parts = images.split(batch.max_rows)
+    inputs = (network_input(part, clip.image_size, clip.normalisation, clip.dtype) for part in parts)
     return torch.cat([batch.run(tower.features, pixels).float() for pixels in inputs])
 
 
 @stage("pooling")
 def cell_fractions(region_map: Tensor, regions: Regions, sizes: Tensor, grid: Sequence[int]) -> Tensor:
-    """Fraction of each grid cell's pixels that belong to each region: `[N, h, w]` float32.
+    """Return the fraction of each grid cell's pixels that belong to each region.
 
-    The grid's cells cut an image into equal parts, and a pixel lies in the cell under its center; an image with fewer
-    pixels than cells leaves some without any, and their shares are zero.
+    A pixel belongs to the cell under its center. An image with fewer pixels than cells has empty cells; their fractions
+    are zero.
 
-    region_map: `[B, H, W]` int32. sizes: `[B, 2]` int64, height and width of the images. grid: h, w.
+    Args:
+        region_map: `[B, H, W]` int32.
+        regions: N regions of the batch.
+        sizes: `[B, 2]` int64, height and width of the images.
+        grid: (h, w).
+
+    Returns:
+        `[N, h, w]` float32.
     """
     height, width = grid
-    row = _cell_of_pixels(region_map.shape[1], sizes[:, :1], height)[:, :, None]
-    column = _cell_of_pixels(region_map.shape[2], sizes[:, 1:], width)[:, None, :]
-    region = regions.firsts(len(sizes))[:, None, None] + region_map  # [B, H, W]
-    inside = (row < height) & (column < width) & (region < len(regions))
-    place = torch.where(inside, (region * height + row) * width + column, 0)
+    row = cell_of_pixels(region_map.shape[1], sizes[:, 0], height)[:, :, None]
+    column = cell_of_pixels(region_map.shape[2], sizes[:, 1], width)[:, None, :]
+    region = regions.offsets(len(sizes))[:, None, None] + region_map  # [B, H, W]
+    is_inside = (row < height) & (column < width) & (region < len(regions))
+    cell = torch.where(is_inside, (region * height + row) * width + column, 0)
     pixels = torch.zeros(len(regions) * height * width, dtype=torch.int32, device=region_map.device)
-    pixels = pixels.scatter_add_(0, place.flatten(), inside.flatten().int()).view(-1, height, width)
-    in_image = pixels.new_zeros(len(sizes), height, width).index_add_(0, regions.image_index, pixels)
-    return pixels / in_image[regions.image_index].clamp_min(1)
-
-
-def _cell_of_pixels(pixels: int, size: Tensor, cells: int) -> Tensor:
-    """Cell of each pixel of an axis, `cells` and more past the end of the image: `[B, pixels]` int64."""
-    return (2 * torch.arange(pixels, device=size.device) + 1) * cells // (2 * size)
+    pixels = pixels.scatter_add_(0, cell.flatten(), is_inside.flatten().int()).view(-1, height, width)
+    image_pixels = pixels.new_zeros(len(sizes), height, width).index_add_(0, regions.image_index, pixels)
+    return pixels / image_pixels[regions.image_index].clamp_min(1)
 
 
 @stage("pooling")
-def pool_positions(features: Tensor, shares: Tensor, image_index: Tensor, batch: int) -> Tensor:
-    """Mean of each region's positions, weighted by the shares that it covers: `[N, C]` float32.
+def pool_patches(features: Tensor, fractions: Tensor, image_index: Tensor, batch: int) -> Tensor:
+    """Return the mean of the patch features that each region covers, weighted by the covered fractions.
 
-    features: `[B, C, h, w]` float32. shares: `[N, h, w]` float32. image_index: `[N]` int64.
+    Args:
+        features: `[B, C, h, w]` float32.
+        fractions: `[N, h, w]` float32.
+        image_index: `[N]` int64.
+        batch: Number of regions pooled at a time.
+
+    Returns:
+        `[N, C]` float32.
     """
-    positions = features.flatten(2).mT  # [B, P, C]
-    weights = (shares / shares.sum((1, 2), keepdim=True)).flatten(1)[:, None]  # [N, 1, P]
+    patches = features.flatten(2).mT  # [B, P, C]
+    weights = (fractions / fractions.sum((1, 2), keepdim=True)).flatten(1)[:, None]  # [N, 1, P]
     parts = zip(weights.split(batch), image_index.split(batch), strict=True)
-    return torch.cat([(weight @ positions[index])[:, 0] for weight, index in parts])
+    return torch.cat([(weight @ patches[index])[:, 0] for weight, index in parts])

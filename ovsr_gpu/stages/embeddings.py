@@ -1,4 +1,4 @@
-"""Image embeddings of the regions: every region cropped and put through CLIP's image tower, or read off one pass."""
+"""CLIP embeddings of the regions: each region cropped and encoded, or pooled from one pass per image."""
 
 from __future__ import annotations
 
@@ -21,25 +21,37 @@ from ovsr_gpu.stages.dense_embeddings import pooled_embeddings
 def embed_regions(
     clip: ClipModel, images: ImageBatch, region_map: Tensor, regions: Regions, config: RegionConfig, batch: NetworkBatch
 ) -> Tensor:
-    """Unit CLIP embeddings of the regions, as `config.encoder` says: `[N, E]` float32, zero for empty slots.
+    """Return unit CLIP embeddings of the regions, by the encoder of `config`.
 
-    With several backgrounds they are the mean directions of the crops with each. region_map: `[B, H, W]` int32. As many
-    crops or images are held as go through CLIP together.
+    With several backgrounds an embedding is the normalized mean of those of the crops with each background. Crops are
+    made in parts, so that only one batch of them is in memory at a time.
+
+    Args:
+        clip: The model.
+        images: The batch.
+        region_map: `[B, H, W]` int32.
+        regions: N regions of the batch.
+        config: Settings of the regions.
+        batch: Number of crops or images per forward pass.
+
+    Returns:
+        `[N, E]` float32, zero for empty slots.
     """
     if config.encoder == "dense":
         embeddings = pooled_embeddings(clip, images, region_map, regions, batch)
     else:
-        parts = list(zip(regions.split(batch.most), regions.spans(len(images)).split(batch.most), strict=True))
+        size = batch.max_rows
+        parts = list(zip(regions.split(size), regions.spans(len(images)).split(size), strict=True))
         views = []
         for background in config.backgrounds:
-            alone = replace(config, background=background)
-            crops = (region_crops(images, region_map, part, spans, clip, alone) for part, spans in parts)
-            views.append(torch.cat([encode_crops(clip, one, batch) for one in crops]))
+            single = replace(config, background=background)
+            batches = (region_crops(images, region_map, part, spans, clip, single) for part, spans in parts)
+            views.append(torch.cat([encode_crops(clip, crops, batch) for crops in batches]))
         embeddings = views[0] if len(views) == 1 else normalize(torch.stack(views).sum(0), dim=1)
     return torch.where(regions.areas[:, None] > 0, embeddings, 0)
 
 
 @stage("image embeddings")
 def encode_crops(clip: ClipModel, crops: Tensor, batch: NetworkBatch) -> Tensor:
-    """Unit embeddings `[N, E]` float32 of at most `batch.most` normalised crops `[N, 3, S, S]`."""
+    """Return unit embeddings `[N, E]` float32 of at most `batch.max_rows` normalized crops `[N, 3, S, S]`."""
     return batch.run(clip.encode_image, crops)

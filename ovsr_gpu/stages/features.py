@@ -1,4 +1,4 @@
-"""Pixel features: several EfficientNet levels on one grid."""
+"""Pixel features: several EfficientNet blocks on one grid."""
 
 from __future__ import annotations
 
@@ -19,20 +19,30 @@ IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 @stage("features")
 def pixel_features(backbone: nn.Sequential, images: ImageBatch, config: FeatureConfig, batch: NetworkBatch) -> Tensor:
-    """Features of every grid cell: `[B, C, h, w]` float32, h = w = `config.grid_size`.
+    """Return the features of every grid cell.
 
-    Each image is squashed to the network's square input; each level is scaled to unit root mean square over the
-    image, so that no level outweighs another by its scale alone, and resized to the grid. An image of one color has
-    features of zero: what zero padding makes of its borders is no structure.
+    Each image is squashed to the network's square input. Each level is scaled to unit root mean square over the image,
+    so that no level dominates by its scale alone, and resized to the grid. An image of one color has zero features:
+    what zero padding produces at its borders is not structure.
+
+    Args:
+        backbone: The blocks of EfficientNet.
+        images: The batch.
+        config: Levels, input size and grid size.
+        batch: Number of images per forward pass.
+
+    Returns:
+        `[B, C, h, w]` float32, h = w = `config.grid_size`.
     """
-    inputs = (network_input(part, config.input_size) for part in images.split(batch.most))
+    inputs = (network_input(part, config.input_size) for part in images.split(batch.max_rows))
     with float32_convolutions():
         return torch.cat([batch.run(partial(_levels_on_grid, backbone, config), pixels) for pixels in inputs])
 
 
 def _levels_on_grid(backbone: nn.Sequential, config: FeatureConfig, activations: Tensor) -> Tensor:
+    """Run the backbone and return the scaled and resized levels, concatenated: `[B, C, h, w]`."""
     grid = (config.grid_size, config.grid_size)
-    varied = (activations.amax((2, 3)) > activations.amin((2, 3))).any(1)[:, None, None, None]
+    is_varied = (activations.amax((2, 3)) > activations.amin((2, 3))).any(1)[:, None, None, None]
     levels = []
     for index, block in enumerate(backbone[: max(config.levels) + 1]):
         activations = block(activations)
@@ -40,7 +50,7 @@ def _levels_on_grid(backbone: nn.Sequential, config: FeatureConfig, activations:
             scale = activations.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
             unit = activations / scale.clamp_min(torch.finfo(scale.dtype).tiny)
             levels.append(functional.interpolate(unit, grid, mode="bilinear", antialias=True))
-    return torch.cat(levels, dim=1) * varied
+    return torch.cat(levels, dim=1) * is_varied
 
 
 def network_input(
@@ -49,12 +59,12 @@ def network_input(
     normalisation: Normalisation = IMAGENET,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The images squashed to `side` x `side` and normalised: `[B, 3, side, side]`, channels last."""
-    count = len(images)
+    """Return the images squashed to `side` x `side` pixels and normalized: `[B, 3, side, side]`, channels last."""
+    num_images = len(images)
     corners = torch.zeros_like(images.sizes)
     boxes = torch.cat([corners, images.sizes.flip(1)], dim=1)  # (0, 0, width, height)
-    index = torch.arange(count, device=images.sizes.device)
-    square = torch.full((count, 2), side, device=images.sizes.device)
+    index = torch.arange(num_images, device=images.sizes.device)
+    square = torch.full((num_images, 2), side, device=images.sizes.device)
     return crop_resize(
         images.pixels,
         index,

@@ -1,6 +1,8 @@
-"""Regions: connected pieces of the clusters, at full resolution, with their boxes."""
+"""Regions: connected components of the clusters, at full resolution, with their boxes and areas."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,104 +11,130 @@ from ovsr_gpu.config import RegionConfig
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import Normalisation
-from ovsr_gpu.results import Regions, RegionTable, wanted_first
+from ovsr_gpu.results import Regions, RegionTable, compact_regions
 from ovsr_gpu.runtime.timing import stage
 from ovsr_gpu.stages.features import network_input
-from ovsr_gpu.stages.upsampling import bilinear, joint_bilateral, majority
+from ovsr_gpu.stages.grid_cells import cell_of_pixels
+from ovsr_gpu.stages.upsampling import majority_filter, upsample_bilinear, upsample_joint_bilateral
 
-FINENESS = 4
-"""How many times finer than the grid the regions' outlines are."""
-GRAY_VALUES = Normalisation((0, 0, 0), (1, 1, 1))
-"""Of images from 0 to 1."""
+UPSAMPLING_FACTOR = 4
+"""How many times finer than the grid the boundaries of the regions are."""
+UNIT_RANGE = Normalisation((0, 0, 0), (1, 1, 1))
+"""Scales pixel values to [0, 1] and changes nothing else."""
 
 
 @stage("regions")
 def extract_regions(labels: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable[Regions]]:
-    """Regions of the clustered grid.
+    """Extract the regions of the clustered grid.
 
-    labels: `[B, h, w]` int64 clusters. Returns region_map `[B, H, W]` int32 on the batch's canvas (numbers 0..n-1 of
-    each image in the order of their first grid cells; outside the image its values mean nothing), and the regions
-    in a table with room for all that a grid can have.
+    Args:
+        labels: `[B, h, w]` int64, the cluster of each grid cell.
+        images: The batch.
+        config: Settings of the regions.
+
+    Returns:
+        The region map, `[B, H, W]` int32 on the canvas of the batch: indices 0..n-1 in each image, in the order of the
+        regions' first grid cells; values outside the image are arbitrary. And the table of the regions, with one slot
+        for each grid cell of the batch.
     """
-    region_map, table, _ = outline(connected_pieces(labels, config), images, config)
+    region_map, table, _ = project_to_images(grid_components(labels, config), images, config)
     return region_map, table
 
 
-def connected_pieces(labels: Tensor, config: RegionConfig) -> Tensor:
-    """The clusters' connected pieces on the grid, small ones absorbed: `[B, h, w]` int64, numbered by first cell."""
+def grid_components(labels: Tensor, config: RegionConfig) -> Tensor:
+    """Return the connected components of the clusters on the grid, after small ones have been absorbed.
+
+    Args:
+        labels: `[B, h, w]` int64, the cluster of each grid cell.
+        config: Settings of the regions.
+
+    Returns:
+        `[B, h, w]` int64, numbered by first cell.
+    """
     return absorb_small(connected_components(labels), config.min_area * labels[0].numel())
 
 
-def outline(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> tuple[Tensor, RegionTable[Regions], Tensor]:
-    """Draw pieces of the grid on the images, numbered anew in their order where a small image does not show all.
+def project_to_images(
+    components: Tensor, images: ImageBatch, config: RegionConfig
+) -> tuple[Tensor, RegionTable[Regions], Tensor]:
+    """Bring components of the grid to the resolution of the images and measure them.
 
-    pieces: `[B, h, w]` int64 in [0, h * w). Returns region_map and table as `extract_regions` does, and for each slot of the
-    table the number that its piece had, int64.
+    Components that no pixel shows (in images smaller than the grid) are dropped; the others keep their order.
+
+    Args:
+        components: `[B, h, w]` int64 in [0, h * w).
+        images: The batch.
+        config: Settings of the regions.
+
+    Returns:
+        Region map and table as in `extract_regions`, and for each slot of the table its component, int64.
     """
-    outlines = finer(pieces, images, config)
-    rows = _Lines.of(outlines.shape[1], images.pixels.shape[2], images.sizes[:, 0])
-    columns = _Lines.of(outlines.shape[2], images.pixels.shape[3], images.sizes[:, 1])
-    numbers, table, piece = measure(outlines, pieces[0].numel(), rows, columns)
-    by_row = numbers.gather(1, rows.cell[:, :, None].expand(-1, -1, numbers.shape[2]))  # [B, H, w]
-    return by_row.gather(2, columns.cell[:, None, :].expand(-1, by_row.shape[1], -1)), table, piece
+    fine = upsample_components(components, images, config)
+    rows = _axis_cells(fine.shape[1], images.pixels.shape[2], images.sizes[:, 0])
+    columns = _axis_cells(fine.shape[2], images.pixels.shape[3], images.sizes[:, 1])
+    index, table, component = _measure_regions(fine, components[0].numel(), rows, columns)
+    by_row = index.gather(1, rows.cell[:, :, None].expand(-1, -1, index.shape[2]))  # [B, H, w]
+    return by_row.gather(2, columns.cell[:, None, :].expand(-1, by_row.shape[1], -1)), table, component
 
 
-def finer(pieces: Tensor, images: ImageBatch, config: RegionConfig) -> Tensor:
-    """The pieces on a grid FINENESS times finer, their outlines as `config.boundaries` says: int64."""
+def upsample_components(components: Tensor, images: ImageBatch, config: RegionConfig) -> Tensor:
+    """Return the components `[B, h, w]` int64 on a grid UPSAMPLING_FACTOR times finer, as `config.boundaries` says."""
     if config.boundaries == "grid":
-        return bilinear(pieces, FINENESS)
-    side = 2 * pieces.shape[1]
-    drawn = joint_bilateral(pieces, network_input(images, side, GRAY_VALUES))
-    return bilinear(majority(drawn), FINENESS // 2)
+        return upsample_bilinear(components, UPSAMPLING_FACTOR)
+    side = 2 * components.shape[1]
+    guided = upsample_joint_bilateral(components, network_input(images, side, UNIT_RANGE))
+    return upsample_bilinear(majority_filter(guided), UPSAMPLING_FACTOR // 2)
 
 
-class _Lines:
-    """Which grid cells the pixels of one axis lie in.
+class _AxisCells(NamedTuple):
+    """Grid cells and pixels along one axis.
 
-    cell: `[B, pixels]` int64, the cell under each pixel's center. start, stop: `[B, cells]` int64, the pixels of each
-    cell; an image with fewer pixels than cells leaves some without any.
+    cell: `[B, pixels]` int64, the cell under each pixel's center.
+    start, stop: `[B, cells]` int64, the pixels of each cell; an image with fewer pixels than cells has empty cells.
     """
 
-    def __init__(self, cell: Tensor, start: Tensor, stop: Tensor) -> None:
-        self.cell, self.start, self.stop = cell, start, stop
-
-    @classmethod
-    def of(cls, cells: int, pixels: int, size: Tensor) -> _Lines:
-        pixel = torch.arange(pixels, device=size.device)
-        cell = ((2 * pixel + 1) * cells // (2 * size[:, None])).clamp_max(cells - 1)  # [B, pixels]
-        inside = (pixel < size[:, None]).long()
-        stop = torch.zeros(len(size), cells, dtype=torch.int64, device=size.device).scatter_add_(1, cell, inside)
-        stop = stop.cumsum(1)
-        return cls(cell, torch.cat([torch.zeros_like(stop[:, :1]), stop[:, :-1]], dim=1), stop)
+    cell: Tensor
+    start: Tensor
+    stop: Tensor
 
 
-def measure(labels: Tensor, most: int, rows: _Lines, columns: _Lines) -> tuple[Tensor, RegionTable[Regions], Tensor]:
-    """Number the labels that an image really shows 0..n-1, and measure them in its pixels.
+def _axis_cells(num_cells: int, num_pixels: int, size: Tensor) -> _AxisCells:
+    """Relate the cells of the grid to the pixels of images of `size` `[B]` along one axis."""
+    cell = cell_of_pixels(num_pixels, size, num_cells).clamp_max(num_cells - 1)
+    is_inside = (torch.arange(num_pixels, device=size.device) < size[:, None]).long()
+    counts = torch.zeros(len(size), num_cells, dtype=torch.int64, device=size.device).scatter_add_(1, cell, is_inside)
+    stop = counts.cumsum(1)
+    return _AxisCells(cell, torch.cat([torch.zeros_like(stop[:, :1]), stop[:, :-1]], dim=1), stop)
 
-    labels: `[B, h, w]` int64 in [0, `most`). Returns the numbers `[B, h, w]` int32, a table of B * `most` slots, and
-    the label of each slot.
+
+def _measure_regions(
+    labels: Tensor, num_labels: int, rows: _AxisCells, columns: _AxisCells
+) -> tuple[Tensor, RegionTable[Regions], Tensor]:
+    """Number the labels that have pixels 0..n-1 in each image, and measure their areas and boxes in pixels.
+
+    Takes `[B, h, w]` int64 labels in [0, `num_labels`). Returns the indices `[B, h, w]` int32, a table of
+    B * `num_labels` slots, and the label of each slot.
     """
-    images = len(labels)
-    slots = images * most
-    place = torch.arange(slots, device=labels.device)
-    label = labels + place[::most, None, None]  # unique in the batch
+    num_images = len(labels)
+    slots = torch.arange(num_images * num_labels, device=labels.device)
+    label = labels + slots[::num_labels, None, None]  # unique in the batch
     pixels = (rows.stop - rows.start)[:, :, None] * (columns.stop - columns.start)[:, None, :]
-    area = torch.zeros_like(place).scatter_add_(0, label.flatten(), pixels.flatten())
-    shown = area > 0
-    region = shown.cumsum(0) - 1
+    area = torch.zeros_like(slots).scatter_add_(0, label.flatten(), pixels.flatten())
+    is_visible = area > 0
+    region = is_visible.cumsum(0) - 1
 
-    counts = shown.view(images, most).sum(1)
-    before = (counts.cumsum(0) - counts)[:, None, None]
-    numbers = torch.where(pixels > 0, region[label] - before, 0).to(torch.int32)
+    counts = is_visible.view(num_images, num_labels).sum(1)
+    offsets = (counts.cumsum(0) - counts)[:, None, None]
+    index = torch.where(pixels > 0, region[label] - offsets, 0).to(torch.int32)
 
-    # The least x0, y0, -x1 and -y1 of the cells of each label.
+    # The minimum x0, y0, -x1 and -y1 over the cells of each label.
     sides = (columns.start[:, None, :], rows.start[:, :, None], -columns.stop[:, None, :], -rows.stop[:, :, None])
-    far = torch.iinfo(torch.int64).max
-    extents = torch.stack([torch.where(pixels > 0, side, far) for side in sides]).flatten(1)  # [4, B * h * w]
-    boxes = torch.full((4, slots), far, device=labels.device)
+    infinity = torch.iinfo(torch.int64).max
+    extents = torch.stack([torch.where(pixels > 0, side, infinity) for side in sides]).flatten(1)  # [4, B * h * w]
+    boxes = torch.full((4, len(slots)), infinity, device=labels.device)
     boxes.scatter_reduce_(1, label.flatten().expand_as(extents), extents, "amin")
 
     x0, y0, x1, y1 = boxes
-    regions = Regions(place // most, torch.stack([x0, y0, -x1, -y1], dim=1), area)
-    table, origin = wanted_first(regions, shown, images)
-    return numbers, table, origin % most
+    regions = Regions(slots // num_labels, torch.stack([x0, y0, -x1, -y1], dim=1), area)
+    table, source = compact_regions(regions, is_visible, num_images)
+    return index, table, source % num_labels

@@ -1,4 +1,4 @@
-"""Text embeddings of a vocabulary: prompts from templates and synonyms through CLIP's text tower."""
+"""Text embeddings of a vocabulary: prompts from templates and synonyms, encoded by CLIP's text tower."""
 
 from __future__ import annotations
 
@@ -17,22 +17,29 @@ from ovsr_gpu.models import text_cache
 from ovsr_gpu.models.clip import ClipModel
 from ovsr_gpu.results import ClassTexts
 from ovsr_gpu.runtime.timing import stage
-from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary, casefolded
+from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary, casefold_name
 
 
 @stage("vocabulary")
 def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: RecognitionConfig) -> ClassTexts:
-    """The texts of a vocabulary on the model's device; the last are those of "something else", if it has prompts.
+    """Return the text embeddings of a vocabulary on the model's device.
 
-    With `config.synonyms` "mean" a class has one text, the mean direction of all its synonyms in all
-    `config.templates`, and "something else" that of `config.something_else` as it stands. With "max" each synonym and
-    each of these prompts has its own. A row depends on its own prompts alone and is kept on disk (`text_cache`).
+    With `config.synonyms` "mean" a class has one text: the normalized mean of all its synonyms in all
+    `config.templates`; "something else" has the normalized mean of `config.something_else`, without templates. With
+    "max" each synonym and each of these prompts has its own text. The texts of "something else", if it has prompts,
+    come last. A row depends only on its own prompts and is cached on disk (`text_cache`).
 
-    Raises VocabularyError for a name that does not fit the model's text context or stands in `config.something_else`.
+    Args:
+        clip: The model.
+        vocabulary: The L classes.
+        config: Templates, synonyms and prompts for "something else".
+
+    Raises:
+        VocabularyError: A name does not fit the model's context length, or is also in `config.something_else`.
     """
-    reserved = {casefolded(prompt) for prompt in config.something_else}
-    for name in (name for row in vocabulary.synonyms for name in row):
-        if casefolded(name) in reserved:
+    reserved = {casefold_name(prompt) for prompt in config.something_else}
+    for name in chain.from_iterable(vocabulary.synonyms):
+        if casefold_name(name) in reserved:
             raise VocabularyError(f"the class name {name!r} is reserved by recognition.something_else; rename it")
     templates = _templates(config)
     names = [*vocabulary.names, SOMETHING_ELSE]
@@ -48,12 +55,13 @@ def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: Recognitio
 
 
 def _embed(clip: ClipModel, name: str, prompts: list[str]) -> Tensor:
-    key = text_cache.key(clip, prompts)
+    """Return the normalized mean of the prompts, `[E]` on the CPU, from the cache if it is there."""
+    key = text_cache.cache_key(clip, prompts)
     embedding = text_cache.load(key)
     if embedding is None:
-        if any(clip.too_long(prompts)):
+        if any(clip.exceeds_context_length(prompts)):
             raise VocabularyError(
-                f"the class {reprlib.repr(name)}, set in its templates, does not fit the {clip.context_length} "
+                f"the class {reprlib.repr(name)} with its templates does not fit the {clip.context_length} "
                 f"tokens that CLIP {clip.name!r} reads; shorten its names"
             )
         embedding = normalize(clip.encode_text(prompts).mean(0), dim=0).cpu()
@@ -62,9 +70,10 @@ def _embed(clip: ClipModel, name: str, prompts: list[str]) -> Tensor:
 
 
 def _templates(config: RecognitionConfig) -> Sequence[Callable[[str], str]]:
+    """Return functions that put a class name into a template."""
     if config.templates == "imagenet":
         from open_clip import OPENAI_IMAGENET_TEMPLATES
 
         return OPENAI_IMAGENET_TEMPLATES
-    # Not str.format: a template may hold other braces.
+    # Not str.format: a template may contain other braces.
     return [partial(template.replace, "{}") for template in config.templates]

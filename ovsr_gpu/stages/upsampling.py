@@ -1,4 +1,4 @@
-"""Label grids made finer, so that the outlines of regions follow the image rather than the cells."""
+"""Upsampling of label grids, so that the boundaries of regions follow the image rather than the grid cells."""
 
 from __future__ import annotations
 
@@ -6,89 +6,107 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-REACH = 2
-"""Cells around a fine cell's own that vote on it, in each direction."""
-SIGMA_PLACE, SIGMA_COLOR = 1.5, 0.1
-"""Standard deviations of the votes' weights: in cells, and in color, where each channel goes from 0 to 1."""
+WINDOW_RADIUS = 2
+"""Radius in cells of the window of cells that vote on a fine cell."""
+SIGMA_SPACE, SIGMA_COLOR = 1.5, 0.1
+"""Standard deviations of the bilateral weights: in cells, and in color with channels from 0 to 1."""
 
 
-def bilinear(labels: Tensor, times: int) -> Tensor:
-    """Each fine cell takes the label that weighs most among its nearest four cells.
+def upsample_bilinear(labels: Tensor, scale: int) -> Tensor:
+    """Give each fine cell the label with the largest bilinear weight among its nearest four cells.
 
-    The weights are those of bilinear interpolation; of equal weights the upper, then the left one wins.
-    labels: `[B, h, w]` int64. Returns `[B, times * h, times * w]` int64.
+    Ties are broken in favor of the upper, then the left cell.
+
+    Args:
+        labels: `[B, h, w]` int64.
+        scale: Upsampling factor.
+
+    Returns:
+        `[B, scale * h, scale * w]` int64.
     """
-    top, bottom, down = _between(labels.shape[1], times, labels.device)
-    left, right, along = _between(labels.shape[2], times, labels.device)
-    corner = [labels[:, row[:, None], column] for row in (top, bottom) for column in (left, right)]
-    weight = [y[:, None] * x for y in (1 - down, down) for x in (1 - along, along)]
+    top, bottom, y_weight = _interpolation(labels.shape[1], scale, labels.device)
+    left, right, x_weight = _interpolation(labels.shape[2], scale, labels.device)
+    corners = [labels[:, row[:, None], column] for row in (top, bottom) for column in (left, right)]
+    weights = [y[:, None] * x for y in (1 - y_weight, y_weight) for x in (1 - x_weight, x_weight)]
     votes = [
         torch.stack(
-            [torch.where(other == label, fraction, 0) for other, fraction in zip(corner, weight, strict=True)]
+            [torch.where(corner == label, weight, 0) for corner, weight in zip(corners, weights, strict=True)]
         ).sum(0)
-        for label in corner
+        for label in corners
     ]
     winner = torch.stack(votes).argmax(0, keepdim=True)
-    return torch.stack(corner).gather(0, winner)[0]
+    return torch.stack(corners).gather(0, winner)[0]
 
 
-def _between(cells: int, times: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The two cells around each fine cell's center and the weight of the second, `[times * cells]` each."""
-    center = (torch.arange(times * cells, device=device) + 0.5) / times - 0.5
-    center = center.clamp(0, cells - 1)
+def _interpolation(num_cells: int, scale: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the two cells around each fine cell's center and the weight of the second, `[scale * num_cells]` each."""
+    center = (torch.arange(scale * num_cells, device=device) + 0.5) / scale - 0.5
+    center = center.clamp(0, num_cells - 1)
     low = center.floor().long()
-    return low, (low + 1).clamp_max(cells - 1), center - low
+    return low, (low + 1).clamp_max(num_cells - 1), center - low
 
 
-def joint_bilateral(labels: Tensor, colors: Tensor) -> Tensor:
-    """Each fine cell takes the label that the cells around it vote for, those nearest in place and color the most.
+def upsample_joint_bilateral(labels: Tensor, colors: Tensor) -> Tensor:
+    """Give each fine cell the label with the largest weight among the cells around it, by distance and color.
 
-    A label stands for election where one of the 3 x 3 cells around has it; of equal votes the upper, then the left one
-    wins. The weights are Gaussians of both distances (Kopf et al., 2007, "Joint bilateral upsampling", eq. 3).
+    The weights are the product of a Gaussian of the distance and a Gaussian of the color difference (Kopf et al., 2007,
+    "Joint bilateral upsampling", eq. 3), summed over a window of radius WINDOW_RADIUS. Candidates are the labels of the
+    3 x 3 cells around the fine cell; ties are broken in favor of the upper, then the left one.
 
-    labels: `[B, h, w]` int64. colors: `[B, 3, t * h, t * w]` float32 in [0, 1], of the fine cells; a cell's color is
-    the mean of its fine ones. Returns `[B, t * h, t * w]` int64.
+    Args:
+        labels: `[B, h, w]` int64.
+        colors: `[B, 3, scale * h, scale * w]` float32 in [0, 1], the colors of the fine cells. The color of a cell is
+            the mean of its fine cells.
+
+    Returns:
+        `[B, scale * h, scale * w]` int64.
     """
-    times = colors.shape[2] // labels.shape[1]
-    row, down = _around(labels.shape[1], times, labels.device)
-    column, along = _around(labels.shape[2], times, labels.device)
+    scale = colors.shape[2] // labels.shape[1]
+    row, y_distance = _window(labels.shape[1], scale, labels.device)
+    column, x_distance = _window(labels.shape[2], scale, labels.device)
     row, column = row[:, None, :, None], column[None, :, None, :]
-    near = labels[:, row, column]  # [B, V, V, t * h, t * w]
-    distance = torch.zeros_like(near, dtype=colors.dtype)
-    for fine, cells in zip(colors.unbind(1), avg_pool2d(colors, times).unbind(1), strict=True):
-        distance += (fine[:, None, None] - cells[:, row, column]).square()
-    place = torch.exp(-(down[:, None, :, None] + along[None, :, None, :]) / (2 * SIGMA_PLACE**2))
-    weight = place * torch.exp(-distance / (2 * SIGMA_COLOR**2))
-    inner = range(REACH - 1, REACH + 2)
-    candidates = [near[:, y, x] for y in inner for x in inner]
-    votes = [torch.where(near == label[:, None, None], weight, 0).sum((1, 2)) for label in candidates]
+    window = labels[:, row, column]  # [B, V, V, scale * h, scale * w]
+    color_distance = torch.zeros_like(window, dtype=colors.dtype)
+    for fine, coarse in zip(colors.unbind(1), avg_pool2d(colors, scale).unbind(1), strict=True):
+        color_distance += (fine[:, None, None] - coarse[:, row, column]).square()
+    space_weight = torch.exp(-(y_distance[:, None, :, None] + x_distance[None, :, None, :]) / (2 * SIGMA_SPACE**2))
+    weight = space_weight * torch.exp(-color_distance / (2 * SIGMA_COLOR**2))
+    center = range(WINDOW_RADIUS - 1, WINDOW_RADIUS + 2)
+    candidates = [window[:, y, x] for y in center for x in center]
+    votes = [torch.where(window == label[:, None, None], weight, 0).sum((1, 2)) for label in candidates]
     winner = torch.stack(votes).argmax(0, keepdim=True)
     return torch.stack(candidates).gather(0, winner)[0]
 
 
-def majority(labels: Tensor) -> Tensor:
-    """Each cell takes the label that most of the 3 x 3 cells around it have: specks and hairs go.
+def majority_filter(labels: Tensor) -> Tensor:
+    """Give each cell the most frequent label of the 3 x 3 cells around it; this removes specks and thin lines.
 
-    Of equals its own wins, then the upper, then the left one; beyond the edge the cells at the edge are repeated.
-    labels: `[B, h, w]` int64. Returns the same shape.
+    Ties are broken in favor of the cell's own label, then the upper, then the left one. Cells at the edge are repeated
+    beyond it.
+
+    Args:
+        labels: `[B, h, w]` int64.
+
+    Returns:
+        `[B, h, w]` int64.
     """
     height, width = labels.shape[1:]
     rows, columns = (
-        [(torch.arange(cells, device=labels.device) + step).clamp(0, cells - 1) for step in (-1, 0, 1)]
-        for cells in (height, width)
+        [(torch.arange(size, device=labels.device) + step).clamp(0, size - 1) for step in (-1, 0, 1)]
+        for size in (height, width)
     )
-    near = torch.stack([labels[:, row[:, None], column] for row in rows for column in columns])  # [9, B, h, w]
-    votes = 2 * (near[:, None] == near).sum(1) + (near == labels)
-    return near.gather(0, votes.argmax(0, keepdim=True))[0]
+    window = torch.stack([labels[:, row[:, None], column] for row in rows for column in columns])  # [9, B, h, w]
+    votes = 2 * (window[:, None] == window).sum(1) + (window == labels)
+    return window.gather(0, votes.argmax(0, keepdim=True))[0]
 
 
-def _around(cells: int, times: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The cells around each fine cell and their squared distances from its center: `[2 * REACH + 1, times * cells]`.
+def _window(num_cells: int, scale: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the cells around each fine cell and their squared distances, `[2 * WINDOW_RADIUS + 1, scale * num_cells]`.
 
-    Where there is no cell the distance is infinite, and the cell one at the edge.
+    Beyond the edge the distance is infinite and the cell is the one at the edge.
     """
-    fine = torch.arange(times * cells, device=device)
-    cell = fine // times + torch.arange(-REACH, REACH + 1, device=device)[:, None]
-    distance = (cell - ((fine + 0.5) / times - 0.5)).square()
-    inside = cell.clamp(0, cells - 1)
-    return inside, torch.where(cell == inside, distance, torch.inf)
+    fine = torch.arange(scale * num_cells, device=device)
+    cell = fine // scale + torch.arange(-WINDOW_RADIUS, WINDOW_RADIUS + 1, device=device)[:, None]
+    distance = (cell - ((fine + 0.5) / scale - 0.5)).square()
+    clamped = cell.clamp(0, num_cells - 1)
+    return clamped, torch.where(cell == clamped, distance, torch.inf)

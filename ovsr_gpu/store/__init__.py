@@ -1,1 +1,1 @@
-"""What a run has found, on disk."""
+"""The results of a labelling run on disk: Parquet parts and the manifest `run.json`."""

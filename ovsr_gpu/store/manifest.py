@@ -1,4 +1,4 @@
-"""What a run was made with: kept beside its results, so that it goes on only with the same."""
+"""The manifest of a run, `run.json`: what the results depend on. A run can be resumed only with the same manifest."""
 
 from __future__ import annotations
 
@@ -11,27 +11,36 @@ from typing import Any
 from ovsr_gpu.runtime.atomic import write_json
 from ovsr_gpu.vocabulary import Vocabulary
 
-FILE = "run.json"
-SCHEMA = 2
-"""Of the folder's files; a run of another schema cannot go on."""
+MANIFEST_FILE = "run.json"
+SCHEMA_VERSION = 2
+"""The version of the files in a run's folder. A run with another version cannot be resumed."""
 
-NAMES_OF_WEIGHTS = frozenset(
+WEIGHT_LOCATIONS = frozenset(
     {"config.models.backbone_weights", "config.models.clip", "config.models.clip_weights", "clip.model", "clip.weights"}
 )
-"""Where the weights came from: they may move, their hash tells whether they are the same."""
+"""Keys that say where the weights come from. They may change; a hash of the weights tells whether they are the same."""
 
-SHOWN = 5
+MAX_DIFFERENCES_SHOWN = 5
 
 
 def describe_run(
     models: dict[str, Any], vocabulary: Vocabulary, outputs: Sequence[str], batch_size: int
 ) -> dict[str, Any]:
-    """Everything that the results depend on, as JSON has it: to the last bit also on how images are batched.
+    """Return everything that the results depend on.
 
-    models: see `Worker.describe`.
+    The batch size is part of it, because the last bits of the networks' results depend on it.
+
+    Args:
+        models: The description of the models, see `Worker.describe`.
+        vocabulary: The classes.
+        outputs: Names of the outputs.
+        batch_size: Images per batch.
+
+    Returns:
+        The content of the manifest, in JSON types.
     """
     description = {
-        "schema": SCHEMA,
+        "schema": SCHEMA_VERSION,
         "vocabulary": asdict(vocabulary),
         "outputs": list(outputs),
         "batch_size": batch_size,
@@ -41,51 +50,63 @@ def describe_run(
 
 
 def write_manifest(out: Path, description: dict[str, Any]) -> None:
-    write_json(out / FILE, description)
+    """Write `run.json` into the run's folder `out`; see `describe_run` for the content."""
+    write_json(out / MANIFEST_FILE, description)
 
 
 def check_manifest(out: Path, description: dict[str, Any]) -> list[str]:
-    """Compare the run in `out` with what it would go on with, and tell the versions that have changed since.
+    """Check that the run in `out` was made with the settings of `description`.
 
-    Raises ValueError, with the differences, where it was made with something else.
+    Args:
+        out: The run's folder.
+        description: The result of `describe_run` for the run that is to continue.
+
+    Returns:
+        A sentence for each software version that has changed since the run began.
+
+    Raises:
+        ValueError: The run was made with different settings (the message lists them), or `run.json` cannot be read.
     """
-    before = _read(out)
-    then, now = dict(_flat(before)), dict(_flat(description))
-    changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
-    newer = [key for key in changed if key.startswith("versions.")]
-    different = [key for key in changed if key not in newer and key not in NAMES_OF_WEIGHTS]
-    told = [f"{key} was {then.get(key)!r} and is {now.get(key)!r}" for key in different[:SHOWN]]
+    old, new = dict(_flatten(_read(out))), dict(_flatten(description))
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    versions = [key for key in changed if key.startswith("versions.")]
+    different = [key for key in changed if key not in versions and key not in WEIGHT_LOCATIONS]
     if different:
-        more = f", and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        shown = [f"{key} was {old.get(key)!r} and is {new.get(key)!r}" for key in different[:MAX_DIFFERENCES_SHOWN]]
+        num_hidden = len(different) - MAX_DIFFERENCES_SHOWN
+        more = f", and {num_hidden} more" if num_hidden > 0 else ""
         raise ValueError(
-            f"the run in {str(out)!r} was made with something else: {'; '.join(told)}{more}; "
-            "resume it with its own settings, or name another folder"
+            f"the run in {str(out)!r} was made with different settings: {'; '.join(shown)}{more}; "
+            "resume it with its own settings, or choose another folder"
         )
-    return [f"{key.removeprefix('versions.')} was {then.get(key)} and is {now.get(key)}" for key in newer]
+    return [f"{key.removeprefix('versions.')} was {old.get(key)} and is {new.get(key)}" for key in versions]
 
 
-def class_names(out: Path) -> list[str]:
-    """The classes of the run in `out`.
+def read_class_names(out: Path) -> list[str]:
+    """Return the class names of the run in the folder `out`, without "something else".
 
-    Raises ValueError where there is none.
+    Raises:
+        ValueError: `out` is not the folder of a run.
     """
     return _read(out)["vocabulary"]["names"]
 
 
 def _read(out: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((out / FILE).read_text("utf-8"))
+        manifest = json.loads((out / MANIFEST_FILE).read_text("utf-8"))
         if not isinstance(manifest, dict) or "vocabulary" not in manifest:
-            raise ValueError("it holds something else")
+            raise ValueError("it is not the manifest of a run")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{str(out)!r} is not the folder of a run: {FILE} cannot be read ({error})") from error
+        raise ValueError(
+            f"{str(out)!r} is not the folder of a run: {MANIFEST_FILE} cannot be read ({error})"
+        ) from error
     return manifest
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings under dotted keys."""
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings with their dotted keys."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _flat(inner, f"{key}.{name}" if key else name)
+            yield from _flatten(inner, f"{key}.{name}" if key else name)
     else:
         yield key, value

@@ -1,4 +1,4 @@
-"""What every format is written from, and the protocol that all formats follow."""
+"""The result of one labelled image on the host: what the store and all outputs are written from."""
 
 from __future__ import annotations
 
@@ -19,12 +19,20 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """One finished image on the host, with its n regions in the order of their numbers.
+    """One labelled image on the host. Its n regions are ordered by region number.
 
-    pixels: `[H, W, 3]` uint8. class_map, region_map: `[H, W]` int32. boxes: `[n, 4]` int64, (x0, y0, x1, y1), x1 and
-    y1 exclusive. areas: `[n]` int64, pixels. class_index: `[n]` int64, L for "something else". scores: `[n]` float32.
-    probabilities: `[n, L+1]` float32. embeddings: `[n, E]` float32, unit length. run_lengths: the n masks as COCO's
-    compressed counts.
+    Attributes:
+        source: Where the image comes from.
+        pixels: `[H, W, 3]` uint8, RGB.
+        class_map: `[H, W]` int32, class indices; L means "something else".
+        region_map: `[H, W]` int32, region numbers 0..n-1.
+        boxes: `[n, 4]` int64, (x0, y0, x1, y1) in pixels; x1 and y1 are exclusive.
+        areas: `[n]` int64, pixels.
+        class_index: `[n]` int64, L means "something else".
+        scores: `[n]` float32, the probability of the predicted class.
+        probabilities: `[n, L+1]` float32.
+        embeddings: `[n, E]` float32, unit length.
+        run_lengths: The n masks as COCO's compressed counts.
     """
 
     source: ImageSource
@@ -40,19 +48,21 @@ class LabelledImage:
     run_lengths: Sequence[str]
 
 
-class Writer(Protocol):
-    """One output format that has a file an image, written during the run.
+class ImageWriter(Protocol):
+    """An output format with one file per image, written during the run."""
 
-    `write` takes one finished image; it is called from several threads at once.
-    """
-
-    def write(self, record: LabelledImage) -> None: ...
+    def write(self, record: LabelledImage) -> None:
+        """Write the file of one image. Called from several threads at once."""
 
 
 class PendingRecords:
-    """A prediction for a list of B images on its way to the host, as one record an image.
+    """The records of a batch of B images while they are being copied to the host.
 
-    run_lengths: of its regions. pixels: the B `[3, H, W]` uint8 images that it was made for, on any device.
+    Args:
+        prediction: The prediction for the images, on any device.
+        run_lengths: The masks of its regions.
+        images: The B sources.
+        pixels: The B images, each `[3, H, W]` uint8, on any device.
     """
 
     def __init__(
@@ -80,7 +90,7 @@ class PendingRecords:
         self._run_lengths = run_lengths
 
     def wait(self) -> list[LabelledImage]:
-        """The records, once they have arrived."""
+        """Return one record per image; blocks until the copies have arrived."""
         counts, *columns = (column.numpy() for column in self._columns.wait())
         stops = np.cumsum(counts)
         by_column: list[list[Any]] = [np.split(column, stops[:-1]) for column in columns]
@@ -88,8 +98,8 @@ class PendingRecords:
         by_column.append([run_lengths[stop - count : stop] for stop, count in zip(stops, counts, strict=True)])
         class_maps, region_maps = (maps.wait() for maps in self._maps)
         return [
-            LabelledImage(image, rgb.wait()[0].numpy(), class_map.numpy(), region_map.numpy(), *own)
-            for image, rgb, class_map, region_map, *own in zip(
+            LabelledImage(image, rgb.wait()[0].numpy(), class_map.numpy(), region_map.numpy(), *fields)
+            for image, rgb, class_map, region_map, *fields in zip(
                 self._images, self._pixels, class_maps, region_maps, *by_column, strict=True
             )
         ]

@@ -1,1 +1,1 @@
-"""A small synthetic world: its scenes, and the small networks that know it and nothing else."""
+"""Synthetic data: scenes with exact ground truth, and the training and scoring of the small embedded networks."""

@@ -1,4 +1,4 @@
-"""The demo: scenes of which everything is known are made, labelled and scored by what the labelling wrote."""
+"""The demo: generate scenes with known ground truth, label them, and score the files that the run wrote."""
 
 from __future__ import annotations
 
@@ -13,28 +13,39 @@ from PIL import Image
 
 from ovsr_gpu.drawing.palette import class_colors, label_image
 from ovsr_gpu.errors import OvsrError
-from ovsr_gpu.evaluation import ImageHungarian, PixelConfusion
+from ovsr_gpu.evaluation import ConfusionMatrix, ImageHungarian
 from ovsr_gpu.runs.session import RunCallbacks, label_images
 from ovsr_gpu.runs.worker import Worker
-from ovsr_gpu.runtime.atomic import replacing, write_json
+from ovsr_gpu.runtime.atomic import atomic_write, write_json
 from ovsr_gpu.runtime.environment import versions
 from ovsr_gpu.segmenter import Segmenter
 from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.reader import Store
 from ovsr_gpu.store.record import Array
-from ovsr_gpu.store.store import ANNOTATION, Store
+from ovsr_gpu.store.schema import ANNOTATION_COLUMNS
 from ovsr_gpu.synthetic.scenes import CLASSES, TEST_SEEDS, Scene, make_scene
 from ovsr_gpu.vocabulary import Vocabulary
 
-IMAGES, TRUTH, LABELLED, SCORES, SUMMARY = "images", "truth", "labelled", "demo.json", "summary.png"
+IMAGES, TARGETS, LABELLED = "images", "targets", "labelled"
+"""Folders of the demo."""
+SCORES, SUMMARY = "demo.json", "summary.png"
+"""Files of the demo."""
 Progress = Callable[[int, int | None], None]
+"""Called with the number of finished images and the total."""
 
 
 @dataclass(frozen=True)
 class DemoScores:
-    """labelled_miou: `PixelScores.miou`. hungarian_miou: `ImageHungarianScores.image_miou`.
+    """Scores of the demo, with the speed and the environment.
 
-    images_per_second: with reading and writing.
+    Attributes:
+        labelled_miou: `PixelScores.miou`.
+        hungarian_miou: `ImageHungarianScores.image_miou`.
+        images_per_second: speed including reading and writing of files.
+        scenes: number of scenes.
+        device: the device of the networks.
+        versions: versions of the packages.
     """
 
     labelled_miou: float
@@ -47,9 +58,12 @@ class DemoScores:
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """A scene with what the labelling wrote about it.
+    """A scene with its labels as read from the files of the run.
 
-    class_map, region_map: `[H, W]`. class_index: of each region, as many as CLASSES for "something else".
+    Attributes:
+        scene: the scene.
+        class_map, region_map: `[H, W]` integers.
+        class_index: class of each region; `len(CLASSES)` is "something else".
     """
 
     scene: Scene
@@ -59,14 +73,19 @@ class LabelledScene:
 
 
 def prepare_output(out: Path, scores: Path | None) -> None:
-    """Make the folder `out`, remove from it what an earlier demo wrote, and see that `scores` can be written.
+    """Create the output folder, remove the files of an earlier demo, and check that all files can be written.
 
-    Raises ValueError where the folder holds anything else, or one of the two cannot be written.
+    Args:
+        out: the output folder.
+        scores: an additional file for the scores.
+
+    Raises:
+        ValueError: if the folder contains anything except an earlier demo, or if a file cannot be written.
     """
     if out.exists() and not (out.is_dir() and ((out / SCORES).is_file() or not any(out.iterdir()))):
-        raise ValueError(f"{str(out)!r} holds something else than an earlier demo; name another folder with --out")
+        raise ValueError(f"{str(out)!r} is not empty and not an earlier demo; choose another folder with --out")
     try:
-        for folder in (IMAGES, TRUTH, LABELLED):
+        for folder in (IMAGES, TARGETS, LABELLED):
             shutil.rmtree(out / folder, ignore_errors=True)
         (out / SUMMARY).unlink(missing_ok=True)
         for file in filter(None, (out / SCORES, scores)):
@@ -75,17 +94,20 @@ def prepare_output(out: Path, scores: Path | None) -> None:
         raise ValueError(f"the demo cannot write {str(error.filename or out)!r}: {error.strerror}") from error
 
 
-def make_images(out: Path, count: int, progress: Progress) -> list[Scene]:
-    """The first `count` test scenes, with their images and true label maps written below `out`."""
+def write_scenes(out: Path, count: int, progress: Progress) -> list[Scene]:
+    """Generate the first test scenes and write their images and target label maps.
+
+    Args:
+        out: the output folder; see `IMAGES` and `TARGETS`.
+        count: number of scenes.
+        progress: called with the number of finished scenes and the total.
+    """
     colors = class_colors(len(CLASSES))
     scenes = []
     for seed in TEST_SEEDS[:count]:
         scene = make_scene(seed)
-        for folder, image in (
-            (IMAGES, Image.fromarray(scene.pixels)),
-            (TRUTH, label_image(scene.labels, colors)),
-        ):
-            with replacing(_file(out / folder, seed)) as file:
+        for folder, image in ((IMAGES, Image.fromarray(scene.pixels)), (TARGETS, label_image(scene.labels, colors))):
+            with atomic_write(_file(out / folder, seed)) as file:
                 image.save(file, format="PNG", compress_level=1)
         scenes.append(scene)
         progress(len(scenes), count)
@@ -95,9 +117,16 @@ def make_images(out: Path, count: int, progress: Progress) -> list[Scene]:
 def label_scenes(
     segmenter: Segmenter, out: Path, scenes: Sequence[Scene], progress: Progress
 ) -> tuple[list[LabelledScene], DemoScores]:
-    """Label the images below `out` as `ovsr label` does, and score the files that this writes.
+    """Label the images in `out` as `ovsr label` does, and score the files that the run writes.
 
-    Raises OvsrError where one of them cannot be labelled.
+    Args:
+        segmenter: the method.
+        out: the output folder, with the images that `write_scenes` wrote.
+        scenes: the scenes that `write_scenes` returned.
+        progress: called with the number of finished images and the total.
+
+    Raises:
+        OvsrError: if an image cannot be labelled.
     """
     files = [_file(out / IMAGES, seed) for seed in TEST_SEEDS[: len(scenes)]]
     images = [ImageSource(file, file.stem) for file in files]
@@ -105,16 +134,16 @@ def label_scenes(
         Worker(segmenter.pipeline, Vocabulary.parse(CLASSES)), images, out / LABELLED, callbacks=RunCallbacks(progress)
     )
     if run.failed:
-        raise OvsrError(f"{run.failed} scenes could not be labelled, the first because {run.failures[0].reason}")
+        raise OvsrError(f"{run.failed} scenes could not be labelled; the first error is: {run.failures[0].reason}")
     labelled = list(_read_results(out, scenes))
-    confusion, hungarian = PixelConfusion(len(CLASSES)), ImageHungarian(len(CLASSES))
-    for one in labelled:
-        truth = torch.from_numpy(one.scene.labels)
-        confusion.update(torch.from_numpy(one.class_map), truth)
-        hungarian.update(torch.from_numpy(one.region_map), truth)
+    confusion, hungarian = ConfusionMatrix(len(CLASSES)), ImageHungarian(len(CLASSES))
+    for labelled_scene in labelled:
+        target = torch.from_numpy(labelled_scene.scene.labels)
+        confusion.update(torch.from_numpy(labelled_scene.class_map), target)
+        hungarian.update(torch.from_numpy(labelled_scene.region_map), target)
     scores = DemoScores(
-        labelled_miou=round(confusion.result().miou, 4),
-        hungarian_miou=round(hungarian.result().image_miou, 4),
+        labelled_miou=round(confusion.compute().miou, 4),
+        hungarian_miou=round(hungarian.compute().image_miou, 4),
         images_per_second=run.images_per_second,
         scenes=len(scenes),
         device=str(segmenter.device),
@@ -125,13 +154,13 @@ def label_scenes(
 
 
 def _read_results(out: Path, scenes: Sequence[Scene]) -> Iterator[LabelledScene]:
-    """What was written about each scene."""
-    regions = {own[0]["image"]: own for own in Store(out / LABELLED).images(ANNOTATION)}
+    """Yield each scene with its labels in the files of the run."""
+    rows_by_image = {rows[0]["image"]: rows for rows in Store(out / LABELLED).images(ANNOTATION_COLUMNS)}
     for seed, scene in zip(TEST_SEEDS, scenes, strict=False):
-        own = regions[_file(out, seed).stem]
-        region_map = paint_regions(own, range(len(own)))
+        rows = rows_by_image[_file(out, seed).stem]
+        region_map = paint_regions(rows, range(len(rows)))
         class_map = np.array(Image.open(_file(out / LABELLED / "labels", seed)))
-        yield LabelledScene(scene, class_map, region_map, [region["class_index"] for region in own])
+        yield LabelledScene(scene, class_map, region_map, [row["class_index"] for row in rows])
 
 
 def _file(folder: Path, seed: int) -> Path:

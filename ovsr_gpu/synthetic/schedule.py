@@ -1,4 +1,4 @@
-"""What both trainings fraction: the order of the batches, and the learning rate."""
+"""Order of the batches and learning rate, shared by both trainings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def shuffled(count: int, batch: int, draws: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Batches of indices below `count` without end, each index at most once a round."""
+def shuffled_batches(count: int, batch_size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield batches of indices in 0..count - 1 without end, each index at most once per epoch.
+
+    The last, incomplete batch of an epoch is dropped.
+
+    Args:
+        count: number of examples.
+        batch_size: number of indices per batch.
+        rng: source of the permutations.
+    """
     while True:
-        order = draws.permutation(count)
-        yield from (order[start : start + batch] for start in range(0, count - batch + 1, batch))
+        order = rng.permutation(count)
+        yield from (order[start : start + batch_size] for start in range(0, count - batch_size + 1, batch_size))
 
 
-def warmed_cosine(step: int, steps: int, warm_up: float = 0.05) -> float:
-    """Factor of the learning rate: a linear rise over the share `warm_up` of the steps, then half a cosine to zero."""
-    progress = step / steps
-    if progress < warm_up:
-        return (step + 1) / (warm_up * steps + 1)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
+def warmup_cosine(step: int, num_steps: int, warmup: float = 0.05) -> float:
+    """Return the factor of the learning rate: linear warm-up, then cosine decay to zero.
+
+    Args:
+        step: index of the step.
+        num_steps: total number of steps.
+        warmup: fraction of the steps for the warm-up.
+    """
+    progress = step / num_steps
+    if progress < warmup:
+        return (step + 1) / (warmup * num_steps + 1)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))

@@ -1,4 +1,4 @@
-"""Silhouettes of the objects, as conditions on the coordinates u (right) and v (down), both in [-1, 1]."""
+"""Shapes of the objects: each function maps coordinates u (right) and v (down), `[H, W]` in [-1, 1], to a bool mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ovsr_gpu.synthetic.draws import Field
+from ovsr_gpu.synthetic.random_stream import Field
 
 Mask = NDArray[np.bool_]
 
@@ -25,13 +25,13 @@ def triangle(u: Field, v: Field) -> Mask:
 
 
 def star(u: Field, v: Field) -> Mask:
-    return polygon(u, v, [*_RIGHT_STAR, *((-x, y) for x, y in reversed(_RIGHT_STAR))])
+    return polygon(u, v, [*_STAR_RIGHT_HALF, *((-x, y) for x, y in reversed(_STAR_RIGHT_HALF))])
 
 
 def heart(u: Field, v: Field) -> Mask:
     x, y = 1.25 * u, 0.15 - 1.25 * v
-    round_part = x * x + y * y - 1
-    return round_part * round_part * round_part < x * x * y * y * y
+    circle_term = x * x + y * y - 1
+    return circle_term * circle_term * circle_term < x * x * y * y * y
 
 
 def cross(u: Field, v: Field) -> Mask:
@@ -39,13 +39,13 @@ def cross(u: Field, v: Field) -> Mask:
 
 
 def ring(u: Field, v: Field) -> Mask:
-    squared = u * u + v * v
-    return (squared > 0.2) & (squared < 0.95)
+    squared_radius = u * u + v * v
+    return (squared_radius > 0.2) & (squared_radius < 0.95)
 
 
 def crescent(u: Field, v: Field) -> Mask:
-    moved = u - 0.5
-    return (u * u + v * v < 0.95) & (moved * moved + v * v > 0.5)
+    shifted = u - 0.5
+    return (u * u + v * v < 0.95) & (shifted * shifted + v * v > 0.5)
 
 
 def arrow(u: Field, v: Field) -> Mask:
@@ -74,7 +74,7 @@ def mushroom(u: Field, v: Field) -> Mask:
 
 
 def polygon(u: Field, v: Field, corners: Sequence[tuple[float, float]]) -> Mask:
-    """Even-odd rule."""
+    """Return the mask of a polygon by the even-odd rule; `corners` are pairs (u, v)."""
     inside = np.zeros(u.shape, dtype=bool)
     for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
         if y0 != y1:
@@ -82,7 +82,7 @@ def polygon(u: Field, v: Field, corners: Sequence[tuple[float, float]]) -> Mask:
     return inside
 
 
-_RIGHT_STAR = [(0.0, -1.0), (0.26, -0.31), (0.98, -0.26), (0.42, 0.19), (0.61, 0.86), (0.0, 0.5)]
+_STAR_RIGHT_HALF = [(0.0, -1.0), (0.26, -0.31), (0.98, -0.26), (0.42, 0.19), (0.61, 0.86), (0.0, 0.5)]
 
 SHAPES: dict[str, Callable[[Field, Field], Mask]] = {
     "circle": circle,

@@ -2,8 +2,8 @@
 
     python -m ovsr_gpu.synthetic.train ovsr_gpu/models/weights
 
-takes some 30 minutes on 2 cores. The same command on the same machine, with the same number of threads and versions,
-writes the same bytes.
+takes about 30 minutes on 2 cores. The same command writes the same bytes on the same machine with the same number of
+threads and the same versions.
 """
 
 from __future__ import annotations
@@ -27,13 +27,11 @@ from ovsr_gpu.synthetic.scenes import FIRST_TRAINING_SEED, SEEN_COMBINATIONS, Sc
 from ovsr_gpu.synthetic.train_backbone import train_backbone
 from ovsr_gpu.synthetic.train_clip import train_clip
 
-BACKBONE_SCENES, CLIP_SCENES = 3000, 2500
+NUM_BACKBONE_SCENES, NUM_CLIP_SCENES = 3000, 2500
 SEED = 0
 
 
-def train(
-    out: Annotated[Path, typer.Argument(help="Folder for the weights.")],
-) -> None:
+def train(out: Annotated[Path, typer.Argument(help="Folder for the weights.")]) -> None:
     """Train the embedded backbone, then the embedded CLIP on the regions that it finds."""
     torch.use_deterministic_algorithms(True)
     start = time.perf_counter()
@@ -41,25 +39,36 @@ def train(
     def report(line: str) -> None:
         typer.echo(f"{(time.perf_counter() - start) / 60:5.1f} min  {line}")
 
-    report(f"making {BACKBONE_SCENES + CLIP_SCENES} scenes")
-    scenes = make_scenes(FIRST_TRAINING_SEED, BACKBONE_SCENES + CLIP_SCENES)
-    backbone = train_backbone(scenes[:BACKBONE_SCENES], SEED, report)
-    save(backbone, out / BACKBONE_FILE.name, prefix="features.")
+    report(f"generating {NUM_BACKBONE_SCENES + NUM_CLIP_SCENES} scenes")
+    scenes = generate_scenes(FIRST_TRAINING_SEED, NUM_BACKBONE_SCENES + NUM_CLIP_SCENES)
+    backbone = train_backbone(scenes[:NUM_BACKBONE_SCENES], SEED, report)
+    save_weights(backbone, out / BACKBONE_FILE.name, prefix="features.")
     clip_folder = out / CLIP_FOLDER.name
-    clip = train_clip(backbone, scenes[BACKBONE_SCENES:], clip_folder, SEED, report)
-    save(clip, clip_folder / "open_clip_model.safetensors")
-    report(f"written to {out}")
+    clip = train_clip(backbone, scenes[NUM_BACKBONE_SCENES:], clip_folder, SEED, report)
+    save_weights(clip, clip_folder / "open_clip_model.safetensors")
+    report(f"wrote {out}")
 
 
-def make_scenes(first_seed: int, count: int) -> Sequence[Scene]:
-    """Scenes of consecutive seeds, without the unseen combinations."""
+def generate_scenes(first_seed: int, count: int) -> Sequence[Scene]:
+    """Generate scenes of consecutive seeds without the unseen combinations, in parallel processes.
+
+    Args:
+        first_seed: seed of the first scene.
+        count: number of scenes.
+    """
     make = partial(make_scene, combinations=SEEN_COMBINATIONS)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
         return list(workers.map(make, range(first_seed, first_seed + count), chunksize=32))
 
 
-def save(network: nn.Module, path: Path, prefix: str = "") -> None:
-    """Write the weights, matrices and kernels in half precision, all else as it is."""
+def save_weights(network: nn.Module, path: Path, prefix: str = "") -> None:
+    """Write the weights as safetensors: tensors with two or more dimensions in float16, all others unchanged.
+
+    Args:
+        network: the network.
+        path: the file to write.
+        prefix: prefix of the names of the tensors.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         f"{prefix}{key}": (tensor.half() if tensor.ndim >= 2 else tensor).contiguous()

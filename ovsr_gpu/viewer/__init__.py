@@ -1,1 +1,1 @@
-"""A page to look at a labelling run in a browser: `page.write_gallery`."""
+"""Browser pages of a labelling run: a gallery of its images (`gallery.write_gallery`) and search results."""

@@ -1,4 +1,4 @@
-"""A page that shows a labelling run in a browser, opened from disk, without a server."""
+"""Gallery of a labelling run as a folder of static files; a browser opens its page from disk, without a server."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from ovsr_gpu.drawing.page_images import write_images
+from ovsr_gpu.drawing.page_images import write_page_images
 from ovsr_gpu.drawing.palette import class_colors
-from ovsr_gpu.runtime.atomic import replacing_folder
+from ovsr_gpu.runtime.atomic import atomic_folder
 from ovsr_gpu.runtime.threads import map_ahead
 from ovsr_gpu.store.record import Array
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
-PAGE, DATA = "index.html", "data.js"
-STATIC_FILES = {"page.html": PAGE, "page.css": "page.css", "grid.js": "grid.js", "page.js": "page.js"}
-"""What comes along with this package, and its name in the gallery."""
+PAGE_FILE, DATA_FILE = "index.html", "data.js"
+STATIC_FILES = {"page.html": PAGE_FILE, "page.css": "page.css", "grid.js": "grid.js", "page.js": "page.js"}
+"""Files of this package that are copied, and their names in the gallery."""
 
 
 Kind = Literal["gallery", "search"]
@@ -28,22 +28,31 @@ Kind = Literal["gallery", "search"]
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """A labelled image; in a search a region that was found, with the image it is in.
+    """A labelled image or, in search results, a region with its image.
 
-    pixels: reads it, `[H, W, 3]` uint8. class_map: reads its class indices, `[H, W]` integers, L for "something else",
-        `images.UNCOVERED` where nothing is to be laid over the image.
-    regions: class index, score and area in pixels of each region; in a search the score is the similarity.
+    Attributes:
+        name: the name of the image.
+        read_pixels: returns the image, `[H, W, 3]` uint8.
+        read_class_map: returns the class indices, `[H, W]` integers: L for "something else",
+            `page_images.TRANSPARENT` where the overlay is transparent.
+        regions: class index, score and area in pixels of each region; in search results the score is the similarity.
     """
 
     name: str
-    pixels: Callable[[], Array]
-    class_map: Callable[[], Array]
+    read_pixels: Callable[[], Array]
+    read_class_map: Callable[[], Array]
     regions: Sequence[tuple[int, float, int]]
 
 
 @dataclass(frozen=True)
 class GalleryFailure:
-    """An image of which there is nothing to show; `stage` is where it failed."""
+    """An image that could not be labelled or shown.
+
+    Attributes:
+        path: the path or name of the image.
+        stage: the stage that failed, such as "decode".
+        reason: the error message.
+    """
 
     path: Path
     stage: str
@@ -59,34 +68,46 @@ def write_gallery(
     progress: Callable[[int], None] | None = None,
     kind: Kind = "gallery",
 ) -> Path:
-    """Write a folder called by its `kind` into `out`, in place of an earlier one, and return the page to open.
+    """Write the folder `out/<kind>`, which replaces an earlier one, and return the path of its page.
 
-    The page of a gallery begins with the least certain images, that of a search keeps their order.
-    A few images at a time are taken and read, by as many threads. One that cannot be read any more (OSError or
-    ValueError), or whose class map has another size, is listed with the failures. `progress` is called with the number
-    of images done. The folder appears once it is complete; until then an earlier one stays.
+    The folder appears when it is complete; until then an earlier one stays. Threads read the images, a few at a time,
+    so memory does not grow with their number. An image that cannot be read (OSError or ValueError), or whose class map
+    has another size, is listed with the failures.
 
-    Raises ValueError where something else is called so, OSError where it cannot be written.
+    Args:
+        images: the images to show. The page of a gallery sorts them, the least certain first; the page of search
+            results keeps their order.
+        failures: the images to list as failed.
+        classes: names of the L classes.
+        out: the parent folder.
+        title: title of the page.
+        progress: called with the number of finished images.
+        kind: "gallery" or "search".
+
+    Raises:
+        ValueError: if `out/<kind>` exists and is not such a folder.
+        OSError: if a file cannot be written.
     """
     folder = out / kind
-    if folder.exists() and not (folder / DATA).is_file():
-        raise ValueError(f"{str(folder)!r} is not a {kind} that could be replaced; move it out of the way")
-    with replacing_folder(folder) as made:
+    if folder.exists() and not (folder / DATA_FILE).is_file():
+        raise ValueError(f"{str(folder)!r} exists and is not a {kind} of this program; move it away")
+    with atomic_folder(folder) as temporary:
         for source, name in STATIC_FILES.items():
-            (made / name).write_bytes((files(__package__) / source).read_bytes())
-        with (made / DATA).open("w", encoding="ascii") as data:
-            drawn = map_ahead(partial(_draw, classes=len(classes), folder=made), enumerate(images))
-            _write_data(data, _counted(drawn, progress), failures, classes, title, kind)
-    return folder / PAGE
+            (temporary / name).write_bytes((files(__package__) / source).read_bytes())
+        with (temporary / DATA_FILE).open("w", encoding="ascii") as file:
+            outcomes = map_ahead(partial(_draw, num_classes=len(classes), folder=temporary), enumerate(images))
+            _write_data(file, _report_progress(outcomes, progress), failures, classes, title, kind)
+    return folder / PAGE_FILE
 
 
 Outcome = dict[str, Any] | GalleryFailure
 
 
-def _draw(numbered: tuple[int, GalleryImage], classes: int, folder: Path) -> Outcome:
+def _draw(numbered: tuple[int, GalleryImage], num_classes: int, folder: Path) -> Outcome:
+    """Write the files of an image and return its entry for the page."""
     number, image = numbered
     try:
-        pixels, class_map = image.pixels(), image.class_map()
+        pixels, class_map = image.read_pixels(), image.read_class_map()
         height, width = class_map.shape
         if pixels.shape != (height, width, 3):
             raise ValueError(f"the class map is {width}x{height}, the image {pixels.shape[1]}x{pixels.shape[0]}")
@@ -97,16 +118,16 @@ def _draw(numbered: tuple[int, GalleryImage], classes: int, folder: Path) -> Out
         "name": image.name,
         "width": width,
         "height": height,
-        "large": write_images(folder, number, pixels, class_map, classes),
+        "has_view": write_page_images(folder, number, pixels, class_map, num_classes),
         "regions": [(int(index), round(float(score), 4), int(area)) for index, score, area in image.regions],
     }
 
 
-def _counted(outcomes: Iterator[Outcome], progress: Callable[[int], None] | None) -> Iterator[Outcome]:
-    for done, outcome in enumerate(outcomes, start=1):
+def _report_progress(outcomes: Iterator[Outcome], progress: Callable[[int], None] | None) -> Iterator[Outcome]:
+    for num_done, outcome in enumerate(outcomes, start=1):
         yield outcome
         if progress is not None:
-            progress(done)
+            progress(num_done)
 
 
 def _write_data(
@@ -117,13 +138,13 @@ def _write_data(
     title: str,
     kind: Kind,
 ) -> None:
-    """Write what the page is made from, each image as soon as it is drawn."""
-    late_failures: dict[GalleryFailure, None] = {}  # each once: a search may show an image several times
+    """Write the data of the page, each image as soon as its files are written."""
+    new_failures: dict[GalleryFailure, None] = {}  # without duplicates: search results may show an image several times
 
-    def drawn() -> Iterator[dict[str, Any]]:
+    def image_entries() -> Iterator[dict[str, Any]]:
         for outcome in outcomes:
             if isinstance(outcome, GalleryFailure):
-                late_failures[outcome] = None
+                new_failures[outcome] = None
             else:
                 yield outcome
 
@@ -132,8 +153,10 @@ def _write_data(
     legend = ({"name": name, "color": color} for name, color in zip(names, colors, strict=True))
     file.write(f'const GALLERY = {{"kind": {_literal(kind)},\n"title": {_literal(title)}')
     _write_rows(file, "classes", legend)
-    _write_rows(file, "images", drawn())
-    _write_rows(file, "failures", (asdict(one) | {"path": str(one.path)} for one in chain(failures, late_failures)))
+    _write_rows(file, "images", image_entries())
+    # The chain reads `new_failures` last, when all images are drawn.
+    all_failures = chain(failures, new_failures)
+    _write_rows(file, "failures", (asdict(failure) | {"path": str(failure.path)} for failure in all_failures))
     file.write("\n};\n")
 
 
@@ -147,5 +170,5 @@ def _write_rows(file: IO[str], key: str, rows: Iterable[dict[str, Any]]) -> None
 
 
 def _literal(content: Any) -> str:
-    """A JavaScript literal in ASCII that cannot end a script element, wherever it may be put."""
+    """Return a JavaScript literal in ASCII without "<", so that it cannot end a script element."""
     return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,128 +1,130 @@
 "use strict";
 
-/** Rows of images, each row filling the width. Only tiles near the viewport exist, however many the images. */
+/** Rows of image tiles, each row as wide as the container. Only tiles near the viewport are in the document. */
 class Grid {
   static GAP = 12;
-  static CAPTION = 34;
-  static LEAST_ASPECT = 0.4;
-  static MOST_ASPECT = 4;
+  static CAPTION_HEIGHT = 34;
+  static MIN_ASPECT = 0.4;
+  static MAX_ASPECT = 4;
 
-  #element;
-  #makeTile;
+  #container;
+  #createTile;
   #width = 0;
   #images = [];
-  #places = [];
+  #positions = [];
   #rows = [];
   #tiles = new Map();
 
-  /** makeTile: gives the element of an image, which the grid puts in its place. */
-  constructor(element, makeTile) {
-    this.#element = element;
-    this.#makeTile = makeTile;
+  /** createTile(image, index) returns the element of an image; the grid sets its position and size. */
+  constructor(container, createTile) {
+    this.#container = container;
+    this.#createTile = createTile;
     new ResizeObserver(() => {
-      if (element.clientWidth !== this.#width) this.show(this.#images);
-    }).observe(element);
+      if (container.clientWidth !== this.#width) this.show(this.#images);
+    }).observe(container);
     addEventListener("scroll", () => requestAnimationFrame(() => this.#render()), { passive: true });
     addEventListener("resize", () => this.#render());
-    element.addEventListener("keydown", (event) => this.#step(event));
+    container.addEventListener("keydown", (event) => this.#handleKey(event));
   }
 
   show(images) {
     this.#images = images;
-    this.#layOut();
+    this.#computeLayout();
     this.#tiles.forEach((tile) => tile.remove());
     this.#tiles.clear();
     this.#render();
   }
 
   focus(index) {
-    const { row } = this.#places[index];
+    const { row } = this.#positions[index];
     if (!this.#tiles.has(index)) {
-      scrollTo({ top: scrollY + this.#element.getBoundingClientRect().top + row.top - innerHeight / 3 });
+      scrollTo({ top: scrollY + this.#container.getBoundingClientRect().top + row.top - innerHeight / 3 });
       this.#render();
     }
     this.#tiles.get(index).focus();
   }
 
-  #layOut() {
-    const width = (this.#width = this.#element.clientWidth);
-    const height = width < 600 ? 130 : 200;
-    this.#places = [];
+  #computeLayout() {
+    const width = (this.#width = this.#container.clientWidth);
+    const maxHeight = width < 600 ? 130 : 200;
+    this.#positions = [];
     this.#rows = [];
     let top = 0;
     let aspects = [];
-    const endRow = (imageHeight) => {
-      const row = { top, height: imageHeight, first: this.#places.length, end: this.#places.length + aspects.length };
+    const addRow = (height) => {
+      const start = this.#positions.length;
+      const row = { top, height, start, end: start + aspects.length };
       let left = 0;
       for (const aspect of aspects) {
-        this.#places.push({ row, left, width: aspect * imageHeight });
-        left += aspect * imageHeight + Grid.GAP;
+        this.#positions.push({ row, left, width: aspect * height });
+        left += aspect * height + Grid.GAP;
       }
       this.#rows.push(row);
-      top += imageHeight + Grid.CAPTION + Grid.GAP;
+      top += height + Grid.CAPTION_HEIGHT + Grid.GAP;
       aspects = [];
     };
     for (const image of this.#images) {
-      aspects.push(Math.min(Math.max(image.width / image.height, Grid.LEAST_ASPECT), Grid.MOST_ASPECT));
-      const filling = (width - Grid.GAP * (aspects.length - 1)) / aspects.reduce((sum, aspect) => sum + aspect);
-      if (filling <= height) endRow(filling);
+      aspects.push(Math.min(Math.max(image.width / image.height, Grid.MIN_ASPECT), Grid.MAX_ASPECT));
+      const aspectSum = aspects.reduce((sum, aspect) => sum + aspect);
+      const heightToFillRow = (width - Grid.GAP * (aspects.length - 1)) / aspectSum;
+      if (heightToFillRow <= maxHeight) addRow(heightToFillRow);
     }
-    if (aspects.length) endRow(height);
-    this.#element.style.height = `${top}px`;
+    if (aspects.length) addRow(maxHeight);
+    this.#container.style.height = `${top}px`;
   }
 
   #render() {
-    const from = -this.#element.getBoundingClientRect().top - innerHeight;
-    const to = from + 3 * innerHeight;
-    const near = this.#rows.filter(({ top, height }) => top < to && top + height > from);
-    const first = near[0]?.first ?? 0;
-    const end = near.at(-1)?.end ?? 0;
+    const minTop = -this.#container.getBoundingClientRect().top - innerHeight;
+    const maxTop = minTop + 3 * innerHeight;
+    const nearbyRows = this.#rows.filter(({ top, height }) => top < maxTop && top + height > minTop);
+    const start = nearbyRows[0]?.start ?? 0;
+    const end = nearbyRows.at(-1)?.end ?? 0;
     for (const [index, tile] of this.#tiles) {
-      if (index < first || index >= end) {
+      if (index < start || index >= end) {
         tile.remove();
         this.#tiles.delete(index);
       }
     }
-    // In the order of the images, which is that of the Tab key, and without moving a tile that may have the focus.
-    let following = null;
-    for (let index = end - 1; index >= first; index--) {
-      if (!this.#tiles.has(index)) this.#insert(index, following);
-      following = this.#tiles.get(index);
+    // The document order is the order of the Tab key. Moving an existing tile would lose its focus, so none is moved.
+    let nextTile = null;
+    for (let index = end - 1; index >= start; index--) {
+      if (!this.#tiles.has(index)) this.#insert(index, nextTile);
+      nextTile = this.#tiles.get(index);
     }
   }
 
-  #insert(index, following) {
-    const { row, left, width } = this.#places[index];
-    const tile = this.#makeTile(this.#images[index], index);
+  #insert(index, nextTile) {
+    const { row, left, width } = this.#positions[index];
+    const tile = this.#createTile(this.#images[index], index);
     tile.dataset.index = index;
     tile.style.transform = `translate(${left}px, ${row.top}px)`;
     tile.style.width = `${width}px`;
-    tile.style.height = `${row.height + Grid.CAPTION}px`;
-    this.#element.insertBefore(tile, following);
+    tile.style.height = `${row.height + Grid.CAPTION_HEIGHT}px`;
+    this.#container.insertBefore(tile, nextTile);
     this.#tiles.set(index, tile);
   }
 
-  #step(event) {
+  #handleKey(event) {
     const index = Number(event.target.dataset.index);
-    const wanted = this.#neighbor(event.key, index);
-    if (wanted === undefined) return;
+    const targetIndex = this.#indexAfterKey(event.key, index);
+    if (targetIndex === undefined) return;
     event.preventDefault();
-    this.focus(Math.min(Math.max(wanted, 0), this.#images.length - 1));
+    this.focus(Math.min(Math.max(targetIndex, 0), this.#images.length - 1));
   }
 
-  #neighbor(key, index) {
-    const { row, left, width } = this.#places[index];
-    const inRow = (other) => {
-      if (!other) return index;
-      const distance = (place) => Math.abs(place.left + place.width / 2 - left - width / 2);
-      const distances = this.#places.slice(other.first, other.end).map(distance);
-      return other.first + distances.indexOf(Math.min(...distances));
+  #indexAfterKey(key, index) {
+    const { row, left, width } = this.#positions[index];
+    const nearestInRow = (otherRow) => {
+      if (!otherRow) return index;
+      const distance = (position) => Math.abs(position.left + position.width / 2 - left - width / 2);
+      const distances = this.#positions.slice(otherRow.start, otherRow.end).map(distance);
+      return otherRow.start + distances.indexOf(Math.min(...distances));
     };
     switch (key) {
       case "ArrowLeft": return index - 1;
       case "ArrowRight": return index + 1;
-      case "ArrowUp": return inRow(this.#rows[this.#rows.indexOf(row) - 1]);
-      case "ArrowDown": return inRow(this.#rows[this.#rows.indexOf(row) + 1]);
+      case "ArrowUp": return nearestInRow(this.#rows[this.#rows.indexOf(row) - 1]);
+      case "ArrowDown": return nearestInRow(this.#rows[this.#rows.indexOf(row) + 1]);
       case "Home": return 0;
       case "End": return this.#images.length - 1;
     }

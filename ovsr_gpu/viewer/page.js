@@ -1,158 +1,165 @@
 "use strict";
 
 const { title, classes, images, failures } = GALLERY;
-/** Whether each image shows one region that was found, whose score is its similarity to the text. */
+/** In search results each image shows one region, whose score is its similarity to the text. */
 const isSearch = GALLERY.kind === "search";
-const [unit, units, none] = isSearch
-  ? ["region", "regions", "None of the regions that were found can be shown."]
+const [singular, plural, emptyMessage] = isSearch
+  ? ["region", "regions", "None of the regions found can be shown."]
   : ["image", "images", "This run has no labelled images."];
-const chosen = new Set();
-let shown = [];
-let open = 0;
+const selectedClasses = new Set();
+let visibleImages = [];
+let openIndex = 0;
 
 const byId = (id) => document.getElementById(id);
-const grouped = (number) => number.toLocaleString("en");
-const count = (number, one, many) => `${grouped(number)} ${number === 1 ? one : many}`;
-const percent = (share) => (share > 0 && share < 0.01 ? "<1%" : `${Math.round(100 * share)}%`);
+const formatInteger = (number) => number.toLocaleString("en");
+const formatCount = (number, singular, plural) => `${formatInteger(number)} ${number === 1 ? singular : plural}`;
+const formatPercent = (fraction) => (fraction > 0 && fraction < 0.01 ? "<1%" : `${Math.round(100 * fraction)}%`);
 
-/** A new element; children that are strings become text, whatever they hold. */
-function element(tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+/** Create an element. String children become text nodes, so markup in them has no effect. */
+function createElement(tag, properties, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
 }
 
-function swatch(color) {
-  const made = element("span", { className: "swatch" });
-  made.style.backgroundColor = color;
-  return made;
+function createSwatch(color) {
+  const swatch = createElement("span", { className: "swatch" });
+  swatch.style.backgroundColor = color;
+  return swatch;
 }
 
-function prepare(image) {
-  const shares = new Map();
-  let area = 0;
-  let weighted = 0;
-  image.lowest = Infinity;
-  for (const [index, score, pixels] of image.regions) {
-    shares.set(index, (shares.get(index) ?? 0) + pixels / (image.width * image.height));
-    area += pixels;
-    weighted += pixels * score;
-    image.lowest = Math.min(image.lowest, score);
+/** Add to an image what sorting, searching and drawing need. */
+function prepareImage(image) {
+  const fractions = new Map();
+  let totalArea = 0;
+  let weightedScore = 0;
+  image.minScore = Infinity;
+  for (const [classIndex, score, area] of image.regions) {
+    fractions.set(classIndex, (fractions.get(classIndex) ?? 0) + area / (image.width * image.height));
+    totalArea += area;
+    weightedScore += area * score;
+    image.minScore = Math.min(image.minScore, score);
   }
-  image.mean = area ? weighted / area : Infinity;
-  image.shares = [...shares].sort(([, one], [, other]) => other - one);
-  image.sought = fold(image.name);
-  image.base = image.name.slice(image.name.lastIndexOf("/") + 1);
+  image.meanScore = totalArea ? weightedScore / totalArea : Infinity;
+  image.classFractions = [...fractions].sort(([, a], [, b]) => b - a);
+  image.searchText = normalizeText(image.name);
+  image.baseName = image.name.slice(image.name.lastIndexOf("/") + 1);
   image.thumbnail = `thumbnails/${image.number}.jpg`;
   image.mask = `masks/${image.number}.png`;
-  image.view = image.large ? `views/${image.number}.jpg` : image.thumbnail;
+  image.view = image.has_view ? `views/${image.number}.jpg` : image.thumbnail;
 }
 
-/** What is equal for names that differ in case or in how their accents are composed. */
-function fold(name) {
+/** Return the same text for names that differ only in case or in the composition of accents. */
+function normalizeText(name) {
   return name.normalize("NFC").toLowerCase();
 }
 
-const byClass = ({ shares: [[index, share] = [classes.length, 0]] }) => [index, -share];
+const byClass = ({ classFractions: [[classIndex, fraction] = [classes.length, 0]] }) => [classIndex, -fraction];
 
-/** How to sort, first of all by the first, and what a tile then tells beside its name. */
-const SORTS = isSearch ? {
-  rank: { text: "most similar first", key: ({ number }) => [number], note: similarity },
-  name: { text: "by name", key: () => [], note: similarity },
-  class: { text: "by class", key: byClass, note: similarity },
+/** Sort orders, the first one is the default. `note` is the text beside the name of a tile. */
+const SORT_ORDERS = isSearch ? {
+  rank: { text: "most similar first", key: ({ number }) => [number], note: similarityNote },
+  name: { text: "by name", key: () => [], note: similarityNote },
+  class: { text: "by class", key: byClass, note: similarityNote },
 } : {
   lowest: {
     text: "least certain region first",
-    key: (image) => [image.lowest],
-    note: (image) => certainty(image.lowest),
+    key: (image) => [image.minScore],
+    note: (image) => scoreNote(image.minScore),
   },
   mean: {
     text: "least certain on average first",
-    key: (image) => [image.mean],
-    note: (image) => certainty(image.mean),
+    key: (image) => [image.meanScore],
+    note: (image) => scoreNote(image.meanScore),
   },
-  name: { text: "by name", key: () => [], note: (image) => certainty(image.lowest) },
+  name: { text: "by name", key: () => [], note: (image) => scoreNote(image.minScore) },
   class: {
     text: "by largest class",
     key: byClass,
-    note: ({ shares: [main] }) => (main ? classes[main[0]].name : ""),
+    note: ({ classFractions: [largest] }) => (largest ? classes[largest[0]].name : ""),
   },
 };
 
-function similarity({ regions: [[, score]] }) {
+function similarityNote({ regions: [[, score]] }) {
   return score.toFixed(3);
 }
 
-function certainty(score) {
-  return score === Infinity ? "" : percent(score);
+function scoreNote(score) {
+  return score === Infinity ? "" : formatPercent(score);
 }
 
-function compare(one, other) {
-  for (const [position, value] of one.entries()) {
-    if (value !== other[position]) return value < other[position] ? -1 : 1;
+/** Compare two sort keys, arrays of the same length, lexicographically. */
+function compareKeys(a, b) {
+  for (const [position, value] of a.entries()) {
+    if (value !== b[position]) return value < b[position] ? -1 : 1;
   }
   return 0;
 }
 
-function makeTile(image, index) {
-  const image = (className, src) => element("img", { className, src, alt: "", decoding: "async" });
-  const bar = element("span", { className: "bar" });
-  for (const [kind, share] of image.shares) {
-    const part = swatch(classes[kind].color);
-    part.style.flexGrow = share;
-    bar.append(part);
+function createTile(image, index) {
+  const createLayer = (className, src) => createElement("img", { className, src, alt: "", decoding: "async" });
+  const bar = createElement("span", { className: "bar" });
+  for (const [classIndex, fraction] of image.classFractions) {
+    const segment = createSwatch(classes[classIndex].color);
+    segment.style.flexGrow = fraction;
+    bar.append(segment);
   }
-  const frame = element("span", { className: "frame" }, image("photo", image.thumbnail), image("mask", image.mask));
-  const note = element("bdi", { className: "note" }, SORTS[byId("sort").value].note(image));
-  const main = isSearch ? classes[image.regions[0][0]].name : image.base;
-  const caption = element("span", { className: "caption" }, element("bdi", {}, main), note);
-  const tile = element("button", { type: "button", className: "tile", title: image.name }, frame, bar, caption);
-  tile.addEventListener("click", () => view(index));
+  const layers = [createLayer("photo", image.thumbnail), createLayer("mask", image.mask)];
+  const frame = createElement("span", { className: "frame" }, ...layers);
+  const note = createElement("bdi", { className: "note" }, SORT_ORDERS[byId("sort").value].note(image));
+  const label = isSearch ? classes[image.regions[0][0]].name : image.baseName;
+  const caption = createElement("span", { className: "caption" }, createElement("bdi", {}, label), note);
+  const properties = { type: "button", className: "tile", title: image.name };
+  const tile = createElement("button", properties, frame, bar, caption);
+  tile.addEventListener("click", () => openViewer(index));
   return tile;
 }
 
+/** Apply search text, selected classes and sort order. */
 function update() {
-  const words = fold(byId("search").value).split(/\s+/);
-  const { key } = SORTS[byId("sort").value];
-  shown = images
-    .filter(({ sought }) => words.every((word) => sought.includes(word)))
-    .filter(({ shares }) => !chosen.size || shares.some(([index]) => chosen.has(index)))
+  const searchTerms = normalizeText(byId("search").value).split(/\s+/);
+  const { key } = SORT_ORDERS[byId("sort").value];
+  visibleImages = images
+    .filter(({ searchText }) => searchTerms.every((term) => searchText.includes(term)))
+    .filter(({ classFractions }) =>
+      !selectedClasses.size || classFractions.some(([classIndex]) => selectedClasses.has(classIndex)))
     .map((image) => ({ image, key: key(image) }))
-    .sort((one, other) => compare(one.key, other.key))
+    .sort((a, b) => compareKeys(a.key, b.key))
     .map(({ image }) => image);
-  byId("shown").textContent = `${grouped(shown.length)} of ${count(images.length, unit, units)}`;
-  byId("empty").hidden = shown.length > 0;
-  byId("empty").textContent = images.length ? `No ${unit} matches.` : none;
-  byId("clear").disabled = !chosen.size;
+  const total = formatCount(images.length, singular, plural);
+  byId("result-count").textContent = `${formatInteger(visibleImages.length)} of ${total}`;
+  byId("empty").hidden = visibleImages.length > 0;
+  byId("empty").textContent = images.length ? `No ${singular} matches.` : emptyMessage;
+  byId("clear").disabled = !selectedClasses.size;
   if (byId("columns").getBoundingClientRect().top < 0) byId("columns").scrollIntoView();
-  grid.show(shown);
+  grid.show(visibleImages);
 }
 
-/** Show an image large; after the last comes the first. */
-function view(index) {
-  open = (index + shown.length) % shown.length;
-  const image = shown[open];
+/** Open an image in the viewer; the index wraps around at both ends. */
+function openViewer(index) {
+  openIndex = (index + visibleImages.length) % visibleImages.length;
+  const image = visibleImages[openIndex];
   const { width, height, regions } = image;
   byId("view").src = image.view;
   byId("mask").src = image.mask;
   byId("image").style.setProperty("--aspect", width / height);
   byId("name").textContent = image.name;
-  byId("place").textContent = `${grouped(open + 1)} of ${grouped(shown.length)}`;
-  byId("facts").textContent = `${width} × ${height}, ${count(regions.length, "region", "regions")}`;
-  const largestFirst = [...regions].sort(([, , one], [, , other]) => other - one);
+  byId("position").textContent = `${formatInteger(openIndex + 1)} of ${formatInteger(visibleImages.length)}`;
+  byId("facts").textContent = `${width} × ${height}, ${formatCount(regions.length, "region", "regions")}`;
+  const largestFirst = [...regions].sort(([, , a], [, , b]) => b - a);
   byId("regions").replaceChildren(
-    ...largestFirst.map(([kind, score, pixels]) => {
-      const { name, color } = classes[kind];
-      const label = element("span", { className: "class" }, swatch(color), element("bdi", {}, name));
-      const told = isSearch
+    ...largestFirst.map(([classIndex, score, area]) => {
+      const { name, color } = classes[classIndex];
+      const label = createElement("span", { className: "class" }, createSwatch(color), createElement("bdi", {}, name));
+      const scoreContent = isSearch
         ? [score.toFixed(4)]
-        : [element("meter", { value: score, title: score.toFixed(4) }), percent(score)];
-      return element(
+        : [createElement("meter", { value: score, title: score.toFixed(4) }), formatPercent(score)];
+      return createElement(
         "tr",
         {},
-        element("th", { scope: "row" }, label),
-        element("td", {}, ...told),
-        element("td", {}, percent(pixels / (width * height))),
+        createElement("th", { scope: "row" }, label),
+        createElement("td", {}, ...scoreContent),
+        createElement("td", {}, formatPercent(area / (width * height))),
       );
     }),
   );
@@ -160,52 +167,58 @@ function view(index) {
 }
 
 function fillLegend() {
-  const inImages = classes.map(() => 0);
-  const inRegions = classes.map(() => 0);
-  for (const { shares, regions } of images) {
-    for (const [index] of shares) inImages[index]++;
-    for (const [index] of regions) inRegions[index]++;
+  const imageCounts = classes.map(() => 0);
+  const regionCounts = classes.map(() => 0);
+  for (const { classFractions, regions } of images) {
+    for (const [classIndex] of classFractions) imageCounts[classIndex]++;
+    for (const [classIndex] of regions) regionCounts[classIndex]++;
   }
   const rows = classes.map(({ name, color }, index) => {
-    const box = element("input", { type: "checkbox", className: "swatch", autocomplete: "off" });
-    box.style.backgroundColor = color;
-    box.addEventListener("change", () => {
-      if (box.checked) chosen.add(index);
-      else chosen.delete(index);
+    const checkbox = createElement("input", { type: "checkbox", className: "swatch", autocomplete: "off" });
+    checkbox.style.backgroundColor = color;
+    checkbox.addEventListener("change", () => {
+      if (checkbox.checked) selectedClasses.add(index);
+      else selectedClasses.delete(index);
       update();
     });
-    const numbers = [inImages, inRegions].map((counts) => element("td", {}, grouped(counts[index])));
-    const label = element("label", { className: "class" }, box, element("bdi", {}, name));
-    const className = inImages[index] ? "" : "unused";
-    return element("tr", { className }, element("th", { scope: "row" }, label), ...numbers);
+    const cells = [imageCounts, regionCounts].map((counts) => createElement("td", {}, formatInteger(counts[index])));
+    const label = createElement("label", { className: "class" }, checkbox, createElement("bdi", {}, name));
+    const className = imageCounts[index] ? "" : "unused";
+    return createElement("tr", { className }, createElement("th", { scope: "row" }, label), ...cells);
   });
   document.querySelector("#legend tbody").append(...rows);
   byId("clear").addEventListener("click", () => {
-    document.querySelectorAll("#legend input").forEach((box) => { box.checked = false; });
-    chosen.clear();
+    document.querySelectorAll("#legend input").forEach((checkbox) => { checkbox.checked = false; });
+    selectedClasses.clear();
     update();
   });
-  const wide = matchMedia("(min-width: 56rem)");
-  const unfold = () => { byId("legend").open = wide.matches; };
-  wide.addEventListener("change", unfold);
-  unfold();
+  const isWide = matchMedia("(min-width: 56rem)");
+  const openIfWide = () => { byId("legend").open = isWide.matches; };
+  isWide.addEventListener("change", openIfWide);
+  openIfWide();
 }
 
 function listFailures() {
   const section = byId("failures");
   section.hidden = !failures.length;
-  section.querySelector("summary").textContent = `${count(failures.length, "image", "images")} failed`;
+  section.querySelector("summary").textContent = `${formatCount(failures.length, "image", "images")} failed`;
   const rows = failures.map(({ path, stage, reason }) =>
-    element("li", {}, element("bdi", {}, path), element("span", {}, stage), element("bdi", {}, reason)),
+    createElement(
+      "li",
+      {},
+      createElement("bdi", {}, path),
+      createElement("span", {}, stage),
+      createElement("bdi", {}, reason),
+    ),
   );
   section.querySelector("ul").append(...rows);
   section.open = !images.length;
 }
 
-function step(event) {
+function handleViewerKey(event) {
   if (event.target.type === "range") return;
-  if (event.key === "ArrowLeft") view(open - 1);
-  if (event.key === "ArrowRight") view(open + 1);
+  if (event.key === "ArrowLeft") openViewer(openIndex - 1);
+  if (event.key === "ArrowRight") openViewer(openIndex + 1);
 }
 
 function setOpacity({ target }) {
@@ -213,23 +226,25 @@ function setOpacity({ target }) {
   document.documentElement.style.setProperty("--opacity", target.value / 100);
 }
 
-const byName = new Intl.Collator("en", { numeric: true });
-images.forEach(prepare);
-images.sort((one, other) => byName.compare(one.name, other.name)); // sorting is stable: among equals this order stays
+const nameOrder = new Intl.Collator("en", { numeric: true });
+images.forEach(prepareImage);
+images.sort((a, b) => nameOrder.compare(a.name, b.name)); // later sorts are stable and keep this order among equals
 document.title = title;
 document.body.classList.toggle("search", isSearch);
 byId("title").textContent = title;
 byId("totals").textContent = [
-  count(new Set(images.map(({ name }) => name)).size, "image", "images"),
-  count(images.reduce((sum, { regions }) => sum + regions.length, 0), "region", "regions"),
-  count(classes.length - 1, "class", "classes"),
+  formatCount(new Set(images.map(({ name }) => name)).size, "image", "images"),
+  formatCount(images.reduce((sum, { regions }) => sum + regions.length, 0), "region", "regions"),
+  formatCount(classes.length - 1, "class", "classes"),
 ].join(", ");
-for (const [value, { text }] of Object.entries(SORTS)) byId("sort").append(element("option", { value }, text));
+for (const [value, { text }] of Object.entries(SORT_ORDERS)) {
+  byId("sort").append(createElement("option", { value }, text));
+}
 if (isSearch) {
   byId("score").textContent = "similarity";
-  setOpacity({ target: { value: 75 } }); // what was not found is to step back
+  setOpacity({ target: { value: 75 } }); // dims everything except the region found
 }
-const grid = new Grid(byId("grid"), makeTile);
+const grid = new Grid(byId("grid"), createTile);
 fillLegend();
 listFailures();
 update();
@@ -237,9 +252,9 @@ update();
 byId("search").addEventListener("input", update);
 byId("sort").addEventListener("change", update);
 document.querySelectorAll(".opacity").forEach((slider) => slider.addEventListener("input", setOpacity));
-byId("previous").addEventListener("click", () => view(open - 1));
-byId("next").addEventListener("click", () => view(open + 1));
+byId("previous").addEventListener("click", () => openViewer(openIndex - 1));
+byId("next").addEventListener("click", () => openViewer(openIndex + 1));
 byId("close").addEventListener("click", () => byId("viewer").close());
-byId("viewer").addEventListener("keydown", step);
+byId("viewer").addEventListener("keydown", handleViewerKey);
 byId("viewer").addEventListener("click", ({ target }) => { if (target === byId("viewer")) byId("viewer").close(); });
-byId("viewer").addEventListener("close", () => grid.focus(open));
+byId("viewer").addEventListener("close", () => grid.focus(openIndex));

@@ -1,4 +1,4 @@
-"""Search a labelling run by text: its regions in the order of how alike CLIP finds them and a text."""
+"""Text search in a labelling run: rank its regions by the similarity of their CLIP embeddings to a text."""
 
 from __future__ import annotations
 
@@ -16,103 +16,128 @@ from torch.nn.functional import normalize
 
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.clip import ClipModel, load_clip
-from ovsr_gpu.store.manifest import FILE
+from ovsr_gpu.store.manifest import MANIFEST_FILE
+from ovsr_gpu.store.reader import Store
 from ovsr_gpu.store.record import Array
-from ovsr_gpu.store.store import ANNOTATION, Row, Store
+from ovsr_gpu.store.schema import ANNOTATION_COLUMNS, Row
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
-MIN_MEANING = 0.01
-"""The length of what is left of a text's embedding without that of "something else"; less is rounding."""
+MIN_RESIDUAL_NORM = 0.01
+"""Minimum length of a text embedding after the projection in `embed_text`; a shorter one is rounding error."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A region that was found.
+    """A region in the search results.
 
-    similarity: the cosine between its embedding and the text's. row: what the store says of it, by `ANNOTATION`.
+    Attributes:
+        similarity: cosine of the angle between the embeddings of the region and of the text.
+        row: the region in the store, with the columns `ANNOTATION_COLUMNS`.
     """
 
     similarity: float
     row: Row
 
 
-def best_regions(store: Store, text: Tensor, count: int) -> list[Hit]:
-    """The `count` regions of a store most like a text, or all where it has fewer; the most similar first.
+def search_regions(store: Store, text_embedding: Tensor, count: int) -> list[Hit]:
+    """Return the regions of a store that are most similar to a text, the most similar first.
 
-    text: `[E]` float32 of unit length, see `embed_text`. Regions just as similar come in the order of the store; one
-    whose embedding is not a number is never found. How much memory it takes depends on `count`, not on the store.
+    Regions of equal similarity keep the order of the store. A region whose embedding has a NaN is never returned. The
+    memory depends on `count`, not on the size of the store.
 
-    Raises ValueError where `count` is less than 1, where the embeddings are not of the text's width, and where the
-    store has no regions.
+    Args:
+        store: the store of a labelling run.
+        text_embedding: `[E]` float32 of unit length, from `embed_text`.
+        count: maximum number of regions to return.
+
+    Raises:
+        ValueError: if `count` is less than 1, the embeddings have another width than the text's, or the store has no
+            regions.
     """
     if count < 1:
         raise ValueError(f"the number of regions to find must be at least 1; got {count}")
-    direction = text.cpu().numpy()
+    query = text_embedding.cpu().numpy()
     hits: list[Hit] = []
-    for batch in store.batches([*ANNOTATION, "embedding"]):
-        # Unlike in a matrix product equal rows tie wherever they stand, and no threads wait for each other.
-        similarities = np.einsum("ne,e->n", _embeddings(batch, len(direction)), direction)
-        least = hits[-1].similarity if len(hits) == count else -math.inf
-        better = np.flatnonzero(similarities > least)
-        rows = batch.select(ANNOTATION).take(pa.array(better)).to_pylist()
-        found = map(Hit, similarities[better].tolist(), rows)
-        hits = sorted([*hits, *found], key=attrgetter("similarity"), reverse=True)[:count]  # keeps the order of equals
+    for batch in store.record_batches([*ANNOTATION_COLUMNS, "embedding"]):
+        # Unlike a matrix product, einsum gives equal rows equal results at any position, and starts no threads.
+        similarities = np.einsum("ne,e->n", _embeddings(batch, len(query)), query)
+        min_similarity = hits[-1].similarity if len(hits) == count else -math.inf
+        better = np.flatnonzero(similarities > min_similarity)
+        rows = batch.select(ANNOTATION_COLUMNS).take(pa.array(better)).to_pylist()
+        new_hits = map(Hit, similarities[better].tolist(), rows)
+        hits = sorted([*hits, *new_hits], key=attrgetter("similarity"), reverse=True)[:count]  # a stable sort
     if not hits:
-        raise ValueError("the run has no regions that could be searched")
+        raise ValueError("the run has no regions to search")
     return hits
 
 
 def _embeddings(batch: pa.RecordBatch, width: int) -> Array:
-    """`[n, width]` float32."""
+    """Return the embeddings of a record batch, `[n, width]` float32."""
     embeddings = batch["embedding"].flatten().to_numpy().reshape(len(batch), -1)
     if embeddings.shape[1] != width:
         raise ValueError(
-            f"the run's embeddings have {embeddings.shape[1]} dimensions, the text's {width}: it is of another CLIP"
+            f"the run's embeddings have {embeddings.shape[1]} dimensions, the text's {width}: they are from different "
+            "CLIP models"
         )
     return embeddings.astype(np.float32)
 
 
 def load_run_clip(run: Path, model: str | None, weights: str | None, device: torch.device) -> ClipModel:
-    """The CLIP that the run in the folder `run` was made with, by its run.json.
+    """Load the CLIP model that a run was made with, according to its manifest.
 
-    model, weights: where it is now, if not where it was then; as in `load_clip`.
+    Args:
+        run: folder of the run.
+        model: name or path of the model, as in `load_clip`; None for the one in the manifest.
+        weights: its weights, as in `load_clip`; None for those in the manifest.
+        device: where to load the model.
 
-    Raises ValueError where there is no run and where the CLIP is another than the run's, ModelError where it cannot be
-    loaded.
+    Raises:
+        ValueError: if there is no run, or the model is not the one of the run.
+        ModelError: if the model cannot be loaded.
     """
     try:
-        then = json.loads((run / FILE).read_text("utf-8"))["clip"]
-        fingerprint = then["text_fingerprint"]
+        recorded = json.loads((run / MANIFEST_FILE).read_text("utf-8"))["clip"]
+        fingerprint = recorded["text_fingerprint"]
         if model is None:
-            model, weights = then["model"], weights or then["weights"]
+            model, weights = recorded["model"], weights or recorded["weights"]
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{str(run)!r} cannot be searched: its {FILE} names no CLIP ({error!r})") from error
+        raise ValueError(f"{str(run)!r} cannot be searched: its {MANIFEST_FILE} names no CLIP ({error!r})") from error
     try:
         clip = load_clip(model, weights, device)
     except ModelError as error:
-        raise ModelError(f"{error}; --clip and --clip-weights say where the CLIP of {str(run)!r} is now") from error
+        raise ModelError(
+            f"{error}; if the CLIP of {str(run)!r} has moved, pass its new location with --clip and --clip-weights"
+        ) from error
     if clip.text_fingerprint != fingerprint:
         raise ValueError(
-            f"the run in {str(run)!r} was made with another CLIP than {model!r} with the weights {weights!r}; name the "
-            f"one that its {FILE} speaks of by --clip and --clip-weights, or label the images again"
+            f"the run in {str(run)!r} was made with another CLIP than {model!r} with the weights {weights!r}; pass the "
+            f"one that its {MANIFEST_FILE} names with --clip and --clip-weights, or label the images again"
         )
     return clip
 
 
 def embed_text(clip: ClipModel, text: str) -> Tensor:
-    """The embedding `[E]` float32 of a text as it stands, made orthogonal to that of "something else", of unit length.
+    """Embed a text without a prompt template, and remove the component along "something else".
 
-    The embeddings of all texts have a direction in common, and what is near to that is near to every text: without it
-    such regions would come first whatever the text is.
+    The embeddings of all texts share a direction, and a region near that direction is similar to every text. Without
+    the projection such regions would rank first for any text.
 
-    Raises ValueError where it is blank, longer than CLIP can read, or means "something else".
+    Args:
+        clip: the CLIP model of the run.
+        text: what to search for.
+
+    Returns:
+        `[E]` float32 of unit length, orthogonal to the embedding of "something else".
+
+    Raises:
+        ValueError: if the text is blank, exceeds CLIP's context length, or has the meaning of "something else".
     """
     if not text.strip():
-        raise ValueError("there is nothing to search for: the text is blank")
-    if clip.too_long([text]) == [True]:
+        raise ValueError("the search text is blank")
+    if clip.exceeds_context_length([text]) == [True]:
         raise ValueError(f"the text does not fit the {clip.context_length} tokens that CLIP reads; shorten it")
     embedding, neutral = clip.encode_text([text, SOMETHING_ELSE])
-    own = embedding - embedding @ neutral * neutral
-    if own.norm() < MIN_MEANING:
-        raise ValueError(f"the text {text!r} says no more than {SOMETHING_ELSE!r}; name what to look for")
-    return normalize(own, dim=0)
+    residual = embedding - embedding @ neutral * neutral
+    if residual.norm() < MIN_RESIDUAL_NORM:
+        raise ValueError(f"the text {text!r} means the same as {SOMETHING_ELSE!r}; describe what to look for")
+    return normalize(residual, dim=0)

@@ -1,4 +1,4 @@
-"""What the gallery shows of a run."""
+"""Images and failures of a labelling run, for the gallery and for search results."""
 
 from __future__ import annotations
 
@@ -8,48 +8,55 @@ from pathlib import Path
 
 import numpy as np
 
-from ovsr_gpu.drawing.page_images import UNCOVERED
+from ovsr_gpu.drawing.page_images import TRANSPARENT
 from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.sources.stored import stored_image
 from ovsr_gpu.store.masks import paint_regions
+from ovsr_gpu.store.reader import Store
 from ovsr_gpu.store.record import Array
-from ovsr_gpu.store.store import ANNOTATION, Row, Store
+from ovsr_gpu.store.schema import ANNOTATION_COLUMNS, Row
 from ovsr_gpu.viewer.gallery import GalleryFailure, GalleryImage
 from ovsr_gpu.viewer.region_search import Hit
 
 
-def images_of(store: Store) -> Iterator[GalleryImage]:
-    """The labelled images of a run; they are read again from where they were."""
-    for regions in store.images(ANNOTATION):
-        name = regions[0]["image"]
+def gallery_images(store: Store) -> Iterator[GalleryImage]:
+    """Yield the labelled images of a run; their pixels are read again from the original files."""
+    for regions in store.images(ANNOTATION_COLUMNS):
         yield GalleryImage(
-            name,
-            partial(_pixels, regions[0]),
+            regions[0]["image"],
+            partial(_read_pixels, regions[0]),
             partial(paint_regions, regions, [row["class_index"] for row in regions]),
             [(row["class_index"], row["score"], row["area"]) for row in regions],
         )
 
 
-def images_of_hits(hits: Sequence[Hit], classes: int) -> Iterator[GalleryImage]:
-    """For each hit of a search its image, in which all but the region is covered. classes: how many the run has."""
+def search_images(hits: Sequence[Hit], num_classes: int) -> Iterator[GalleryImage]:
+    """Yield the image of each search hit, with everything except the region covered.
+
+    Args:
+        hits: the regions found, in the order to show.
+        num_classes: the number of classes L of the run.
+    """
     for hit in hits:
         yield GalleryImage(
             hit.row["image"],
-            partial(_pixels, hit.row),
-            partial(_all_but_region, hit.row, classes),
+            partial(_read_pixels, hit.row),
+            partial(_cover_surroundings, hit.row, num_classes),
             [(hit.row["class_index"], hit.similarity, hit.row["area"])],
         )
 
 
-def failures_of(store: Store) -> Iterator[GalleryFailure]:
+def gallery_failures(store: Store) -> Iterator[GalleryFailure]:
+    """Yield the images of a run that could not be labelled."""
     for failure in store.failures():
         yield GalleryFailure(Path(failure.path), failure.stage, failure.reason)
 
 
-def _pixels(row: Row) -> Array:
+def _read_pixels(row: Row) -> Array:
     with stored_image(row["image"], row["file"], row["source"]).open() as file:
         return decode_image(file).permute(1, 2, 0).numpy()
 
 
-def _all_but_region(row: Row, classes: int) -> Array:
-    return np.where(paint_regions([row], [1]) == 1, UNCOVERED, classes)
+def _cover_surroundings(row: Row, num_classes: int) -> Array:
+    """Return a class map that is transparent in the region and has "something else" everywhere else."""
+    return np.where(paint_regions([row], [1]) == 1, TRANSPARENT, num_classes)

@@ -1,4 +1,4 @@
-"""How ovsr_gpu.cluster is used: its functions, scikit-learn's conventions, caching, and what it refuses."""
+"""The interface of ovsr_gpu.cluster: its functions, scikit-learn's conventions, caching and errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 import joblib
 import numpy as np
 import pytest
-from sklearn import cluster as scikit_learns
+from sklearn import cluster as sklearn_cluster
 from sklearn.base import clone
 from sklearn.feature_extraction.image import grid_to_graph
 from sklearn.utils.estimator_checks import check_estimator
@@ -25,7 +25,7 @@ def normal(samples: int) -> np.ndarray:
 
 @pytest.mark.parametrize("structured", [False, True])
 @pytest.mark.parametrize("linkage", LINKAGES)
-def test_builders_return_what_scikit_learns_do(linkage, structured):
+def test_builders_equal_scikit_learn(linkage, structured):
     X = normal(36)
     connectivity = grid_to_graph(6, 6) if structured else None
     for n_clusters in (None, 10):
@@ -33,10 +33,10 @@ def test_builders_return_what_scikit_learns_do(linkage, structured):
         with warnings.catch_warnings():
             warnings.simplefilter("error" if structured else "ignore")
             if linkage == "ward":
-                ours, expected = ward_tree(X, **arguments), scikit_learns.ward_tree(X, **arguments)
+                ours, expected = ward_tree(X, **arguments), sklearn_cluster.ward_tree(X, **arguments)
             else:
                 arguments["linkage"] = linkage
-                ours, expected = linkage_tree(X, **arguments), scikit_learns.linkage_tree(X, **arguments)
+                ours, expected = linkage_tree(X, **arguments), sklearn_cluster.linkage_tree(X, **arguments)
         children, components, leaves, parents, distances = ours
         np.testing.assert_array_equal(children, expected[0])
         assert (components, leaves) == expected[1:3]
@@ -45,13 +45,13 @@ def test_builders_return_what_scikit_learns_do(linkage, structured):
 
 
 @pytest.mark.parametrize("connectivity", [None, [[1]]])
-def test_the_tree_of_one_sample_has_no_merges(connectivity):
+def test_tree_of_one_sample_has_no_merges(connectivity):
     for linkage in LINKAGES[1:]:
         assert linkage_tree([[2.0, 1.0]], connectivity, linkage=linkage)[0].shape == (0, 2)
     assert ward_tree([2.0], connectivity=connectivity)[0].shape == (0, 2)
 
 
-def test_the_tree_is_cached(tmp_path):
+def test_memory_caches_the_tree(tmp_path):
     X, graph = normal(30), grid_to_graph(5, 6)
     first = AgglomerativeClustering(3, memory=str(tmp_path), connectivity=graph).fit(X)
     (entry,) = tmp_path.rglob("output.pkl")
@@ -63,7 +63,7 @@ def test_the_tree_is_cached(tmp_path):
     assert (first.labels_.max(), again.labels_.max()) == (2, 3)
 
 
-def test_is_an_estimator():
+def test_scikit_learn_estimator_checks():
     check_estimator(AgglomerativeClustering())
     estimator = AgglomerativeClustering(3, linkage="average", metric="l1", device="cpu")
     assert clone(estimator).get_params() == estimator.get_params()
@@ -99,21 +99,21 @@ def test_feature_names():
         (dict(device="abacus"), "device must be"),
     ],
 )
-def test_bad_parameters(parameters, message):
+def test_invalid_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         AgglomerativeClustering(**parameters).fit(normal(10))
 
 
-@pytest.mark.parametrize("hole", [np.nan, np.inf])
-def test_data_that_is_not_finite(hole):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_rejects_nonfinite_data(value):
     X = normal(10)
-    X[3, 1] = hole
+    X[3, 1] = value
     for fit in (AgglomerativeClustering().fit, ward_tree, linkage_tree):
         with pytest.raises(ValueError, match=r"Input (X )?contains"):
             fit(X)
 
 
-def test_bad_data():
+def test_invalid_data():
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         AgglomerativeClustering().fit(normal(1))
     with pytest.raises(ValueError, match="zero vectors"):
@@ -126,7 +126,7 @@ def test_bad_data():
         assert len(ward_tree(normal(5), n_clusters=3)[0]) == 4
 
 
-def test_without_scikit_learn():
+def test_import_error_without_scikit_learn():
     program = "import sys; sys.modules['sklearn'] = None; import ovsr_gpu.cluster"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert "ImportError: ovsr_gpu.cluster needs scikit-learn 1.6 or newer: pip install scikit-learn" in done.stderr

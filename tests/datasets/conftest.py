@@ -1,4 +1,4 @@
-"""Miniatures of datasets, on disk."""
+"""Miniature datasets on disk."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from miniatures import write_miniature
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[[str], Path]:
-    """Writes the miniature of a dataset; gives its innermost folder."""
+    """Return a function that writes the miniature of a dataset and returns its innermost folder."""
     return partial(write_miniature, root=tmp_path)

@@ -1,4 +1,4 @@
-"""Datasets that are incomplete or wrong: one clear error each, with what was expected and what came."""
+"""Datasets that are incomplete or wrong: each raises one error that names what was expected and what was found."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ovsr_gpu.errors import DatasetError, ImageError
 
 
 def test_unknown_name(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no dataset 'voc'; there are voc20, voc21, .*, msrc-23, folder"):
+    with pytest.raises(ValueError, match=r"there is no dataset 'voc'; the datasets are voc20, .*, msrc-23, folder"):
         open_dataset("voc", tmp_path)
 
 
@@ -31,7 +31,7 @@ def test_empty_folder(tmp_path, name):
         images = tmp_path / "leftImg8bit/val"
     assert message.startswith(f"there is no {str(images)!r}; expected in {tmp_path} or ")
     assert f"\n    {mini.images.format('NAME')}\n    {mini.labels.format('NAME')}\n" in message
-    assert mini.split is None or f"\n    {mini.split} (one NAME a line)\n" in message
+    assert mini.split is None or f"\n    {mini.split} (one NAME per line)\n" in message
     assert mini.folder in message
 
 
@@ -57,7 +57,7 @@ def test_part_missing(build, tmp_path, name, moved):
 def test_two_folders_that_may_be_meant(build, tmp_path):
     folder = build("coco-object-81")
     (tmp_path / "coco_object/images/val2017").mkdir(parents=True)
-    with pytest.raises(DatasetError, match=r"^both '.*coco_object' and '.*coco_stuff164k' may be meant; give one"):
+    with pytest.raises(DatasetError, match=r"^both '.*coco_object' and '.*coco_stuff164k' match the dataset; specify"):
         open_dataset("coco-object-81", tmp_path)
     assert len(open_dataset("coco-object-81", folder).examples) == 2
 
@@ -86,12 +86,12 @@ def test_label_maps_not_converted(build):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty; write one a line"),
+        (b"", "is empty; write one name per line"),
         (b"\xff\n", "cannot be read: .*utf-8"),
-        (b"a\nb\na\n", "the name 'a' stands twice in "),
+        (b"a\nb\na\n", "the name 'a' occurs twice in "),
         (
             b"0001TP_008550\nx.png\ny\n",
-            "2 of the 3 names .* the first is 'x.png'; a name there is like '0001TP_008550'",
+            "2 of the 3 requested names .* the first is 'x.png'; names have the form '0001TP_008550'",
         ),
     ],
 )
@@ -121,26 +121,28 @@ OUT_OF_RANGE = {
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_value_out_of_range(build, name):
-    value, rule = OUT_OF_RANGE[name]
+    value, encoding = OUT_OF_RANGE[name]
     mini, folder = MINIATURES[name], build(name)
     values = np.full((3, len(mini.values)), 11, dtype=np.uint8)
     values[1, 7] = values[2, 0] = value
     path = folder / mini.labels.format(mini.names[0])
     write_label(path, values)
-    message = f"the label map {str(path)!r} cannot be used: it holds {value} in row 1, column 7; {rule}; take "
+    message = f"the label map {str(path)!r} cannot be used: it holds {value} in row 1, column 7; {encoding}; use "
     with pytest.raises(DatasetError, match=re.escape(message)):
-        open_dataset(name, folder).examples[0].truth()
+        open_dataset(name, folder).examples[0].target()
 
 
 @pytest.mark.parametrize("name", MINIATURES)
 def test_label_map_of_another_size(build, name):
     mini, folder = MINIATURES[name], build(name)
     write_image(folder / mini.images.format(mini.names[0]), 4, 9)
-    with pytest.raises(DatasetError, match=rf"is {len(mini.values)} x 3, the image '.*' 4 x 9; they must be of one"):
-        open_dataset(name, folder).examples[0].truth()
+    with pytest.raises(
+        DatasetError, match=rf"has {len(mini.values)} x 3 pixels, the image '.*' 4 x 9; they must have the same size"
+    ):
+        open_dataset(name, folder).examples[0].target()
 
 
-def grey_of_four_bits(width: int, height: int) -> bytes:
+def gray_of_four_bits(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -159,12 +161,12 @@ def test_label_map_of_another_kind(build, mode):
     mini, folder = MINIATURES["voc21"], build("voc21")
     path = folder / mini.labels.format(mini.names[0])
     if mode == "L;4":
-        path.write_bytes(grey_of_four_bits(22, 3))
+        path.write_bytes(gray_of_four_bits(22, 3))
     else:
         Image.new(mode, (22, 3)).save(path)
-    message = f"the label map {str(path)!r} must be a PNG of 8-bit gray or of a palette, its values the classes; "
-    with pytest.raises(DatasetError, match=re.escape(f"{message}it is of mode {mode}; convert it")):
-        open_dataset("voc21", folder).examples[0].truth()
+    message = f"the label map {str(path)!r} must be an 8-bit gray or palette PNG whose values are the classes; "
+    with pytest.raises(DatasetError, match=re.escape(f"{message}its mode is {mode}; convert it")):
+        open_dataset("voc21", folder).examples[0].target()
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
@@ -173,4 +175,4 @@ def test_broken_file(build, kind):
     path = folder / getattr(mini, kind).format(mini.names[0])
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ImageError, match=re.escape(f"cannot read {str(path)!r}: ")):
-        open_dataset("voc21", folder).examples[0].truth()
+        open_dataset("voc21", folder).examples[0].target()

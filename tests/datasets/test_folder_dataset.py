@@ -1,4 +1,4 @@
-"""Folders of one's own and MSRC v2: what the label values mean, and what is refused; real images of both."""
+"""The user's own folders and MSRC v2: the meaning of label values, rejected input, and real images of both."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from miniatures import write_image, write_label
 from ovsr_gpu import Vocabulary
 from ovsr_gpu.datasets import open_dataset
 from ovsr_gpu.errors import DatasetError, VocabularyError
-from ovsr_gpu.vocabulary import ready_vocabulary
+from ovsr_gpu.vocabulary import builtin_vocabulary
 
 VALUES = np.array([[0, 1, 2], [2, 255, 0]])
-MSRC = {"classes": ["void", *ready_vocabulary("msrc-23").names], "void": 0}
+MSRC = {"classes": ["void", *builtin_vocabulary("msrc-23").names], "void": 0}
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def legend(folder: Path, content: object) -> None:
+def write_classes_json(folder: Path, content: object) -> None:
     (folder / "classes.txt").unlink(missing_ok=True)
     (folder / "classes.json").write_text(json.dumps(content))
 
@@ -38,45 +38,45 @@ def legend(folder: Path, content: object) -> None:
 def test_classes_as_text(folder):
     dataset = open_dataset("folder", folder)
     assert dataset.vocabulary == Vocabulary.parse("dog; grass, lawn; sky")
-    assert (dataset.background, dataset.full_size) == (None, None)
+    assert (dataset.background_index, dataset.expected_size) == (None, None)
     assert [example.source.name for example in dataset.examples] == ["a", "b", "street/c"]
-    assert [example.truth().tolist() for example in dataset.examples] == [[[0, 1, 2], [2, -1, 0]]] * 3
+    assert [example.target().tolist() for example in dataset.examples] == [[[0, 1, 2], [2, -1, 0]]] * 3
 
 
 @pytest.mark.parametrize(
-    ("void", "names", "truth"),
+    ("void", "names", "row"),
     [
         (0, ("dog", "sky"), [-1, 0, 1]),
         (1, ("nothing", "sky"), [0, -1, 1]),
         (2, ("nothing", "dog"), [0, 1, -1]),
     ],
 )
-def test_classes_as_legend(folder, void, names, truth):
-    legend(folder, {"classes": ["nothing", "dog", "sky"], "void": void})
+def test_classes_as_json(folder, void, names, row):
+    write_classes_json(folder, {"classes": ["nothing", "dog", "sky"], "void": void})
     write_label(folder / "labels/a.png", np.array([[0, 1, 2]] * 2))
     dataset = open_dataset("folder", folder)
     assert dataset.vocabulary.names == names
-    assert dataset.examples[0].truth().tolist() == [truth] * 2
+    assert dataset.examples[0].target().tolist() == [row] * 2
     with pytest.raises(DatasetError, match="it holds 255 in row 1, column 1; classes are "):
-        dataset.examples[1].truth()
+        dataset.examples[1].target()
 
 
 def test_255_classes(folder):
     (folder / "classes.txt").write_text("\n".join(f"class {number}" for number in range(255)))
     write_label(folder / "labels/a.png", np.array([[0, 254, 255]] * 2))
-    assert open_dataset("folder", folder).examples[0].truth().tolist() == [[0, 254, -1]] * 2
+    assert open_dataset("folder", folder).examples[0].target().tolist() == [[0, 254, -1]] * 2
     (folder / "classes.txt").write_text("\n".join(f"class {number}" for number in range(256)))
-    with pytest.raises(DatasetError, match="has 256 classes; 8-bit label maps hold 255, and 255 is void"):
+    with pytest.raises(DatasetError, match="has 256 classes; 8-bit label maps allow 255, because 255 is void"):
         open_dataset("folder", folder)
 
 
 def test_msrc(folder):
-    legend(folder, MSRC)
+    write_classes_json(folder, MSRC)
     write_label(folder / "labels/a.png", np.array([[0, 1, 23]] * 2))
     dataset = open_dataset("msrc-23", folder)
-    assert dataset.vocabulary == ready_vocabulary("msrc-23")
-    assert dataset.full_size == 591
-    assert dataset.examples[0].truth().tolist() == [[-1, 0, 22]] * 2
+    assert dataset.vocabulary == builtin_vocabulary("msrc-23")
+    assert dataset.expected_size == 591
+    assert dataset.examples[0].target().tolist() == [[-1, 0, 22]] * 2
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_msrc(folder):
     [{**MSRC, "void": 3}, {**MSRC, "classes": MSRC["classes"][:-1]}, {**MSRC, "classes": MSRC["classes"][::-1]}],
 )
 def test_msrc_with_other_classes(folder, content):
-    legend(folder, content)
-    with pytest.raises(DatasetError, match=r"must have the void value 0 and then building, grass, .*; it has void"):
+    write_classes_json(folder, content)
+    with pytest.raises(DatasetError, match=r"must have the void value 0 and then building, .*; it has the void value"):
         open_dataset("msrc-23", folder)
 
 
@@ -101,13 +101,13 @@ def test_msrc_with_other_classes(folder, content):
         ({"classes": ["c"] * 257, "void": 0}, "void is 0, with 257 classes"),
     ],
 )
-def test_legend_refused(folder, content, message):
-    legend(folder, content)
+def test_invalid_classes_json(folder, content, message):
+    write_classes_json(folder, content)
     with pytest.raises(DatasetError, match=rf'classes.json\' must hold {{"classes": \[name of each .*{message}'):
         open_dataset("folder", folder)
 
 
-def test_classes_missing_or_twice(folder):
+def test_no_or_two_files_of_classes(folder):
     (folder / "classes.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"one of classes.txt and classes.json must be in .*; both are there"):
         open_dataset("folder", folder)
@@ -121,12 +121,12 @@ def test_classes_missing_or_twice(folder):
 
 def test_empty_vocabulary(folder):
     (folder / "classes.txt").write_text("# to do\n")
-    with pytest.raises(VocabularyError, match="names no class"):
+    with pytest.raises(VocabularyError, match="contains no class"):
         open_dataset("folder", folder)
 
 
 @pytest.mark.parametrize("name", ["folder", "msrc-23"])
-def test_nothing_there(tmp_path, name):
+def test_missing_folders(tmp_path, name):
     with pytest.raises(DatasetError) as caught:
         open_dataset(name, tmp_path)
     assert str(caught.value).startswith(f"there is no {str(tmp_path / 'images')!r}; expected in {tmp_path}:")
@@ -154,14 +154,14 @@ def test_without_counterpart(folder, removed, message):
         open_dataset("folder", folder)
 
 
-def test_two_images_of_one_name(folder):
+def test_two_images_with_the_same_name(folder):
     write_image(folder / "images/a.png", 3, 2)
-    with pytest.raises(DatasetError, match=r"'.*a\.\w+' and '.*a\.\w+' have one name; take one of them away"):
+    with pytest.raises(DatasetError, match=r"'.*a\.\w+' and '.*a\.\w+' have the same name; remove one of them"):
         open_dataset("folder", folder)
 
 
 def counts(examples) -> dict[int, int]:
-    values, pixels = np.unique(np.concatenate([example.truth().ravel() for example in examples]), return_counts=True)
+    values, pixels = np.unique(np.concatenate([example.target().ravel() for example in examples]), return_counts=True)
     return dict(zip(values.tolist(), pixels.tolist(), strict=True))
 
 
@@ -178,7 +178,7 @@ def test_real_msrc(assets):
 
 
 def test_real_camvid(assets, tmp_path):
-    """The same frames as a folder with a legend and, by links, as SegNet has them."""
+    """The same frames as a folder with classes.json and, through links, in the layout of SegNet."""
     root = assets / "camvid_test"
     (tmp_path / "test").symlink_to(root / "images")
     (tmp_path / "testannot").symlink_to(root / "labels")

@@ -8,7 +8,7 @@ from devices import DEVICE
 from ovsr_gpu.evaluation import Calibration
 
 
-def error(confidence: np.ndarray, correct: np.ndarray, weight: np.ndarray) -> float:
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, weight: np.ndarray) -> float:
     total = 0.0
     for number in range(15):
         inside = (confidence > number / 15) & (confidence <= (number + 1) / 15) | (confidence == 0) & (number == 0)
@@ -26,49 +26,49 @@ def random_regions(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_errors_by_plain_loops(seed: int) -> None:
+def test_errors_agree_with_loops(seed: int) -> None:
     confidence, correct, areas = random_regions(seed)
     calibration = Calibration()
-    for part in (slice(0, 20), slice(20, 64)):
-        calibration.update(*(torch.tensor(column[part], device=DEVICE) for column in (confidence, correct, areas)))
-    result = calibration.result()
+    for rows in (slice(0, 20), slice(20, 64)):
+        calibration.update(*(torch.tensor(column[rows], device=DEVICE) for column in (confidence, correct, areas)))
+    result = calibration.compute()
     exact = confidence.astype(np.float64)
-    assert result.ece == pytest.approx(error(exact, correct, np.ones(64)))
-    assert result.area_weighted_ece == pytest.approx(error(exact, correct, areas))
+    assert result.ece == pytest.approx(calibration_error(exact, correct, np.ones(64)))
+    assert result.area_weighted_ece == pytest.approx(calibration_error(exact, correct, areas))
 
 
-def test_the_plain_error_is_that_of_torchmetrics() -> None:
+def test_ece_agrees_with_torchmetrics() -> None:
     classification = pytest.importorskip("torchmetrics.classification")
     confidence, correct, areas = (torch.tensor(column[:60]) for column in random_regions(7))
     calibration = Calibration()
     calibration.update(confidence, correct, areas)
-    theirs = classification.BinaryCalibrationError(n_bins=15, norm="l1")(confidence, correct.int())
-    assert calibration.result().ece == pytest.approx(float(theirs), abs=1e-6)
+    expected = classification.BinaryCalibrationError(n_bins=15, norm="l1")(confidence, correct.int())
+    assert calibration.compute().ece == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_by_hand() -> None:
     calibration = Calibration()
     calibration.update(torch.tensor([0.9, 0.9, 0.5]), torch.tensor([True, False, True]), torch.tensor([30, 10, 0]))
-    result = calibration.result()
+    result = calibration.compute()
     assert result.ece == pytest.approx(0.4)
     assert result.area_weighted_ece == pytest.approx(0.9 - 30 / 40)
 
 
-def test_an_edge_belongs_to_the_bin_below() -> None:
+def test_edge_belongs_to_the_lower_bin() -> None:
     calibration = Calibration()
     confidence = torch.tensor([3 / 15, 0.25], dtype=torch.float64)
     calibration.update(confidence, torch.tensor([False, True]), torch.ones(2, dtype=torch.int64))
-    assert calibration.result().ece == pytest.approx((3 / 15 + 0.75) / 2)
+    assert calibration.compute().ece == pytest.approx((3 / 15 + 0.75) / 2)
 
 
 @pytest.mark.parametrize("confidence", [torch.nan, -0.1, 1.1])
-def test_other_confidences_are_refused(confidence: float) -> None:
+def test_invalid_confidences_are_rejected(confidence: float) -> None:
     with pytest.raises(ValueError, match="outside"):
         Calibration().update(torch.tensor([confidence]), torch.tensor([True]), torch.tensor([1]))
 
 
-def test_no_regions_have_no_error() -> None:
+def test_no_regions() -> None:
     calibration = Calibration()
     calibration.update(torch.zeros(0), torch.zeros(0, dtype=torch.bool), torch.zeros(0, dtype=torch.int64))
     with pytest.raises(ValueError, match="no region"):
-        calibration.result()
+        calibration.compute()

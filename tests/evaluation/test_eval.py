@@ -1,4 +1,4 @@
-"""`ovsr eval` on a folder of scenes, its scores counted again by plain NumPy and scikit-learn."""
+"""`ovsr eval` on a folder of scenes; its scores are computed again with NumPy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WITHHELD = ("grass", "star", "sky")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes as a dataset, some of their pixels void, one of them smaller than the others."""
+    """Write scenes as a dataset, with some void pixels and one smaller image."""
     folder = tmp_path_factory.mktemp("scenes")
     for name in ("images", "labels"):
         (folder / name).mkdir()
@@ -59,50 +59,50 @@ def scores(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: object) -> di
     return json.loads((out / "scores.json").read_text())
 
 
-def truth(folder: Path, seed: int) -> np.ndarray:
+def read_target(folder: Path, seed: int) -> np.ndarray:
     return np.asarray(Image.open(folder / "labels" / f"{seed}.png")).astype(int)
 
 
-def test_a_folder(
+def test_folder(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     folder: Path,
     segmenter: Segmenter,
     tmp_path: Path,
 ) -> None:
-    found = scores(monkeypatch, tmp_path, "folder", "--root", folder, "--batch-size", 4)
+    report = scores(monkeypatch, tmp_path, "folder", "--root", folder, "--batch-size", 4)
     predictions = [segmenter([folder / "images" / f"{seed}.png"], CLASSES) for seed in SEEDS]
-    truths = [truth(folder, seed) for seed in SEEDS]
-    known = np.concatenate([one.ravel() for one in truths])
-    named = np.concatenate([prediction.class_map[0].numpy().ravel() for prediction in predictions])
-    table = confusion_matrix(known[known < 255], named[known < 255], labels=range(len(CLASSES) + 1))[:-1]
-    hits, true = np.diag(table), table.sum(1)
-    iou = hits / (true + table.sum(0)[:-1] - hits)
-    assert found["scores"]["pixels"]["miou"] == pytest.approx(iou[true > 0].mean())
-    assert found["scores"]["pixels"]["pixel_accuracy"] == pytest.approx(hits.sum() / true.sum())
-    assert found["scores"]["regions"] == sum(len(prediction.regions) for prediction in predictions)
-    right, confidence = [], []
-    for prediction, own in zip(predictions, truths, strict=True):
+    targets = [read_target(folder, seed) for seed in SEEDS]
+    true = np.concatenate([target.ravel() for target in targets])
+    predicted = np.concatenate([prediction.class_map[0].numpy().ravel() for prediction in predictions])
+    table = confusion_matrix(true[true < 255], predicted[true < 255], labels=range(len(CLASSES) + 1))[:-1]
+    tp, num_target = np.diag(table), table.sum(1)
+    iou = tp / (num_target + table.sum(0)[:-1] - tp)
+    assert report["scores"]["pixels"]["miou"] == pytest.approx(iou[num_target > 0].mean())
+    assert report["scores"]["pixels"]["pixel_accuracy"] == pytest.approx(tp.sum() / num_target.sum())
+    assert report["scores"]["regions"] == sum(len(prediction.regions) for prediction in predictions)
+    is_correct, confidence = [], []
+    for prediction, target in zip(predictions, targets, strict=True):
         for region, score in enumerate(prediction.regions.score.tolist()):
-            inside = own[(prediction.region_map[0].numpy() == region) & (own < 255)]
-            if len(inside):
-                right.append(np.bincount(inside).argmax() == prediction.regions.class_index[region])
+            region_target = target[(prediction.region_map[0].numpy() == region) & (target < 255)]
+            if len(region_target):
+                is_correct.append(np.bincount(region_target).argmax() == prediction.regions.class_index[region])
                 confidence.append(score)
     bins = np.ceil(np.array(confidence) * 15).clip(1, 15)
-    gaps = [abs(np.sum((np.array(right) - confidence)[bins == number])) for number in range(1, 16)]
-    assert found["scores"]["calibration"]["ece"] == pytest.approx(sum(gaps) / len(right), abs=1e-6)
-    assert found["scores"]["open_set"] is None and found["images"] == 4
-    assert found["config"]["preset"] == "default" and "versions" in found and found["classes"] == list(CLASSES)
+    gaps = [abs(np.sum((np.array(is_correct) - confidence)[bins == number])) for number in range(1, 16)]
+    assert report["scores"]["calibration"]["ece"] == pytest.approx(sum(gaps) / len(is_correct), abs=1e-6)
+    assert report["scores"]["open_set"] is None and report["images"] == 4
+    assert report["config"]["preset"] == "default" and "versions" in report and report["classes"] == list(CLASSES)
     with (tmp_path / "images.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [str(seed) for seed in SEEDS]
-    for row, prediction, own in zip(rows, predictions, truths, strict=True):
-        right = (prediction.class_map[0].numpy() == own)[own < 255]
-        assert float(row["pixel_accuracy"]) == pytest.approx(right.mean())
+    for row, prediction, target in zip(rows, predictions, targets, strict=True):
+        is_right = (prediction.class_map[0].numpy() == target)[target < 255]
+        assert float(row["pixel_accuracy"]) == pytest.approx(is_right.mean())
         assert int(row["regions"]) == len(prediction.regions)
     assert (tmp_path / "scores.html").exists() and "star" in (tmp_path / "classes.svg").read_text()
     page = (tmp_path / "scores.md").read_text()
-    miou = f"{100 * found['scores']['pixels']['miou']:.1f}"
+    miou = f"{100 * report['scores']['pixels']['miou']:.1f}"
     assert f"| labelled mIoU | {miou} |" in page and "| star |" in page
     assert f"labelled mIoU                                {miou}" in capsys.readouterr().out
 
@@ -112,9 +112,9 @@ def test_withheld_classes(
     monkeypatch: pytest.MonkeyPatch, folder: Path, segmenter: Segmenter, tmp_path: Path, prompt: str
 ) -> None:
     arguments = ["--withhold", "; ".join(WITHHELD), "--something-else", prompt, "--threshold", 0.5]
-    found = scores(monkeypatch, tmp_path, "folder", "--root", folder, *arguments)
+    report = scores(monkeypatch, tmp_path, "folder", "--root", folder, *arguments)
     rest = Vocabulary.parse([name for name in CLASSES if name not in WITHHELD])
-    config = found["config"]["recognition"]
+    config = report["config"]["recognition"]
     assert (config["something_else"], config["threshold"]) == ([prompt] if prompt else [], 0.5)
     monkeypatch.setattr(
         segmenter.pipeline,
@@ -129,40 +129,40 @@ def test_withheld_classes(
     unknown, score, rejected = [], [], []
     for seed in SEEDS:
         prediction = segmenter([folder / "images" / f"{seed}.png"], rest)
-        own = truth(folder, seed)
-        region = prediction.region_map[0][torch.from_numpy(own < 255)].long()
+        target = read_target(folder, seed)
+        region = prediction.region_map[0][torch.from_numpy(target < 255)].long()
         probabilities = prediction.regions.probabilities
         by_region = probabilities[:, -1] if prompt else 1 - probabilities[:, :-1].max(1).values
-        unknown.append(np.isin(own[own < 255], [CLASSES.index(name) for name in WITHHELD]))
+        unknown.append(np.isin(target[target < 255], [CLASSES.index(name) for name in WITHHELD]))
         score.append(by_region[region].numpy())
         rejected.append((prediction.regions.class_index == len(rest))[region].numpy())
-    labels, values, decisions = (np.concatenate(one) for one in (unknown, score, rejected))
+    labels, values, decisions = (np.concatenate(column) for column in (unknown, score, rejected))
     assert labels.any() and decisions.any()
-    assert found["scores"]["open_set"]["auroc"] == pytest.approx(roc_auc_score(labels, values), abs=1e-6)
-    hits = (labels & decisions).sum()
-    assert found["scores"]["open_set"]["f1"] == pytest.approx(2 * hits / (labels.sum() + decisions.sum()), abs=1e-6)
-    assert len(found["scores"]["pixels"]["iou"]) == len(rest)
+    assert report["scores"]["open_set"]["auroc"] == pytest.approx(roc_auc_score(labels, values), abs=1e-6)
+    tp = (labels & decisions).sum()
+    assert report["scores"]["open_set"]["f1"] == pytest.approx(2 * tp / (labels.sum() + decisions.sum()), abs=1e-6)
+    assert len(report["scores"]["pixels"]["iou"]) == len(rest)
 
 
-def test_mistakes_are_one_sentence(
+def test_errors_are_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad" / "images").mkdir(parents=True)
     for arguments, message in (
-        (["imagenet", "--root", folder], "no dataset 'imagenet'; there are voc20"),
+        (["imagenet", "--root", folder], "no dataset 'imagenet'; the datasets are voc20"),
         (["voc20", "--root", folder], "ImageSets/Segmentation/val.txt"),
-        (["folder", "--root", folder, "--withhold", "zebra"], "no class 'zebra'"),
+        (["folder", "--root", folder, "--withhold", "zebra"], "cannot withhold 'zebra'"),
         (["folder", "--root", folder, "--withhold", "; ".join(CLASSES)], "all classes are withheld"),
         (["folder", "--root", folder, "--batch-size", 0], "--batch-size"),
         (["folder", "--root", folder, "--encoder", "crops"], "regions.encoder must be one of"),
-        (["folder", "--root", folder, "--protocol", "sclip"], "no settings for 'folder'; it has some for voc20"),
+        (["folder", "--root", folder, "--protocol", "sclip"], "no settings for 'folder'; choose one of voc20"),
     ):
         assert evaluate(monkeypatch, *arguments) == 2
-        said = capsys.readouterr().err
-        assert said.count("ovsr: ") == 1 and message in said
+        output = capsys.readouterr().err
+        assert output.count("ovsr: ") == 1 and message in output
 
 
-def test_an_image_that_cannot_be_read_ends_it(
+def test_unreadable_image_ends_the_evaluation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
 ) -> None:
     for name in ("images", "labels"):

@@ -13,7 +13,7 @@ import pytest
 from pycocotools import mask
 from pycocotools.coco import COCO
 
-from ovsr_gpu.export.coco import write_coco
+from ovsr_gpu.export.coco_annotations import write_coco
 from ovsr_gpu.export.jsonl import LineFile, write_jsonl
 from ovsr_gpu.sources.locations import absolute
 from ovsr_gpu.store.record import LabelledImage
@@ -34,7 +34,7 @@ def read_coco(out: Path) -> COCO:
         return COCO(str(out / "coco.json"))
 
 
-def test_lines_say_what_the_record_says(tmp_path: Path, record: Record) -> None:
+def test_lines_agree_with_the_records(tmp_path: Path, record: Record) -> None:
     records = [record("a b", 20, 30, 3, seed=1), record("犬\u2028\n", 7, 5, 3, seed=2), record("one", 1, 1, 3)]
     write_all(tmp_path, records)
     lines = [json.loads(line) for line in (tmp_path / "regions.jsonl").read_text("ascii").splitlines()]

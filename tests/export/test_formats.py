@@ -1,4 +1,4 @@
-"""Formats made from a store, each read back by the rules of the tools that it is for."""
+"""Exported formats, each read back by the rules of the tools that read it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pycocotools import mask
 from pycocotools.coco import COCO
 from scipy import ndimage
 
-from oracles import encoded
+from oracles import encode_masks
 from ovsr_gpu.export.formats import FORMATS, export_run
 from ovsr_gpu.export.polygons import polygons
-from ovsr_gpu.export.voc import voc_colors
+from ovsr_gpu.export.voc_masks import voc_colors
 from ovsr_gpu.runtime.atomic import write_json
 from ovsr_gpu.sources.files import ImageSource
 from ovsr_gpu.store.masks import paint_regions
 from ovsr_gpu.store.record import LabelledImage
-from ovsr_gpu.store.store import Failure
+from ovsr_gpu.store.schema import Failure
 from stores import store_of
 
 Record = Callable[..., LabelledImage]
@@ -48,7 +48,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def records(tmp_path: Path, run: Path, record: Record) -> list[LabelledImage]:
-    """Images of hostile names in a stored run; all but the first really exist."""
+    """Images with difficult names in a stored run; the files of all but the first exist."""
     made = []
     for seed, name in enumerate(NAMES):
         path = tmp_path / "in" / f"{name}.jpg"
@@ -62,7 +62,7 @@ def records(tmp_path: Path, run: Path, record: Record) -> list[LabelledImage]:
 
 
 def filled(polygon: Any, height: int, width: int) -> np.ndarray:
-    """The pixels in a polygon and on its outline, as labelme draws them."""
+    """The pixels inside a polygon and on its outline, as labelme draws them."""
     image = Image.new("L", (width, height))
     ImageDraw.Draw(image).polygon([tuple(point) for point in polygon], outline=1, fill=1)
     return np.asarray(image).astype(bool)
@@ -83,20 +83,20 @@ def rows_from(region_map: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
-def random_maps(smoothness: float, *, in_one_piece: bool) -> Iterator[np.ndarray]:
-    """Maps of 1x1 to 60x60 pixels with three levels of a smooth noise as regions, or all connected pieces of those."""
+def random_maps(smoothness: float, *, connected: bool) -> Iterator[np.ndarray]:
+    """Maps of 1x1 to 60x60 pixels; the regions are three levels of smooth noise, or their connected components."""
     for seed in range(20):
         random = np.random.default_rng(seed)
         noise = ndimage.gaussian_filter(random.random(random.integers(1, 61, 2)), smoothness)
         levels = np.digitize(noise, np.quantile(noise, [0.35, 0.65]))
-        if in_one_piece:
-            pieces = [ndimage.label(levels == level)[0] for level in range(3)]
-            levels = levels + 3 * sum(pieces)
+        if connected:
+            components = [ndimage.label(levels == level)[0] for level in range(3)]
+            levels = levels + 3 * sum(components)
         yield np.unique(levels, return_inverse=True)[1].reshape(levels.shape)
 
 
 def qualities(region_map: np.ndarray) -> list[tuple[float, float]]:
-    """Of each region: the IoU of it and its polygon, as labelme draws this, and as pycocotools does."""
+    """The IoU of each region and its polygon, as drawn by labelme and by pycocotools."""
     height, width = region_map.shape
     found = []
     for number, polygon in enumerate(polygons(rows_from(region_map))):
@@ -110,14 +110,14 @@ def qualities(region_map: np.ndarray) -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("smoothness", [0, 1.5, 4])
 def test_polygons_of_connected_regions_are_exact(smoothness: float) -> None:
-    maps = random_maps(smoothness, in_one_piece=True)
+    maps = random_maps(smoothness, connected=True)
     drawn, by_coco = np.array([quality for region_map in maps for quality in qualities(region_map)]).T
     assert (by_coco == 1).all()
     assert (drawn == 1).mean() > 0.995 and drawn.min() > 0.99  # a seam that crosses a hole
 
 
 def test_polygons_of_scattered_regions_lose_what_their_seams_cross() -> None:
-    maps = random_maps(1.5, in_one_piece=False)
+    maps = random_maps(1.5, connected=False)
     drawn, by_coco = np.array([quality for region_map in maps for quality in qualities(region_map)]).T
     assert (by_coco == 1).all()
     assert drawn.mean() > 0.9 and drawn.min() > 0.8
@@ -147,7 +147,7 @@ def test_coco(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
 
 
 def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
-    """By the rules that panopticapi's evaluation checks; the PNGs stand in a folder called like the JSON."""
+    """By the rules that panopticapi's evaluation checks; the PNGs are in a folder with the name of the JSON."""
     export_run(run, "coco-panoptic", tmp_path / "out")
     content = json.loads((tmp_path / "out" / "panoptic.json").read_text("utf-8"))
     categories = {category["id"]: category for category in content["categories"]}
@@ -172,21 +172,21 @@ def test_coco_panoptic(tmp_path: Path, run: Path, records: list[LabelledImage]) 
             assert segment["category_id"] in categories
 
 
-def test_panoptic_colors_hold_many_regions(tmp_path: Path, run: Path, record: Record) -> None:
+def test_panoptic_colors_encode_many_regions(tmp_path: Path, run: Path, record: Record) -> None:
     region_map = np.arange(20 * 30).reshape(20, 30)
     columns = {"boxes": np.zeros((600, 4), int), "areas": np.ones(600, int), "class_index": np.zeros(600, int)}
     columns |= {"scores": np.ones(600), "probabilities": np.ones((600, 4)), "embeddings": np.ones((600, 2))}
-    one = replace(record("a", 20, 30, 3), region_map=region_map, run_lengths=encoded(region_map), **columns)
+    one = replace(record("a", 20, 30, 3), region_map=region_map, run_lengths=encode_masks(region_map), **columns)
     store_run(run, [one])
     export_run(run, "coco-panoptic", tmp_path / "out")
     with Image.open(tmp_path / "out" / "panoptic" / "a.png") as png:
         assert np.array_equal(np.asarray(png).astype(np.int64) @ (1, 256, 256**2), region_map + 1)
-    with pytest.raises(ValueError, match="at most 254 objects an image, and 'a' has 600"):
+    with pytest.raises(ValueError, match="at most 254 objects per image, and 'a' has 600"):
         export_run(run, "voc", tmp_path / "voc")
 
 
 def test_yolo(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
-    """By the rules of Ultralytics' loader: where it looks for labels, what it takes, and how it draws polygons."""
+    """By the rules of Ultralytics' loader: where it looks for labels, what it accepts, and how it draws polygons."""
     out = tmp_path / "out"
     export_run(run, "yolo", out)
     data = yaml.safe_load((out / "data.yaml").read_text("utf-8"))
@@ -245,9 +245,9 @@ def test_the_colors_of_voc() -> None:
 
 
 @pytest.mark.parametrize("name", ["a:b", "#1", "background"])
-def test_classes_that_voc_cannot_have(tmp_path: Path, run: Path, name: str) -> None:
+def test_class_names_that_voc_cannot_represent(tmp_path: Path, run: Path, name: str) -> None:
     store_run(run, [], ("dog", name))
-    with pytest.raises(ValueError, match="cannot stand in VOC's label map"):
+    with pytest.raises(ValueError, match="not possible in VOC's label map"):
         export_run(run, "voc", tmp_path / "out")
     store_run(run, [], tuple(f"class {number}" for number in range(255)))
     with pytest.raises(ValueError, match="at most 254 classes; got 255"):
@@ -258,12 +258,12 @@ def test_classes_that_voc_cannot_have(tmp_path: Path, run: Path, name: str) -> N
 @pytest.mark.parametrize("name", ["a\nb", "#a", " a"])
 def test_images_that_voc_cannot_list(tmp_path: Path, run: Path, record: Record, name: str) -> None:
     store_run(run, [record(name, 5, 6, 3)])
-    with pytest.raises(ValueError, match="cannot stand in VOC's list"):
+    with pytest.raises(ValueError, match="not possible in VOC's image list"):
         export_run(run, "voc", tmp_path / "out")
 
 
 def test_labelme(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
-    """By the rules of labelme's label file: the keys that it needs, and a path that leads to the image."""
+    """By the rules of labelme's label file: the required keys, and a path to the image."""
     export_run(run, "labelme", tmp_path / "out")
     for record in records:
         file = tmp_path / "out" / f"{record.source.name}.json"
@@ -308,7 +308,7 @@ def test_a_run_without_images(tmp_path: Path, run: Path, format: str) -> None:
 
 
 def test_what_cannot_be_exported(tmp_path: Path, run: Path, records: list[LabelledImage]) -> None:
-    with pytest.raises(ValueError, match="'cvat' is not known; choose one of coco, coco-panoptic, yolo, voc, labelme"):
+    with pytest.raises(ValueError, match="unknown format 'cvat'; choose one of coco, coco-panoptic, yolo, voc,"):
         export_run(run, "cvat", tmp_path / "out")
     with pytest.raises(ValueError, match="is not an empty folder"):
         export_run(run, "coco", run)

@@ -1,4 +1,4 @@
-"""What Label Studio takes: its SDK reads the masks and validates the predictions, where it is installed."""
+"""Label Studio: its SDK, where installed, reads the masks and validates the predictions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMES = ("a", "a/b c", 'it\'s "50%" & <b> {c}', "犬/é?d=#1")
 
 @pytest.fixture
 def records(tmp_path: Path, record: Callable[..., LabelledImage]) -> list[LabelledImage]:
-    """Images of hostile names in the run `tmp_path / "run"`; the last one came from a URL."""
+    """Images with difficult names in the run `tmp_path / "run"`; the last one is from a URL."""
     made = [
         replace(
             record(name, 20 + seed, 37 - seed, len(CLASSES), seed), source=ImageSource(tmp_path / f"{name}.jpg", name)
@@ -41,7 +41,7 @@ def records(tmp_path: Path, record: Callable[..., LabelledImage]) -> list[Labell
 
 
 def masks() -> list[np.ndarray]:
-    """Of 1x1 to 300x400 pixels, empty and full ones, with runs of all kinds of length."""
+    """Masks of 1x1 to 300x400 pixels, also empty and full ones, with short and long runs."""
     random = np.random.default_rng(0)
     noise = [
         random.random(random.integers(1, 40, 2)) < fraction for fraction in (0, 0.05, 0.5, 0.95, 1) for _ in range(8)
@@ -85,7 +85,7 @@ def test_label_studio_reads_the_masks(inside: np.ndarray) -> None:
     values = brush.decode_rle(brush_rle(inside))
     assert np.array_equal(values.reshape(*inside.shape, 4)[..., 3] > 0, inside)
     by_sdk = brush.mask2rle(inside.astype(np.uint8) * 255)
-    assert by_sdk[: len(brush_rle(inside))] == brush_rle(inside)  # it may add a byte of nothing
+    assert by_sdk[: len(brush_rle(inside))] == brush_rle(inside)  # it may append a zero byte
 
 
 def test_tasks(tmp_path: Path, records: list[LabelledImage]) -> None:
@@ -126,11 +126,11 @@ def test_label_studio_validates_interface_and_predictions(tmp_path: Path, record
         assert interface.validate_prediction(prediction, return_errors=True) == []
 
 
-def test_tasks_go_on_in_another_file(
+def test_tasks_are_split_into_files(
     tmp_path: Path, records: list[LabelledImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_run(tmp_path / "run", "label-studio", tmp_path / "one")
-    monkeypatch.setattr(label_studio, "LARGEST", 1 + len(json.dumps(tasks_in(tmp_path / "one")[0])))
+    monkeypatch.setattr(label_studio, "MAX_FILE_BYTES", 1 + len(json.dumps(tasks_in(tmp_path / "one")[0])))
     export_run(tmp_path / "run", "label-studio", tmp_path / "more")
     assert len(list((tmp_path / "one").iterdir())) == 2 < len(list((tmp_path / "more").iterdir()))
     assert tasks_in(tmp_path / "one") == tasks_in(tmp_path / "more")

@@ -1,4 +1,4 @@
-"""The outputs of a run: chosen by name, the same whether written in one session or several."""
+"""The outputs of a run: chosen by name, the same whether written in one session or in several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ovsr_gpu.export.formats import export_run
 from ovsr_gpu.export.outputs import OUTPUTS, Outputs
 from ovsr_gpu.sources.image_source import ImageSource
 from ovsr_gpu.store.record import LabelledImage
-from ovsr_gpu.store.store import Failure
+from ovsr_gpu.store.schema import Failure
 from ovsr_gpu.vocabulary import Vocabulary
 from stores import store_of
 
@@ -42,15 +42,15 @@ def records(tmp_path: Path, record: Record) -> list[LabelledImage]:
 
 
 def write(out: Path, names: list[str], records: list[LabelledImage]) -> None:
-    """As a run does."""
+    """Write the outputs as a run does."""
     (out / "run.json").write_text(json.dumps({"vocabulary": {"names": VOCABULARY.names}}))
     outputs = Outputs(out, names)
-    writers = outputs.open(VOCABULARY)
+    writers = outputs.open_writers(VOCABULARY)
     for one in records:
         for writer in writers:
             writer.write(one)
     store_of(out, *records, Failure("x", "in/x.png", "decode", "broken"))
-    outputs.write_rest(VOCABULARY)
+    outputs.write_at_end(VOCABULARY)
 
 
 def files(out: Path) -> dict[str, bytes]:
@@ -67,7 +67,7 @@ def test_each_alone(tmp_path: Path, records: list[LabelledImage], name: str) -> 
 
 
 def test_an_unknown_output() -> None:
-    with pytest.raises(ValueError, match=r"no output 'pdf'; there are labels, overlays, regions"):
+    with pytest.raises(ValueError, match=r"no output 'pdf'; available outputs: labels, overlays, regions"):
         Outputs(Path("out"), ["labels", "pdf"])
 
 
@@ -84,7 +84,7 @@ def members(path: Path) -> dict[str, bytes]:
         return {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
 
-def test_shards_hold_the_images_and_what_was_found(
+def test_shards_contain_images_and_results(
     tmp_path: Path, records: list[LabelledImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webdataset, "SHARD_IMAGES", 2)
@@ -146,7 +146,7 @@ def test_whole_shards_of_an_earlier_session_are_kept(
     assert files(out) == files(whole)
 
 
-def test_a_member_of_a_tar_goes_over_as_it_is(tmp_path: Path, records: list[LabelledImage], record: Record) -> None:
+def test_a_member_of_a_tar_is_copied_unchanged(tmp_path: Path, records: list[LabelledImage], record: Record) -> None:
     from ovsr_gpu.sources.files import find_images
 
     data: Any = Path(records[2].source.path).read_bytes()

@@ -1,4 +1,4 @@
-"""Exports read by the code of other tools, where it is installed: FiftyOne, and datumaro, with which CVAT reads."""
+"""Exports read by other tools, where installed: FiftyOne, and datumaro, which CVAT uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = ("a", "b c/d.e", "犬/é")
 
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the images, in which the run was made."""
+    """The folder of the images, the working directory of the run."""
     folder = tmp_path / "photos"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -34,7 +34,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def records(
     tmp_path: Path, images: Path, record: Callable[..., LabelledImage], monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, LabelledImage]:
-    """By their names, the images of the run `tmp_path / "run"`, which exist; exports are made elsewhere."""
+    """The images of the run `tmp_path / "run"` by name; their files exist. Exports are made in another folder."""
     write_json(tmp_path / "run" / "run.json", {"vocabulary": {"names": CLASSES}})
     made = {}
     for seed, name in enumerate(NAMES):

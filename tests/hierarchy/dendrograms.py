@@ -1,4 +1,4 @@
-"""Linkage matrices to test with, and what it means that two are the same."""
+"""Linkage matrices for the tests, and assertions of equality."""
 
 import numpy as np
 from scipy.cluster import hierarchy as scipy_hierarchy
@@ -9,16 +9,16 @@ def observations(points: int, seed: int, images: tuple[int, ...] = ()) -> np.nda
 
 
 def random_linkage(points: int, seed: int, levels: int | None, monotonic: bool) -> np.ndarray:
-    """A random tree whose children stand in random order, heights random or, with levels, tied in any case."""
+    """Return a random tree with children in random order; heights are random, or tied if `levels` is given."""
     rng = np.random.default_rng(seed)
     size, height, roots = dict.fromkeys(range(points), 1), dict.fromkeys(range(points), 0.0), list(range(points))
     rows = []
-    for union in range(points, 2 * points - 1):
+    for node in range(points, 2 * points - 1):
         a, b = (roots.pop(rng.integers(len(roots))) for _ in range(2))
-        above = float(rng.random() if levels is None else rng.integers(levels))
-        size[union], height[union] = size[a] + size[b], above + monotonic * max(height[a], height[b])
-        rows.append([a, b, height[union], size[union]])
-        roots.append(union)
+        height_above = float(rng.random() if levels is None else rng.integers(levels))
+        size[node], height[node] = size[a] + size[b], height_above + monotonic * max(height[a], height[b])
+        rows.append([a, b, height[node], size[node]])
+        roots.append(node)
     return np.array(rows)
 
 
@@ -43,6 +43,7 @@ TREES = MONOTONIC | WITH_INVERSIONS
 
 
 def broken(*changes: tuple[int, int, float]) -> np.ndarray:
+    """Return a linkage matrix of six observations with changed entries (row, column, value)."""
     Z = scipy_hierarchy.linkage(observations(6, seed=12))
     for row, column, value in changes:
         Z[row, column] = value

@@ -1,4 +1,4 @@
-"""Linkage matrices, with SciPy's as the oracle."""
+"""Linkage matrices, compared with SciPy's."""
 
 import warnings
 
@@ -17,7 +17,7 @@ METRICS = ["euclidean", "sqeuclidean", "cityblock", "chebyshev", "cosine", "corr
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("points", [2, 3, 7, 64, 200])
-def test_linkage(method, points):
+def test_linkage_equals_scipy(method, points):
     X = observations(points, seed=points)
     expected = scipy_hierarchy.linkage(X, method)
     assert_same_linkage(hierarchy.linkage(X, method), expected)
@@ -26,14 +26,14 @@ def test_linkage(method, points):
 
 @pytest.mark.parametrize("method", ["single", "complete", "average", "weighted"])
 @pytest.mark.parametrize("metric", METRICS)
-def test_linkage_of_a_metric(method, metric):
+def test_linkage_with_a_metric(method, metric):
     X = observations(50, seed=5)
-    # 1 - cosine leaves few digits of a small distance.
+    # 1 - cosine keeps only a few digits of a small distance.
     atol = 1e-15 if metric in ("cosine", "correlation") else 0
     assert_same_linkage(hierarchy.linkage(X, method, metric), scipy_hierarchy.linkage(X, method, metric), atol)
 
 
-def test_linkage_of_a_function_of_two_observations():
+def test_linkage_with_a_function_as_metric():
     def metric(u, v):
         return np.abs(u - v).max() ** 1.5
 
@@ -45,8 +45,8 @@ def test_linkage_of_a_function_of_two_observations():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_linkage_of_ties(method):
-    """Ties leave the tree open, but not the heights of single linkage."""
+def test_linkage_with_ties(method):
+    """With ties the tree is not unique, but the heights of single linkage are."""
     X = np.random.default_rng(0).integers(0, 3, (40, 2))
     found = hierarchy.linkage(X, method)
     assert hierarchy.is_valid_linkage(found) and hierarchy.is_monotonic(found)
@@ -64,29 +64,29 @@ def test_linkage_in_float32(method):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("metric", METRICS)
-def test_fclusterdata(method, metric):
+def test_fclusterdata_equals_scipy(method, metric):
     X = observations(40, seed=8)
-    given = {"metric": metric, "method": method}
+    options = {"metric": metric, "method": method}
     for criterion, t in (("inconsistent", 1.1), ("maxclust", 7)):
-        expected = scipy_hierarchy.fclusterdata(X, t, criterion, **given)
-        assert_same(hierarchy.fclusterdata(X, t, criterion, **given), expected)
+        expected = scipy_hierarchy.fclusterdata(X, t, criterion, **options)
+        assert_same(hierarchy.fclusterdata(X, t, criterion, **options), expected)
 
 
-def test_arrays_are_taken_as_they_are():
+def test_readonly_strided_and_nested_inputs():
     X = observations(9, seed=11)
-    frozen = X[::-1].copy()[::-1]
-    frozen.flags.writeable = False
+    readonly = X[::-1].copy()[::-1]
+    readonly.flags.writeable = False
     expected = hierarchy.linkage(X, "ward")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert_same(hierarchy.linkage(frozen, "ward"), expected)
+        assert_same(hierarchy.linkage(readonly, "ward"), expected)
         assert_same(hierarchy.linkage(X.tolist(), "ward"), expected)
-        learning = torch.tensor(X, requires_grad=True)
-        assert_same(hierarchy.linkage(learning, "ward").numpy(), expected)
+        requiring_grad = torch.tensor(X, requires_grad=True)
+        assert_same(hierarchy.linkage(requiring_grad, "ward").numpy(), expected)
     assert_same(hierarchy.linkage([[0, 0], [3, 4], [9, 9]]), scipy_hierarchy.linkage([[0, 0], [3, 4], [9, 9]]))
 
 
-def test_distances_given_as_observations():
+def test_warns_if_observations_look_like_distances():
     distances = [[0, 1, 2], [1, 0, 3], [2, 3, 0]]
     with pytest.warns(hierarchy.ClusterWarning, match="condensed") as caught:
         hierarchy.linkage(distances)

@@ -1,4 +1,4 @@
-"""What is no linkage matrix, no clustering or no such argument, and the exceptions of SciPy for it."""
+"""Invalid linkage matrices, clusterings and arguments raise the exceptions that SciPy raises."""
 
 import subprocess
 import sys
@@ -31,10 +31,10 @@ from ovsr_gpu import hierarchy
         np.array([[0, 1, -0.3, 4]]),
     ],
 )
-def test_is_valid_linkage(Z):
+def test_is_valid_linkage_equals_scipy(Z):
     assert hierarchy.is_valid_linkage(Z) is scipy_hierarchy.is_valid_linkage(Z)
     assert warnings_of(hierarchy, Z) == warnings_of(scipy_hierarchy, Z)
-    assert mistake(hierarchy, "is_valid_linkage", Z, throw=True) is mistake(
+    assert error_type(hierarchy, "is_valid_linkage", Z, throw=True) is error_type(
         scipy_hierarchy, "is_valid_linkage", Z, throw=True
     )
 
@@ -47,7 +47,7 @@ def warnings_of(module, Z: np.ndarray) -> int:
     return len(caught)
 
 
-def mistake(module, name: str, *args, **options) -> type[Exception] | None:
+def error_type(module, name: str, *args, **options) -> type[Exception] | None:
     try:
         getattr(module, name)(*args, **options)
     except (TypeError, ValueError) as error:
@@ -55,7 +55,7 @@ def mistake(module, name: str, *args, **options) -> type[Exception] | None:
     return None
 
 
-Z_OF_SIX = broken()
+Z_6 = broken()
 
 
 @pytest.mark.parametrize(
@@ -76,30 +76,30 @@ Z_OF_SIX = broken()
         ("linkage", (np.eye(3, 2),), {"method": "ward", "metric": "cityblock"}),
         ("fclusterdata", (np.zeros(3), 1), {}),
         ("fclusterdata", (np.zeros((3, 2)), 1), {"method": "nearest"}),
-        ("fcluster", (Z_OF_SIX, 1, "nearest"), {}),
-        ("fcluster", (Z_OF_SIX, 1, "monocrit"), {}),
-        ("fcluster", (Z_OF_SIX, 1), {"R": np.zeros((5, 3))}),
-        ("fcluster", (Z_OF_SIX, 1), {"R": -np.ones((5, 4))}),
-        ("fcluster", (Z_OF_SIX, 1), {"depth": 1.5}),
-        ("fcluster", (Z_OF_SIX[:0], 1), {}),
-        ("cut_tree", (Z_OF_SIX, 2, 1.0), {}),
+        ("fcluster", (Z_6, 1, "nearest"), {}),
+        ("fcluster", (Z_6, 1, "monocrit"), {}),
+        ("fcluster", (Z_6, 1), {"R": np.zeros((5, 3))}),
+        ("fcluster", (Z_6, 1), {"R": -np.ones((5, 4))}),
+        ("fcluster", (Z_6, 1), {"depth": 1.5}),
+        ("fcluster", (Z_6[:0], 1), {}),
+        ("cut_tree", (Z_6, 2, 1.0), {}),
         ("cut_tree", (broken((2, 3, 6)), 2), {}),
-        ("leaders", (Z_OF_SIX, np.ones(6, np.int64)), {}),
-        ("leaders", (Z_OF_SIX, np.ones(5, np.int32)), {}),
-        ("cophenet", (Z_OF_SIX, np.ones(6)), {}),
+        ("leaders", (Z_6, np.ones(6, np.int64)), {}),
+        ("leaders", (Z_6, np.ones(5, np.int32)), {}),
+        ("cophenet", (Z_6, np.ones(6)), {}),
         ("cophenet", (broken((2, 1, 8)),), {}),
-        ("inconsistent", (Z_OF_SIX, 1.5), {}),
-        ("inconsistent", (Z_OF_SIX, -1), {}),
-        ("maxdists", (Z_OF_SIX[:, :3],), {}),
-        ("is_monotonic", (Z_OF_SIX.astype(int),), {}),
-        ("num_obs_linkage", (Z_OF_SIX[:0],), {}),
+        ("inconsistent", (Z_6, 1.5), {}),
+        ("inconsistent", (Z_6, -1), {}),
+        ("maxdists", (Z_6[:, :3],), {}),
+        ("is_monotonic", (Z_6.astype(int),), {}),
+        ("num_obs_linkage", (Z_6[:0],), {}),
     ],
 )
-def test_a_mistake_raises_what_scipy_raises(name, args, options):
+def test_invalid_arguments_raise_the_same_as_scipy(name, args, options):
     with np.errstate(all="ignore"):
-        expected = mistake(scipy_hierarchy, name, *args, **options)
+        expected = error_type(scipy_hierarchy, name, *args, **options)
     assert expected is not None
-    assert mistake(hierarchy, name, *args, **options) is expected
+    assert error_type(hierarchy, name, *args, **options) is expected
 
 
 @pytest.mark.parametrize(
@@ -111,21 +111,21 @@ def test_a_mistake_raises_what_scipy_raises(name, args, options):
         ("linkage", ([[0.0, np.nan], [1.0, 2.0]],), {"metric": "chebyshev"}, "must be finite"),
         ("linkage", (np.eye(3, 2),), {"dtype": "float16"}, "float64, float32; got 'float16'"),
         ("linkage", ([1e200, 1e200, 1e200], "ward"), {}, "squares overflow"),
-        ("fcluster", (Z_OF_SIX, 0, "maxclust"), {}, "at least 1 cluster"),
-        ("fcluster", (Z_OF_SIX, 1), {"R": np.zeros((4, 4))}, r"R must have shape \[5, 4\] .* got \[4, 4\]"),
-        ("fcluster", (Z_OF_SIX, 1, "monocrit"), {"monocrit": [1, 2, 3]}, r"monocrit must have shape \[5\]"),
+        ("fcluster", (Z_6, 0, "maxclust"), {}, "at least 1 cluster"),
+        ("fcluster", (Z_6, 1), {"R": np.zeros((4, 4))}, r"R must have shape \[5, 4\] .* got \[4, 4\]"),
+        ("fcluster", (Z_6, 1, "monocrit"), {"monocrit": [1, 2, 3]}, r"monocrit must have shape \[5\]"),
         ("fcluster", (broken((2, 2, np.nan)), 1, "distance"), {}, "must not be NaN"),
-        ("cut_tree", (Z_OF_SIX, [[1, 2]]), {}, "a number or a vector"),
-        ("leaders", (Z_OF_SIX[None], np.ones((1, 6), np.int32)), {}, "one linkage matrix .* at a time"),
+        ("cut_tree", (Z_6, [[1, 2]]), {}, "a number or a vector"),
+        ("leaders", (Z_6[None], np.ones((1, 6), np.int32)), {}, "one linkage matrix .* at a time"),
         ("maxdists", ([[5, 7, 0.3, 2]],), {}, "before it is formed"),
     ],
 )
-def test_a_mistake_that_scipy_lets_pass_or_cannot_make(name, args, options, message):
+def test_invalid_arguments_with_own_messages(name, args, options, message):
     with pytest.raises(ValueError, match=message):
         getattr(hierarchy, name)(*args, **options)
 
 
-def test_neither_scipy_nor_scikit_learn_nor_cupy_is_imported():
+def test_imports_neither_scipy_nor_scikit_learn_nor_cupy():
     program = """
 import sys
 from ovsr_gpu.hierarchy import fclusterdata

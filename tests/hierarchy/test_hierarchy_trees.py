@@ -1,4 +1,4 @@
-"""Flat clusters and statistics of linkage matrices, with SciPy's as the oracle."""
+"""Flat clusters and statistics of linkage matrices, compared with SciPy's."""
 
 import numpy as np
 import pytest
@@ -15,26 +15,26 @@ each_monotonic_tree = pytest.mark.parametrize("Z", MONOTONIC.values(), ids=MONOT
 
 
 @each_tree
-def test_fcluster(Z):
+def test_fcluster_equals_scipy(Z):
     merges = len(Z)
     R = scipy_hierarchy.inconsistent(Z, 3)
-    # Not monotonic, as SciPy lets it be.
+    # Not monotonic, which SciPy allows.
     monocrit = np.random.default_rng(merges).integers(0, 9, merges) / 8
     thresholds = [-1, 0, 0.5, 1, 100, np.inf, np.nan, *Z[::5, 2], *R[::5, 3], *scipy_hierarchy.inconsistent(Z)[::5, 3]]
     for t in thresholds:
         for criterion in CRITERIA:
-            given = {"criterion": criterion, "monocrit": monocrit}
-            assert_same(hierarchy.fcluster(Z, t, **given), scipy_hierarchy.fcluster(Z, t, **given))
+            options = {"criterion": criterion, "monocrit": monocrit}
+            assert_same(hierarchy.fcluster(Z, t, **options), scipy_hierarchy.fcluster(Z, t, **options))
         assert_same(hierarchy.fcluster(Z, t, R=R), scipy_hierarchy.fcluster(Z, t, R=R))
         assert_same(hierarchy.fcluster(Z, t, depth=4), scipy_hierarchy.fcluster(Z, t, depth=4))
     for t in [*range(1, merges + 3), 2.5]:
         for criterion in ("maxclust", "maxclust_monocrit"):
-            given = {"criterion": criterion, "monocrit": monocrit}
-            assert_same(hierarchy.fcluster(Z, t, **given), scipy_hierarchy.fcluster(Z, t, **given))
+            options = {"criterion": criterion, "monocrit": monocrit}
+            assert_same(hierarchy.fcluster(Z, t, **options), scipy_hierarchy.fcluster(Z, t, **options))
 
 
 @each_monotonic_tree
-def test_cut_tree(Z):
+def test_cut_tree_equals_scipy(Z):
     points = len(Z) + 1
     assert_same(hierarchy.cut_tree(Z), scipy_hierarchy.cut_tree(Z))
     for clusters in (
@@ -54,7 +54,7 @@ def test_cut_tree(Z):
         assert_same(hierarchy.cut_tree(Z, height=height), scipy_hierarchy.cut_tree(Z, height=height))
 
 
-def test_cut_tree_where_scipys_is_wrong():
+def test_cut_tree_where_scipy_is_wrong():
     """SciPy issues 9818 (a column of P clusters that is not the first) and 8063 (inversions)."""
     found = hierarchy.cut_tree(MONOTONIC["random"], n_clusters=[2, 60])
     assert found[:, 1].tolist() == list(range(60))
@@ -63,25 +63,25 @@ def test_cut_tree_where_scipys_is_wrong():
 
 
 @each_tree
-def test_leaders(Z):
+def test_leaders_equal_scipy(Z):
     for t in range(1, len(Z) + 2):
         T = scipy_hierarchy.fcluster(Z, t, "maxclust")
         for found, expected in zip(hierarchy.leaders(Z, T), scipy_hierarchy.leaders(Z, T), strict=True):
             assert_same(found, expected)
 
 
-def test_leaders_of_what_is_no_flat_clustering():
+def test_leaders_rejects_clusters_that_are_no_subtrees():
     Z = MONOTONIC["random"]
     T = np.random.default_rng(0).integers(1, 5, 60).astype(np.int32)
-    with pytest.raises(ValueError) as scipys:
+    with pytest.raises(ValueError) as scipy_error:
         scipy_hierarchy.leaders(Z, T)
-    node = str(scipys.value).split("node ")[1].split()[0]
+    node = str(scipy_error.value).split("node ")[1].split()[0]
     with pytest.raises(ValueError, match=f"node {node} joins"):
         hierarchy.leaders(Z, T)
 
 
 @each_tree
-def test_statistics(Z):
+def test_statistics_equal_scipy(Z):
     assert_same(hierarchy.maxdists(Z), scipy_hierarchy.maxdists(Z))
     assert_same(hierarchy.cophenet(Z), scipy_hierarchy.cophenet(Z))
     for depth in (0, 1, 2, 3, 5, 100):

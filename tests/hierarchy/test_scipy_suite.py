@@ -10,7 +10,7 @@ import sys
 import pytest
 import scipy
 
-PUT_IN_PLACE = """
+REPLACEMENT_PLUGIN = """
 from functools import partial
 
 from ovsr_gpu import hierarchy
@@ -27,28 +27,28 @@ def pytest_collection_modifyitems(items):
     suite.eager.is_valid_linkage = hierarchy.is_valid_linkage
 """
 
-LEFT_OUT = {
-    "centroid": "a method that is not offered",
-    "median": "a method that is not offered",
-    "test_linkage_X": "goes through centroid and median linkage, too",
-    "test_compare_with_trivial": "goes through centroid and median linkage, too",
-    "(TestLinkage and test_optimal_leaf_ordering)": "optimal_ordering=True is not offered",
-    "TestIsIsomorphic": "a function that is not offered",
-    "TestMLabLinkageConversion": "functions that are not offered",
+EXCLUDED = {
+    "centroid": "a method that is not supported",
+    "median": "a method that is not supported",
+    "test_linkage_X": "also tests centroid and median linkage",
+    "test_compare_with_trivial": "also tests centroid and median linkage",
+    "(TestLinkage and test_optimal_leaf_ordering)": "optimal_ordering=True is not supported",
+    "TestIsIsomorphic": "a function that is not supported",
+    "TestMLabLinkageConversion": "functions that are not supported",
     "test_Heap": "a private Cython class",
-    "label_size or dendrogram_plot or truncate_mode": "plots, which are not offered and need Matplotlib",
+    "label_size or dendrogram_plot or truncate_mode": "plots, which are not supported and need Matplotlib",
 }
-PASSED = {"numpy": 123, "torch": 122}  # SciPy keeps its test of cut_tree to NumPy
+PASSED = {"numpy": 123, "torch": 122}  # SciPy tests cut_tree with NumPy only
 
 
-@pytest.mark.skipif(not scipy.__version__.startswith("1.17."), reason="the tests counted here are those of SciPy 1.17")
+@pytest.mark.skipif(not scipy.__version__.startswith("1.17."), reason="the number of tests is that of SciPy 1.17")
 @pytest.mark.parametrize("backend", PASSED)
-def test_scipys_own_tests(backend, tmp_path):
-    (tmp_path / "put_in_place.py").write_text(PUT_IN_PLACE)
+def test_scipy_tests_pass(backend, tmp_path):
+    (tmp_path / "replacement.py").write_text(REPLACEMENT_PLUGIN)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = array_api_backends: SciPy's own\n")
-    suite = ["-p", "put_in_place", "--pyargs", "scipy.cluster.tests.test_hierarchy"]
+    suite = ["-p", "replacement", "--pyargs", "scipy.cluster.tests.test_hierarchy"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *suite, "-k", f"not ({' or '.join(LEFT_OUT)})"],
+        [sys.executable, "-m", "pytest", *suite, "-k", f"not ({' or '.join(EXCLUDED)})"],
         cwd=tmp_path,
         env={**os.environ, "SCIPY_ARRAY_API": f'["{backend}"]'},
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Compile every Triton kernel for a GPU that need not be there, and print what each takes: one JSON line a kernel.
+"""Compile every Triton kernel for a GPU that need not be present, and print its resources: one JSON line per kernel.
 
 python tests/kernels/compile_ahead.py 80 90 100
 """
@@ -78,7 +78,7 @@ def pointer_type(name: str, dtype: str) -> str:
 
 
 def resources(cubin: bytes) -> dict[str, int]:
-    """Registers, and bytes of stack and spill, that the disassembler in Triton's wheel reads from the code."""
+    """Return registers, stack and spill bytes, read from the code by the disassembler in Triton's wheel."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)

@@ -1,4 +1,4 @@
-"""Every Triton kernel compiles for GPUs that are not here, within a bound of registers and spills."""
+"""Every Triton kernel compiles for GPUs that are not present, within bounds of registers and spills."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
 
-REGISTERS = 128  # of 65,536 for the 512 threads of a program
-STACK = 128  # bytes a thread: what the compiler spills, and its call frames
+MAX_REGISTERS = 128  # of 65,536 for the 512 threads of a program
+MAX_STACK = 128  # bytes per thread: spills and call frames
 
 
 @pytest.mark.slow
@@ -29,6 +29,6 @@ def test_every_kernel_compiles_ahead_within_bounds():
         kernels += [json.loads(line) for line in output.splitlines()]
     assert len(kernels) == 3 * 2 * 23
     for kernel in kernels:
-        assert kernel["registers"] <= REGISTERS, kernel
-        assert kernel["stack"] <= STACK, kernel
+        assert kernel["registers"] <= MAX_REGISTERS, kernel
+        assert kernel["stack"] <= MAX_STACK, kernel
         assert kernel["local"] == 0, kernel

@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 150, 220
 
 
 def sample_images() -> np.ndarray:
-    """Noise, which shows every rounding, and a smooth image with edges, as photographs have: `[2, H, W, 3]`."""
+    """Return `[2, H, W, 3]`: noise, which reveals every rounding, and a smooth image with edges, like photographs."""
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     y, x = np.mgrid[:HEIGHT, :WIDTH]
@@ -21,31 +21,31 @@ def sample_images() -> np.ndarray:
     return np.stack([noise, np.stack([waves, waves[::-1], 255 - waves], -1).clip(0, 255).astype(np.uint8)])
 
 
-def random_boxes(count: int, least: int, seed: int) -> torch.Tensor:
+def random_boxes(count: int, min_side: int, seed: int) -> torch.Tensor:
     generator = np.random.default_rng(seed)
-    width = generator.integers(least, WIDTH + 1, count)
-    height = generator.integers(least, HEIGHT + 1, count)
+    width = generator.integers(min_side, WIDTH + 1, count)
+    height = generator.integers(min_side, HEIGHT + 1, count)
     x0 = (generator.random(count) * (WIDTH - width + 1)).astype(int)
     y0 = (generator.random(count) * (HEIGHT - height + 1)).astype(int)
     return torch.tensor(np.stack([x0, y0, x0 + width, y0 + height], 1))
 
 
-def by_pillow(image: np.ndarray, box, height: int, width: int) -> np.ndarray:
+def pillow_crop(image: np.ndarray, box, height: int, width: int) -> np.ndarray:
     crop = Image.fromarray(image).crop(tuple(int(side) for side in box))
     return pillow_resize(crop, width, height).transpose(2, 0, 1)
 
 
 @pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 resizes along x first, whatever the box")
 @pytest.mark.parametrize("box", [(0, 0, 220, 150), (30, 0, 60, 150), (0, 0, 220, 9), (0, 0, 9, 9), (10, 10, 110, 150)])
-def test_the_oracle_is_pillows_own_resize(box):
+def test_oracle_equals_pillow(box):
     crop = Image.fromarray(sample_images()[0]).crop(box)
     for width, height in [(24, 24), (96, 40), (300, 300)]:
-        own = np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC))
-        assert np.array_equal(pillow_resize(crop, width, height), own)
+        expected = np.asarray(crop.resize((width, height), Image.Resampling.BICUBIC))
+        assert np.array_equal(pillow_resize(crop, width, height), expected)
 
 
 @pytest.mark.parametrize("side", [24, 96, 300])
-def test_every_box_equals_pillow(side):
+def test_boxes_equal_pillow(side):
     sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     boxes = torch.cat(
@@ -56,12 +56,12 @@ def test_every_box_equals_pillow(side):
         images, index, boxes, side, resized=torch.full((len(boxes), 2), side), offset=torch.zeros(len(boxes), 2).long()
     )
     for crop, image, box in zip(crops, index, boxes, strict=True):
-        near = np.abs(crop.numpy() - by_pillow(sources[image], box, side, side)) <= 1
-        assert near.mean() >= 0.999, box
+        is_close = np.abs(crop.numpy() - pillow_crop(sources[image], box, side, side)) <= 1
+        assert is_close.mean() >= 0.999, box
 
 
 @pytest.mark.parametrize("box", [(5, 5, 6, 6), (0, 0, 1, 150), (0, 10, 220, 11), (218, 148, 220, 150)])
-def test_tiny_and_thin_boxes(box):
+def test_small_and_thin_boxes_equal_pillow(box):
     sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     crop = crop_resize(
@@ -72,13 +72,13 @@ def test_tiny_and_thin_boxes(box):
         resized=torch.tensor([[32, 32]]),
         offset=torch.tensor([[0, 0]]),
     )
-    assert np.abs(crop[0].numpy() - by_pillow(sources[1], box, 32, 32)).max() <= 1
+    assert np.abs(crop[0].numpy() - pillow_crop(sources[1], box, 32, 32)).max() <= 1
 
 
 @pytest.mark.skipif(int(PIL.__version__.split(".")[0]) < 13, reason="Pillow 12 resizes along x first, whatever the box")
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other builds of Pillow may fuse operations")
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_pillow_bit_by_bit(interpolation):
+def test_bitwise_equal_to_pillow(interpolation):
     sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     generator = np.random.default_rng(5)
@@ -94,13 +94,13 @@ def test_pillow_bit_by_bit(interpolation):
             offset=torch.tensor([[0, 0]]),
             interpolation=interpolation,
         )
-        expected = Image.fromarray(sources[number % 2]).crop(tuple(box.tolist()))
-        own = np.asarray(expected.resize((width, height), Image.Resampling[interpolation.upper()]))
-        assert np.array_equal(crop[0, :, :height, :width].numpy(), own.transpose(2, 0, 1)), (box, height, width)
+        pillow_image = Image.fromarray(sources[number % 2]).crop(tuple(box.tolist()))
+        resized = np.asarray(pillow_image.resize((width, height), Image.Resampling[interpolation.upper()]))
+        assert np.array_equal(crop[0, :, :height, :width].numpy(), resized.transpose(2, 0, 1)), (box, height, width)
 
 
 def test_many_taps():
-    """An image far larger than the crop: more taps than sums of weights in float32 could hold."""
+    """An image much larger than the crop: more taps than a float32 sum of weights can represent."""
     image = np.random.default_rng(6).integers(0, 256, (2, 7680, 3), dtype=np.uint8)
     crop = crop_resize(
         torch.tensor(image).permute(2, 0, 1)[None],
@@ -110,11 +110,11 @@ def test_many_taps():
         resized=torch.tensor([[5, 5]]),
         offset=torch.tensor([[0, 0]]),
     )
-    assert np.abs(crop[0].numpy() - by_pillow(image, (0, 0, 7680, 2), 5, 5)).max() == 0
+    assert np.abs(crop[0].numpy() - pillow_crop(image, (0, 0, 7680, 2), 5, 5)).max() == 0
 
 
 def test_window_of_a_resized_box():
-    """A window that cuts the center out of one box and pads another with the fill color."""
+    """One window crops the center of a box, another pads a box with the fill color."""
     sources = sample_images()
     images = torch.tensor(sources).permute(0, 3, 1, 2)
     boxes = torch.tensor([[10, 20, 110, 70], [10, 20, 110, 70]])
@@ -127,14 +127,14 @@ def test_window_of_a_resized_box():
         offset=torch.tensor([[0, 20], [-10, 0]]),
         fill=7,
     )
-    cut = by_pillow(sources[0], boxes[0], 40, 80)[:, :, 20:60]
+    cut = pillow_crop(sources[0], boxes[0], 40, 80)[:, :, 20:60]
     assert np.abs(crops[0].numpy() - cut).max() <= 1
     padded = np.full((3, 40, 40), 7)
-    padded[:, 10:30] = by_pillow(sources[1], boxes[1], 20, 40)
+    padded[:, 10:30] = pillow_crop(sources[1], boxes[1], 20, 40)
     assert np.abs(crops[1].numpy() - padded).max() <= 1
 
 
-def test_padding_of_the_canvas_and_the_rest_of_the_batch_do_not_matter():
+def test_independent_of_canvas_padding_and_batch():
     images = torch.tensor(sample_images()).permute(0, 3, 1, 2)
     boxes = random_boxes(6, 8, 3)
     window = {"resized": torch.full((6, 2), 48), "offset": torch.zeros(6, 2).long()}
@@ -147,7 +147,7 @@ def test_padding_of_the_canvas_and_the_rest_of_the_batch_do_not_matter():
 
 
 def arguments(**changes) -> dict:
-    """Of a call that works."""
+    """Return the arguments of a valid call, with changes."""
     one = {
         "images": torch.zeros(1, 3, 9, 9, dtype=torch.uint8),
         "image_index": torch.tensor([0]),
@@ -177,13 +177,13 @@ def arguments(**changes) -> dict:
         ({"backend": "cuda"}, "backend must be"),
     ],
 )
-def test_bad_arguments(changes, message):
+def test_invalid_arguments(changes, message):
     with pytest.raises(ValueError, match=message):
         crop_resize(**arguments(**changes))
 
 
-def test_finish_against_the_plain_crop():
-    """Mask, normalisation, dtype and memory format beside NumPy on the plain crop."""
+def test_mask_and_normalization_equal_numpy():
+    """Mask, normalization, dtype and memory format, compared with NumPy on the plain crop."""
     images = torch.tensor(sample_images()).permute(0, 3, 1, 2)
     boxes = random_boxes(4, 8, 7)
     window = {"resized": torch.tensor([[20, 48]] * 4), "offset": torch.tensor([[-3, 10]] * 4), "fill": 9}
@@ -191,7 +191,7 @@ def test_finish_against_the_plain_crop():
     region_map = torch.tensor(generator.integers(0, 4, (2, HEIGHT, WIDTH)), dtype=torch.int32)
     index, spans = torch.tensor([0, 1, 0, 1]), torch.tensor([[0, 1], [1, 4], [1, 1], [0, 3]])
     plain = crop_resize(images, index, boxes, 32, **window).numpy().astype(float)
-    own = crop_masks(region_map, index, spans, boxes, 32, window["resized"], window["offset"])[:, None].numpy()
+    masks = crop_masks(region_map, index, spans, boxes, 32, window["resized"], window["offset"])[:, None].numpy()
     color, mean, std = (12.5, 100, 200), (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float16, 2**-11), (torch.bfloat16, 2**-8)):
         found = crop_resize(
@@ -205,8 +205,8 @@ def test_finish_against_the_plain_crop():
             memory_format=torch.channels_last,
             **window,
         )
-        painted = np.where(own, plain, np.reshape(color, (3, 1, 1)))
-        expected = (painted / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+        masked = np.where(masks, plain, np.reshape(color, (3, 1, 1)))
+        expected = (masked / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
         assert found.dtype == dtype and found.is_contiguous(memory_format=torch.channels_last)
         np.testing.assert_allclose(found.float().numpy(), expected, rtol=tolerance, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""The Triton crops are the torch twin's, bit by bit."""
+"""The Triton crops are bitwise equal to those of the torch backend."""
 
 import pytest
 import torch
@@ -7,23 +7,23 @@ from ovsr_gpu.kernels.crop_resize import Normalisation, RegionMask, crop_resize
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # where the kernels run in Triton's interpreter
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # on the CPU, the kernels run in Triton's interpreter
 HEIGHT, WIDTH = 40, 70
 BOXES = [
     (5, 5, 6, 6),
     (69, 0, 70, 40),
     (0, 10, 70, 11),
     (0, 0, 70, 40),
-    (30, 0, 34, 40),  # goes through the vertical pass first
+    (30, 0, 34, 40),  # resized vertically first
     (10, 10, 20, 18),
     (3, 2, 60, 35),
 ]
 WINDOWS = {  # side, resized, offset
     "whole": (12, (12, 12), (0, 0)),
-    "grown, of which a part": (12, (45, 90), (11, 60)),
+    "enlarged, partly visible": (12, (45, 90), (11, 60)),
     "padded": (12, (7, 5), (-2, -4)),
     "padded above, cut at the left": (12, (9, 30), (-5, 8)),
-    "beside the box": (12, (8, 8), (0, 8)),
+    "outside the box": (12, (8, 8), (0, 8)),
     "one line": (12, (1, 1), (0, -11)),
     "one pixel": (1, (3, 3), (1, 1)),
     "wider than a tile": (70, (70, 70), (0, 0)),
@@ -39,7 +39,7 @@ def call(window: str, backend: str, boxes=BOXES, **options) -> torch.Tensor:
     index = torch.arange(len(boxes)) % 2
     if options.pop("masked", False):
         first = index // 2 % 4
-        spans = torch.stack([first, first + 1 + index], dim=1)  # of one number or two
+        spans = torch.stack([first, first + 1 + index], dim=1)  # one or two region numbers
         options["mask"] = RegionMask(region_map.to(DEVICE), spans.to(DEVICE), (122.5, 116, 104.25))
     return crop_resize(
         images.to(DEVICE),
@@ -56,18 +56,18 @@ def call(window: str, backend: str, boxes=BOXES, **options) -> torch.Tensor:
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("window", WINDOWS)
-def test_equals_the_twin(window, interpolation):
+def test_equals_torch(window, interpolation):
     boxes = BOXES[3:5] if window == "wider than a tile" else BOXES
     found = call(window, "triton", boxes, interpolation=interpolation)
     assert torch.equal(found, call(window, "torch", boxes, interpolation=interpolation))
 
 
 @pytest.mark.parametrize("window", ["whole", "padded above, cut at the left"])
-def test_mask_and_normalisation(window):
+def test_mask_and_normalization(window):
     expected = call(window, "torch", masked=True, **FINISH)
     found = call(window, "triton", masked=True, **FINISH)
     assert found.stride() == expected.stride()
-    # torch divides by a number on CUDA as it multiplies by its reciprocal
+    # On CUDA, torch divides by a number by multiplying with its reciprocal.
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6 if DEVICE == "cuda" else 0)
     masked_only = call(window, "triton", masked=True)
     assert torch.equal(masked_only, call(window, "torch", masked=True))
@@ -77,13 +77,13 @@ def test_mask_and_normalisation(window):
 def test_half_precision(dtype):
     full = call("whole", "triton", BOXES[3:5], masked=True, **FINISH)
     found = call("whole", "triton", BOXES[3:5], masked=True, dtype=dtype, **FINISH)
-    if DEVICE == "cpu" and dtype == torch.bfloat16:  # Triton's interpreter cuts off the lower bits
+    if DEVICE == "cpu" and dtype == torch.bfloat16:  # Triton's interpreter truncates the lower bits
         full = (full.view(torch.int32) & ~0xFFFF).view(torch.float32)
     assert torch.equal(found, full.to(dtype))
 
 
-def test_every_region_has_its_own_window():
-    """Tables of weights and halfway images lie side by side: neighbors must not disturb each other."""
+def test_windows_of_regions_are_independent():
+    """The tables of weights and the intermediate images are adjacent in memory and must not overlap."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (1, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
     boxes = torch.tensor(BOXES)
@@ -103,8 +103,7 @@ def test_no_boxes():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-def test_large_images_equal_the_twin_on_the_cpu():
+def test_large_images_equal_torch_on_the_cpu():
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(0, 256, (1, 3, 4320, 7680), dtype=torch.uint8, generator=generator)
     boxes = torch.tensor([[0, 0, 7680, 4320], [0, 0, 300, 4320], [100, 7, 420, 247], [7679, 4319, 7680, 4320]])
@@ -117,14 +116,13 @@ def test_large_images_equal_the_twin_on_the_cpu():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-def test_nothing_is_read_back_to_the_host():
+def test_no_host_synchronization():
     images = torch.zeros(2, 3, HEIGHT, WIDTH, dtype=torch.uint8, device="cuda")
     index = torch.tensor([0, 1], device="cuda")
     boxes = torch.tensor(BOXES[3:5], device="cuda")
     window = {"resized": torch.full_like(boxes[:, :2], 48), "offset": torch.zeros_like(boxes[:, :2])}
     mask = RegionMask(torch.zeros(2, HEIGHT, WIDTH, dtype=torch.int32, device="cuda"), boxes[:, :2], (1, 2, 3))
-    crop_resize(images, index, boxes, 48, mask=mask, **window, **FINISH)  # compiles
+    crop_resize(images, index, boxes, 48, mask=mask, **window, **FINISH)  # warm-up: compilation
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:

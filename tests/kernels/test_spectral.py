@@ -1,4 +1,4 @@
-"""Leading singular directions against NumPy's SVD in float64, in torch and in Triton's interpreter or on a GPU."""
+"""Leading singular directions compared with NumPy's SVD in float64, with torch and with Triton (interpreter or GPU)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from devices import DEVICE, GPU, on_gpu
+from devices import DEVICE, on_gpu
 from ovsr_gpu.kernels.spectral import leading_directions, leading_svd
 
 SHAPES = [(1, 1), (7, 1), (1, 5), (5, 2), (4, 3), (3, 11), (40, 12), *on_gpu((784, 152), (1600, 152), (100, 152))]
@@ -17,7 +17,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def with_spectrum(points: int, channels: int, values: np.ndarray, seed: int = 0) -> torch.Tensor:
-    """A matrix of the given singular values."""
+    """Return a matrix with the given singular values."""
     rank = min(points, channels)
     left, _ = np.linalg.qr(random(points, rank, seed=seed).numpy())
     right, _ = np.linalg.qr(random(channels, rank, seed=seed + 1).numpy())
@@ -29,7 +29,7 @@ def normal(points: int, channels: int) -> torch.Tensor:
 
 
 def decaying(points: int, channels: int) -> torch.Tensor:
-    """A condition of a million."""
+    """Return a matrix with a condition number of a million."""
     return with_spectrum(points, channels, 10.0 ** -np.linspace(0, 6, min(points, channels)))
 
 
@@ -55,7 +55,7 @@ def backend(request):
 @pytest.mark.parametrize("kind", [normal, decaying, degenerate, deficient, zero])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_leading_svd(dtype, shape, kind, backend):
+def test_leading_svd_equals_numpy(dtype, shape, kind, backend):
     matrix = kind(*shape).to(dtype)
     rank = 4
     found, singular_values = leading_svd(matrix[None].to(DEVICE), rank, backend=backend)
@@ -64,20 +64,24 @@ def test_leading_svd(dtype, shape, kind, backend):
     large = expected > 1e-3 * expected[0]
     np.testing.assert_allclose(singular_values[0].cpu()[large], expected[large], rtol=1e-4)
     assert (singular_values[0].cpu()[~large] <= 1.001e-3 * expected[0]).all()
-    kept = min(rank, len(expected))
-    assert found.shape == (1, shape[0], kept)
+    num_components = min(rank, len(expected))
+    assert found.shape == (1, shape[0], num_components)
 
-    # Z Z^T = U Sigma^2 U^T is the same whatever the signs, and where the last value kept is not one of several equal.
-    if kept == len(expected) or expected[kept - 1] > expected[kept] * (1 + 1e-3) or expected[0] == 0:
+    # Z Z^T = U Sigma^2 U^T does not depend on the signs. It is unique if the last kept value differs from the next.
+    if (
+        num_components == len(expected)
+        or expected[num_components - 1] > expected[num_components] * (1 + 1e-3)
+        or expected[0] == 0
+    ):
         components = found[0].cpu().double().numpy()
-        wanted = u[:, :kept] * expected[:kept]
+        latents = u[:, :num_components] * expected[:num_components]
         np.testing.assert_allclose(
-            components @ components.T, wanted @ wanted.T, atol=1e-5 * max(expected[0] ** 2, 1e-30)
+            components @ components.T, latents @ latents.T, atol=1e-5 * max(expected[0] ** 2, 1e-30)
         )
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (5, 9)])
-def test_the_signs_are_fixed(shape, backend):
+def test_signs_are_deterministic(shape, backend):
     matrix = normal(*shape)
     found = leading_svd(matrix[None].to(DEVICE), 3, backend=backend)[0].cpu()[0]
     u, singular_values, vh = np.linalg.svd(matrix.numpy(), full_matrices=False)
@@ -87,7 +91,7 @@ def test_the_signs_are_fixed(shape, backend):
 
 
 @pytest.mark.parametrize("position", range(3))
-def test_every_position_of_a_batch_is_the_matrix_alone(position, backend):
+def test_batch_equals_single_matrices(position, backend):
     batch = torch.stack([normal(30, 9), degenerate(30, 9), random(30, 9, seed=5)]).float().to(DEVICE)
     together, alone = (leading_svd(matrices, 4, backend=backend) for matrices in (batch, batch[position, None]))
     for whole, one in zip(together, alone, strict=True):
@@ -95,21 +99,21 @@ def test_every_position_of_a_batch_is_the_matrix_alone(position, backend):
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
-def test_directions_of_ragged_groups(rank, backend):
-    """Groups of 6, 0, 2 and 9 rows, mixed."""
+def test_directions_of_ragged_groups_equal_numpy(rank, backend):
+    """Interleaved groups of 6, 0, 2 and 9 rows."""
     group = torch.tensor([3, 0, 0, 3, 2, 3, 3, 0, 3, 0, 3, 2, 0, 3, 0, 3, 3])
     rows = random(len(group), 7)
     found = leading_directions(rows.to(DEVICE), group.to(DEVICE), 4, rank, backend=backend).cpu()
-    kept = min(rank, 7)
-    assert found.shape == (4, kept, 7)
+    num_directions = min(rank, 7)
+    assert found.shape == (4, num_directions, 7)
     for number, directions in enumerate(found.numpy()):
-        own = rows[group == number].numpy()
-        expected = np.linalg.svd(own, full_matrices=False)[2][:kept] if len(own) else np.zeros((0, 7))
+        members = rows[group == number].numpy()
+        expected = np.linalg.svd(members, full_matrices=False)[2][:num_directions] if len(members) else np.zeros((0, 7))
         np.testing.assert_allclose(directions.T @ directions, expected.T @ expected, atol=1e-8)
         assert (directions[len(expected) :] == 0).all()
 
 
-def test_bad_input():
+def test_invalid_input():
     with pytest.raises(ValueError, match=r"matrix must be .*\[B, P, C\].*got \[3, 4\]"):
         leading_svd(torch.zeros(3, 4), 1)
     with pytest.raises(ValueError, match="rank must be at least 1; got 0"):
@@ -121,10 +125,9 @@ def test_bad_input():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
-def test_no_host_synchronisation_and_capture_in_a_graph():
+def test_no_host_synchronization_and_graph_capture():
     matrices = torch.stack([random(784, 152, seed=seed) for seed in range(4)]).float().cuda()
-    expected = leading_svd(matrices, 16)  # compiles
+    expected = leading_svd(matrices, 16)  # warm-up: compilation
     torch.cuda.set_sync_debug_mode("error")
     try:
         leading_svd(matrices, 16)

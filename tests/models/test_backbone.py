@@ -1,4 +1,4 @@
-"""EfficientNet-B0: the right tensors out of any checkpoint, and clear errors for the wrong ones."""
+"""EfficientNet-B0: loading from every kind of checkpoint, and errors for unsuitable ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def model() -> torch.nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         network = efficientnet_b0().train()
-        network.features(torch.randn(4, 3, 64, 64))  # running statistics and scales unlike those at the start
+        network.features(torch.randn(4, 3, 64, 64))  # running statistics that differ from their initial values
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -37,17 +37,17 @@ def model() -> torch.nn.Module:
 
 
 def folded_stem(model: torch.nn.Module) -> torch.Tensor:
-    """The first convolution's weights with the batch normalisation after it in them."""
-    convolution, normalisation, _ = model.features[0]
-    scale = normalisation.weight / (normalisation.running_var + normalisation.eps).sqrt()
+    """Return the weights of the first convolution with the following batch normalization folded in."""
+    convolution, batch_norm, _ = model.features[0]
+    scale = batch_norm.weight / (batch_norm.running_var + batch_norm.eps).sqrt()
     return (convolution.weight * scale[:, None, None, None]).detach()
 
 
-@pytest.mark.parametrize("nest", [None, "state_dict", "model_state_dict"])
-def test_loads_the_features_of_any_checkpoint(tmp_path: Path, model, nest):
+@pytest.mark.parametrize("state_dict_key", [None, "state_dict", "model_state_dict"])
+def test_loads_the_features_of_any_checkpoint(tmp_path: Path, model, state_dict_key):
     state = {key: tensor for key, tensor in model.state_dict().items() if not key.startswith("classifier.")}
     state["classifier.1.weight"] = torch.zeros(7, 1280)
-    torch.save(state if nest is None else {nest: state}, tmp_path / "weights.pth")
+    torch.save(state if state_dict_key is None else {state_dict_key: state}, tmp_path / "weights.pth")
     features = load_backbone(tmp_path / "weights.pth", CPU)
 
     assert not features.training
@@ -96,24 +96,24 @@ def test_neither_file_nor_tag(weights):
 
 
 @pytest.mark.parametrize("tag", ["IMAGENET1K_V1", "DEFAULT"])
-def test_tag_is_read_from_the_folder_of_torch_hub(tmp_path: Path, monkeypatch, model, tag):
+def test_tag_is_read_from_the_torch_hub_cache(tmp_path: Path, monkeypatch, model, tag):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # no network is needed, so none may be asked for
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a cached file must not need the network
     path = tmp_path / "hub" / "checkpoints" / "efficientnet_b0_rwightman-7f5810bc.pth"
     path.parent.mkdir(parents=True)
     torch.save(model.state_dict(), path)
     torch.testing.assert_close(load_backbone(tag, CPU)[0][0].weight, folded_stem(model))
 
 
-@pytest.mark.parametrize("sound", [True, False])
-def test_tag_is_downloaded_and_its_hash_checked(tmp_path: Path, monkeypatch, model, sound):
+@pytest.mark.parametrize("is_intact", [True, False])
+def test_tag_is_downloaded_and_its_hash_checked(tmp_path: Path, monkeypatch, model, is_intact):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     content = (tmp_path / "weights.pth").read_bytes()
     name = f"b0-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    (tmp_path / name).write_bytes(content if sound else content[:-1] + b"?")
+    (tmp_path / name).write_bytes(content if is_intact else content[:-1] + b"?")
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
@@ -123,19 +123,20 @@ def test_tag_is_downloaded_and_its_hash_checked(tmp_path: Path, monkeypatch, mod
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(WeightsEnum, "url", f"http://127.0.0.1:{server.server_port}/{name}")
-        if sound:
+        if is_intact:
             torch.testing.assert_close(load_backbone("DEFAULT", CPU)[0][0].weight, folded_stem(model))
         else:
             with pytest.raises(ModelError, match=rf"{name} .*invalid hash value.*backbone_weights=PATH"):
                 load_backbone("DEFAULT", CPU)
         server.shutdown()
-    assert (tmp_path / "home" / "hub" / "checkpoints" / name).is_file() == sound
+    assert (tmp_path / "home" / "hub" / "checkpoints" / name).is_file() == is_intact
 
 
 OFFLINE = """
 import time, torch
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.backbone import load_backbone
+import torchvision.models  # measure the answer without the imports
 start = time.perf_counter()
 try:
     load_backbone("IMAGENET1K_V1", torch.device("cpu"))

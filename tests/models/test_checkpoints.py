@@ -1,4 +1,4 @@
-"""Reading checkpoint files: every shape a good one comes in, and one clear error for each kind of bad one."""
+"""Reading checkpoint files: all supported formats, and an error for each kind of invalid file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def state() -> dict[str, torch.Tensor]:
     return {"a.weight": torch.randn(2, 3, generator=generator), "a.bias": torch.randn(2, generator=generator)}
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert found.keys() == expected.keys()
+def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert actual.keys() == expected.keys()
     for key, tensor in expected.items():
-        assert torch.equal(found[key], tensor)
+        assert torch.equal(actual[key], tensor)
 
 
-@pytest.mark.parametrize("nest", [None, "state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("state_dict_key", [None, "state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_every_nesting_reads_the_same(tmp_path: Path, state, nest, prefix):
+def test_every_key_of_the_state_dict(tmp_path: Path, state, state_dict_key, prefix):
     saved = {prefix + key: tensor for key, tensor in state.items()}
-    if nest is not None:
-        saved = {"epoch": 3, nest: saved, "class_names": ["dog", "sky"]}
+    if state_dict_key is not None:
+        saved = {"epoch": 3, state_dict_key: saved, "class_names": ["dog", "sky"]}
     torch.save(saved, tmp_path / "weights.pth")
     assert_same(read_state_dict(tmp_path / "weights.pth"), state)
 
@@ -41,7 +41,7 @@ def test_safetensors(tmp_path: Path, state):
     assert_same(read_state_dict(str(tmp_path / "weights.safetensors")), state)
 
 
-def test_entries_that_are_no_tensors_are_left_out(tmp_path: Path, state):
+def test_entries_that_are_not_tensors_are_ignored(tmp_path: Path, state):
     torch.save({**state, "epoch": 7}, tmp_path / "weights.pth")
     assert_same(read_state_dict(tmp_path / "weights.pth"), state)
 
@@ -52,7 +52,7 @@ def test_missing_file(tmp_path: Path):
 
 
 class Malicious:
-    """Makes the folder `target` when it is unpickled."""
+    """An object that creates the folder `target` when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -61,7 +61,7 @@ class Malicious:
         return os.mkdir, (str(self.target),)
 
 
-def test_code_is_refused_and_not_run(tmp_path: Path, state):
+def test_code_is_rejected_and_not_run(tmp_path: Path, state):
     path, target = tmp_path / "evil.pth", tmp_path / "was-run"
     torch.save({**state, "x": Malicious(target)}, path)
     with pytest.raises(ModelError, match=r"evil\.pth holds code .*mkdir.*safetensors") as caught:
@@ -72,7 +72,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path, state):
     assert target.exists(), "the file must have been dangerous for this test to mean anything"
 
 
-def test_plain_pickle_with_code_is_refused_and_not_run(tmp_path: Path):
+def test_plain_pickle_with_code_is_rejected_and_not_run(tmp_path: Path):
     path, target = tmp_path / "evil.pth", tmp_path / "was-run"
     path.write_bytes(pickle.dumps(Malicious(target), protocol=2))
     with pytest.raises(ModelError, match=r"evil\.pth"):
@@ -80,7 +80,7 @@ def test_plain_pickle_with_code_is_refused_and_not_run(tmp_path: Path):
     assert not target.exists()
 
 
-def test_pickled_module_is_refused(tmp_path: Path):
+def test_pickled_module_is_rejected(tmp_path: Path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
     with pytest.raises(ModelError, match=r"module\.pth holds code or Python objects \(torch\.nn"):
         read_state_dict(tmp_path / "module.pth")
@@ -108,7 +108,7 @@ def test_truncated(tmp_path: Path, state):
     path = tmp_path / "weights.pth"
     torch.save(state, path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(ModelError, match=r"weights\.pth cannot be read .*unfinished"):
+    with pytest.raises(ModelError, match=r"weights\.pth cannot be read .*incomplete"):
         read_state_dict(path)
 
 

@@ -1,4 +1,4 @@
-"""CLIP: loaded from folders, files and tags, each the same network; and clear errors for what cannot be loaded."""
+"""CLIP: loading the same network from folders, files and tags, and errors for what cannot be loaded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tiny_module(config: dict[str, Any]) -> torch.nn.Module:
 
 
 def write_folder(folder: Path, config: dict[str, Any], preprocess: dict[str, Any] | None = None) -> torch.nn.Module:
-    """A folder for `local-dir:` with random weights; the network that is in it comes back."""
+    """Write a folder for `local-dir:` with random weights and return its network."""
     folder.mkdir(parents=True, exist_ok=True)
     module = tiny_module(config)
     save_file(module.state_dict(), folder / "open_clip_model.safetensors")
@@ -50,7 +50,7 @@ def write_folder(folder: Path, config: dict[str, Any], preprocess: dict[str, Any
 
 @pytest.fixture
 def named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """`ovsr-tiny` among open_clip's models, with one tag whose file would come from the hub."""
+    """Register `ovsr-tiny` as a model of open_clip with one tag, whose file is on the hub."""
     import open_clip.factory
     import open_clip.pretrained
 
@@ -79,31 +79,27 @@ def test_folder(tmp_path: Path):
     assert not clip.encode_image(pixels()).requires_grad
 
 
-def test_text_embeddings_come_in_the_order_of_the_prompts(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(clip_module, "TEXT_BATCH", 2)
+def test_text_embeddings_have_the_order_of_the_prompts(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(clip_module, "TEXT_BATCH_SIZE", 2)
     module = write_folder(tmp_path, tiny_config())
     prompts = ["a dog", "sky", "grass and trees", "a cow", "車"]
-    found = load_clip(f"local-dir:{tmp_path}", None, CPU).encode_text(prompts)
+    embeddings = load_clip(f"local-dir:{tmp_path}", None, CPU).encode_text(prompts)
     tokenizer = open_clip.SimpleTokenizer(context_length=12)
     with torch.no_grad():
-        alone = torch.cat([module.encode_text(tokenizer([prompt]), normalize=True) for prompt in prompts])
-    torch.testing.assert_close(found, alone)
-    assert (torch.cdist(alone, alone) + 9 * torch.eye(5)).min() > 1e-3, "prompts must differ for their order to show"
+        separate = torch.cat([module.encode_text(tokenizer([prompt]), normalize=True) for prompt in prompts])
+    torch.testing.assert_close(embeddings, separate)
+    assert (torch.cdist(separate, separate) + 9 * torch.eye(5)).min() > 1e-3, "distinct prompts, so that order matters"
 
 
-def test_too_long_at_the_limit(tmp_path: Path):
+def test_context_length_at_the_limit(tmp_path: Path):
     write_folder(tmp_path, tiny_config())
     clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
     # "dog" is one token; the start and the end take one each of the twelve
-    assert clip.too_long(["dog", " ".join(["dog"] * 10), " ".join(["dog"] * 11), " ".join(["dog"] * 300)]) == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    prompts = ["dog", *(" ".join(["dog"] * count) for count in (10, 11, 300))]
+    assert clip.exceeds_context_length(prompts) == [False, False, True, True]
 
 
-def test_fingerprint_follows_the_text_side_alone(tmp_path: Path):
+def test_fingerprint_depends_only_on_the_text_tower(tmp_path: Path):
     def fingerprint(name: str, change: str | None = None, **text: Any) -> str:
         config = tiny_config()
         config["text_cfg"].update(text)
@@ -120,7 +116,7 @@ def test_fingerprint_follows_the_text_side_alone(tmp_path: Path):
     assert fingerprint("c", "visual.proj") == base
     assert fingerprint("d", "token_embedding.weight") != base
     assert fingerprint("e", "text_projection") != base
-    assert fingerprint("f", heads=4) != base, "other heads leave every tensor as it is"
+    assert fingerprint("f", heads=4) != base, "the number of heads does not change any tensor"
 
 
 def test_name_with_file_equals_the_folder(tmp_path: Path, named: str):
@@ -132,23 +128,23 @@ def test_name_with_file_equals_the_folder(tmp_path: Path, named: str):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_near_float32_and_leaves_the_texts_alone(tmp_path: Path, dtype):
+def test_half_precision_is_near_float32_and_does_not_change_texts(tmp_path: Path, dtype):
     write_folder(tmp_path, tiny_config())
     clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
     expected, texts, fingerprint = clip.encode_image(pixels()), clip.encode_text(["a", "b"]), clip.text_fingerprint
     assert clip.use_precision(dtype) is clip and clip.dtype == dtype
-    found = clip.encode_image(pixels())
-    assert found.dtype == torch.float32 and not torch.equal(found, expected)
-    torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)))
-    assert (found * expected).sum(1).min() > 0.999
+    embeddings = clip.encode_image(pixels())
+    assert embeddings.dtype == torch.float32 and not torch.equal(embeddings, expected)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(len(embeddings)))
+    assert (embeddings * expected).sum(1).min() > 0.999
     assert torch.equal(clip.encode_text(["a", "b"]), texts) and clip.text_fingerprint == fingerprint
 
 
-def test_a_tower_that_overflows_in_half_precision_is_refused(tmp_path: Path):
+def test_a_tower_that_overflows_in_half_precision_is_rejected(tmp_path: Path):
     write_folder(tmp_path, tiny_config())
     clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
     clip.image_tower.conv1.weight.mul_(1e6)
-    with pytest.raises(ModelError, match=r"cannot be run in torch\.float16.*models\.clip_precision 'bfloat16'"):
+    with pytest.raises(ModelError, match=r"cannot be run in torch\.float16.*models\.clip_precision to 'bfloat16'"):
         clip.use_precision(torch.float16)
 
 
@@ -176,7 +172,7 @@ def test_tag_in_the_hub_cache_needs_no_network(tmp_path: Path, named: str, tag):
     assert (clip.normalisation.mean, clip.resize_mode) == ((0.1, 0.2, 0.3), "longest")
 
 
-def test_tag_brings_its_activation(tmp_path: Path, named: str):
+def test_tag_sets_the_activation_function(tmp_path: Path, named: str):
     open_clip.pretrained._PRETRAINED[NAME]["first_tag"]["quick_gelu"] = True
     module = put_into_hub_cache(tmp_path / "hub-cache")
     quick = tiny_module({**tiny_config(), "quick_gelu": True})
@@ -189,20 +185,20 @@ def test_tag_brings_its_activation(tmp_path: Path, named: str):
 
 def test_tag_that_is_not_cached_is_downloaded(tmp_path: Path, named: str, monkeypatch):
     module = write_folder(tmp_path / "downloaded", tiny_config())
-    asked = []
+    requested = []
 
     def download(model_id: str, **_: Any) -> str:
-        asked.append(model_id)
+        requested.append(model_id)
         return str(tmp_path / "downloaded" / "open_clip_model.safetensors")
 
     monkeypatch.setattr(clip_module, "fetch", lambda download, **_: download())
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained_from_hf", download)
     clip = load_clip(named, "first_tag", CPU)
-    assert asked == [REPOSITORY]
+    assert requested == [REPOSITORY]
     assert torch.equal(clip._module.text_projection, module.text_projection)
 
 
-def refused(name: str, weights: str | Path | None) -> str:
+def error_message(name: str, weights: str | Path | None) -> str:
     with pytest.raises(ModelError) as caught:
         load_clip(name, weights, CPU)
     message = str(caught.value)
@@ -211,15 +207,15 @@ def refused(name: str, weights: str | Path | None) -> str:
     return message
 
 
-def test_unknown_model_lists_close_names():
-    message = refused("ViT-B16", "openai")
+def test_unknown_model_lists_similar_names():
+    message = error_message("ViT-B16", "openai")
     assert "ViT-B-16" in message
     assert "local-dir:DIR" in message
 
 
 @pytest.mark.parametrize("weights", [None, "secnod_tag", Path("nowhere.safetensors")])
 def test_unknown_weights_list_the_tags(named: str, weights):
-    message = refused(named, weights)
+    message = error_message(named, weights)
     assert "its tags: first_tag" in message
     assert "--clip-weights PATH" in message
     if weights is not None:
@@ -227,7 +223,7 @@ def test_unknown_weights_list_the_tags(named: str, weights):
 
 
 def test_offline_tag_names_file_source_and_remedy(tmp_path: Path, named: str):
-    message = refused(named, "first_tag")
+    message = error_message(named, "first_tag")
     for part in (
         "open_clip_model.safetensors",
         f"https://huggingface.co/{REPOSITORY}",
@@ -240,16 +236,16 @@ def test_offline_tag_names_file_source_and_remedy(tmp_path: Path, named: str):
         assert part in message
 
 
-def test_text_side_from_the_hub_needs_transformers(named: str, monkeypatch):
+def test_tokenizer_from_the_hub_needs_transformers(named: str, monkeypatch):
     open_clip.factory._MODEL_CONFIGS[NAME]["text_cfg"]["hf_tokenizer_name"] = REPOSITORY
     monkeypatch.setattr(clip_module.importlib.util, "find_spec", lambda _name: None)
-    assert "pip install transformers" in refused(named, "first_tag")
+    assert "pip install transformers" in error_message(named, "first_tag")
 
 
 def test_tokenizer_from_the_hub_without_network(named: str, monkeypatch):
     open_clip.factory._MODEL_CONFIGS[NAME]["text_cfg"]["hf_tokenizer_name"] = REPOSITORY
     monkeypatch.setattr(clip_module.importlib.util, "find_spec", lambda _name: object())
-    assert "the tokenizer of CLIP 'ovsr-tiny' is not on this machine" in refused(named, "first_tag")
+    assert "the tokenizer of CLIP 'ovsr-tiny' is not on this machine" in error_message(named, "first_tag")
 
 
 @pytest.mark.parametrize("state", [{"fc.weight": torch.zeros(2, 2)}, "narrow"])
@@ -257,7 +253,7 @@ def test_other_architecture_names_the_keys(tmp_path: Path, named: str, state):
     if state == "narrow":
         state = tiny_module(tiny_config(width=32)).state_dict()
     save_file(state, tmp_path / "weights.safetensors")
-    message = refused(named, tmp_path / "weights.safetensors")
+    message = error_message(named, tmp_path / "weights.safetensors")
     assert f"weights.safetensors does not fit CLIP '{NAME}'" in message
     assert "visual.class_embedding" in message or '"positional_embedding"' in message
 
@@ -265,7 +261,7 @@ def test_other_architecture_names_the_keys(tmp_path: Path, named: str, state):
 @pytest.mark.filterwarnings("ignore")
 def test_torchscript_archive(tmp_path: Path, named: str):
     torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "script.pt"))
-    assert "script.pt is a TorchScript archive" in refused(named, tmp_path / "script.pt")
+    assert "script.pt is a TorchScript archive" in error_message(named, tmp_path / "script.pt")
 
 
 class Malicious:
@@ -277,46 +273,48 @@ class Malicious:
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
-def test_code_is_refused_and_not_run(tmp_path: Path, named: str, as_folder):
+def test_code_is_rejected_and_not_run(tmp_path: Path, named: str, as_folder):
     torch.save({"x": torch.zeros(2), "y": Malicious(tmp_path / "was-run")}, tmp_path / "weights.pth")
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny_config()}))
-    message = refused(f"local-dir:{tmp_path}", None) if as_folder else refused(named, tmp_path / "weights.pth")
+    message = (
+        error_message(f"local-dir:{tmp_path}", None) if as_folder else error_message(named, tmp_path / "weights.pth")
+    )
     assert "weights.pth holds code" in message
     assert not (tmp_path / "was-run").exists()
 
 
 def test_garbage(tmp_path: Path, named: str):
     (tmp_path / "weights.pt").write_bytes(b"this is no checkpoint")
-    assert "weights.pt cannot be read" in refused(named, tmp_path / "weights.pt")
+    assert "weights.pt cannot be read" in error_message(named, tmp_path / "weights.pt")
 
 
 def test_folder_without_weights_or_config(tmp_path: Path):
-    assert "is not a model folder" in refused(f"local-dir:{tmp_path / 'nowhere'}", None)
+    assert "is not a model folder" in error_message(f"local-dir:{tmp_path / 'nowhere'}", None)
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": tiny_config()}))
-    assert "is not a model folder" in refused(f"local-dir:{tmp_path}", None)
+    assert "is not a model folder" in error_message(f"local-dir:{tmp_path}", None)
 
 
 def test_folder_with_a_broken_config(tmp_path: Path):
     write_folder(tmp_path, tiny_config())
     (tmp_path / "open_clip_config.json").write_text("{")
-    assert "local-dir" in refused(f"local-dir:{tmp_path}", None)
+    assert "local-dir" in error_message(f"local-dir:{tmp_path}", None)
 
 
-def test_folder_beside_a_file(tmp_path: Path):
+def test_folder_together_with_a_file(tmp_path: Path):
     write_folder(tmp_path, tiny_config())
-    assert "brings its own weights" in refused(f"local-dir:{tmp_path}", tmp_path / "open_clip_model.safetensors")
+    assert "has its own weights" in error_message(f"local-dir:{tmp_path}", tmp_path / "open_clip_model.safetensors")
 
 
-def test_oblong_model(tmp_path: Path):
+def test_non_square_model(tmp_path: Path):
     write_folder(tmp_path, tiny_config(image_size=[32, 64]))
-    assert "32x64; only square" in refused(f"local-dir:{tmp_path}", None)
+    assert "32x64; only square" in error_message(f"local-dir:{tmp_path}", None)
 
 
 OFFLINE = """
 import time, torch
 from ovsr_gpu.errors import ModelError
 from ovsr_gpu.models.clip import load_clip
-import open_clip  # the clock measures the answer, not the imports
+import open_clip  # measure the answer without the imports
 start = time.perf_counter()
 try:
     load_clip("ViT-B-16", "datacomp_xl_s13b_b90k", torch.device("cpu"))
@@ -349,13 +347,13 @@ def test_real_folder():
     assert grass @ lawn > 0.95 > grass @ car
 
 
-def test_the_padding_of_prompts_is_left_out_without_a_trace(tmp_path: Path):
+def test_dropping_the_padding_of_prompts_changes_nothing(tmp_path: Path):
     module = write_folder(tmp_path, tiny_config())
     clip = load_clip(f"local-dir:{tmp_path}", None, CPU)
     prompts = ["a", "! ! a ! !", "a photo of a dog", "one two three four five six seven eight nine ten eleven twelve"]
     tokens = open_clip.tokenize(prompts, context_length=12)
-    for some in ([0], [1], [0, 2], [0, 1, 2, 3]):
+    for indices in ([0], [1], [0, 2], [0, 1, 2, 3]):
         with torch.no_grad():
-            expected = module.encode_text(tokens[some], normalize=True)
-        found = clip.encode_text([prompts[i] for i in some])
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+            expected = module.encode_text(tokens[indices], normalize=True)
+        embeddings = clip.encode_text([prompts[i] for i in indices])
+        torch.testing.assert_close(embeddings, expected, atol=1e-6, rtol=0)

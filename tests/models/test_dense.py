@@ -1,4 +1,4 @@
-"""CLIP's image towers position by position, against plain NumPy from their weights and their own pooling."""
+"""Dense features of CLIP's image towers, compared with plain NumPy and with the towers' own pooling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VIT = {"image_size": 48, "layers": 2, "width": 64, "head_width": 32, "patch_size
 
 
 def random_clip(**vision: Any) -> open_clip.CLIP:
-    """Random weights, biases and scales too, which open_clip leaves at zero and one."""
+    """Return a CLIP with random weights, including biases and scales, which open_clip initializes to constants."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(5)
         module = open_clip.CLIP(embed_dim=24, vision_cfg=vision, text_cfg=TEXT).eval()
@@ -39,7 +39,7 @@ def images(side: int) -> torch.Tensor:
 
 
 class PlainTransformer:
-    """open_clip's vision transformer with ClearCLIP's last block, an image and a token at a time in float64."""
+    """open_clip's vision transformer with ClearCLIP's last block, in float64, one image and token at a time."""
 
     def __init__(self, tower: torch.nn.Module, heads: int, patch: int, late_norm: bool) -> None:
         self.weights = {name: value.double().numpy() for name, value in tower.state_dict().items()}
@@ -78,7 +78,7 @@ class PlainTransformer:
         return x + self.mlp(f"transformer.resblocks.{number}", x)
 
     def tokens(self, image: np.ndarray) -> np.ndarray:
-        """`[3, S, S]` to `[1 + P, C]`, what goes into the last of two blocks."""
+        """Return the input of the last of two blocks, `[1 + P, C]`, for an image `[3, S, S]`."""
         patches = [
             np.einsum("cyx,kcyx->k", image[:, y : y + self.patch, x : x + self.patch], self.weights["conv1.weight"])
             for y in range(0, image.shape[1], self.patch)
@@ -88,7 +88,7 @@ class PlainTransformer:
         return self.block(0, self.norm("ln_pre", x))
 
     def positions(self, image: np.ndarray) -> np.ndarray:
-        """`[3, S, S]` to `[P, C]`."""
+        """Return the features `[P, C]` of an image `[3, S, S]`."""
         x = self.attention("transformer.resblocks.1", self.tokens(image), to_queries=True)[1:]
         return x if self.late_norm else self.norm("ln_post", x)
 
@@ -96,7 +96,7 @@ class PlainTransformer:
         return (self.norm("ln_post", pooled) if self.late_norm else pooled) @ self.weights["proj"]
 
 
-def test_plain_numpy_with_the_usual_last_block_is_the_tower_itself():
+def test_plain_numpy_with_the_standard_last_block_equals_the_tower():
     module = random_clip(**VIT)
     plain = PlainTransformer(module.visual, heads=2, patch=16, late_norm=False)
     expected = [
@@ -116,19 +116,19 @@ def test_transformer_against_plain_numpy(change):
     expected = np.stack([plain.positions(image) for image in images(48).double().numpy()])  # [B, P, C]
     np.testing.assert_allclose(features.flatten(2).mT.numpy(), expected, rtol=1e-4, atol=1e-5)
     pooled = expected[:, [0, 4, 5]].mean(1)
-    found = tower.head(torch.tensor(pooled).float()).numpy()
-    np.testing.assert_allclose(found, plain.head(pooled), rtol=1e-4, atol=1e-5)
+    actual = tower.head(torch.tensor(pooled).float()).numpy()
+    np.testing.assert_allclose(actual, plain.head(pooled), rtol=1e-4, atol=1e-5)
 
 
 def small_resnet() -> open_clip.CLIP:
     module = random_clip(layers=[1, 1, 1, 1], width=8, head_width=32, image_size=96)
     for name, weight in module.visual.named_parameters():
         if name.endswith("bn3.weight"):
-            weight.copy_(torch.linspace(0.5, 1.5, len(weight)))  # open_clip's zeros would leave the blocks out
+            weight.copy_(torch.linspace(0.5, 1.5, len(weight)))  # open_clip's zeros would disable the blocks
     return module
 
 
-def test_resnet_takes_the_way_of_the_values():
+def test_resnet_uses_the_value_projection():
     module = small_resnet()
     visual, tower = module.visual, tower_of(module)
     x = visual.stem(images(96))
@@ -138,13 +138,13 @@ def test_resnet_takes_the_way_of_the_values():
     assert features.shape == (2, 256, 3, 3)
     pool = {name: value.double().numpy() for name, value in visual.attnpool.state_dict().items()}
     for row, column in [(0, 0), (1, 2), (2, 1)]:
-        place = pool["positional_embedding"][1 + 3 * row + column]
-        value = (x[:, :, row, column].double().numpy() + place) @ pool["v_proj.weight"].T + pool["v_proj.bias"]
+        position = pool["positional_embedding"][1 + 3 * row + column]
+        value = (x[:, :, row, column].double().numpy() + position) @ pool["v_proj.weight"].T + pool["v_proj.bias"]
         expected = value @ pool["c_proj.weight"].T + pool["c_proj.bias"]
         np.testing.assert_allclose(tower.head(features[:, :, row, column]).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_resnet_whose_pool_attends_to_all_alike_equals_its_own_embedding():
+def test_resnet_with_uniform_attention_equals_its_own_embedding():
     module = small_resnet()
     pool = module.visual.attnpool
     pool.k_proj.weight.zero_()
@@ -165,13 +165,13 @@ def test_resnet_whose_pool_attends_to_all_alike_equals_its_own_embedding():
     ],
     ids=lambda vision: f"{vision['timm_model_name']}-{vision['timm_proj'] or 'classifier'}",
 )
-def test_averaging_towers_give_their_own_embedding_for_the_whole_image(vision):
+def test_average_pooling_towers_give_their_own_embedding_for_the_whole_image(vision):
     module = random_clip(image_size=96, **vision)
     tower = tower_of(module)
     features = tower.features(images(96))
     assert features.shape[2:] == (3, 3)
-    found = normalize(tower.head(features.mean((2, 3))), dim=1)
-    torch.testing.assert_close(found, module.encode_image(images(96), normalize=True), rtol=1e-4, atol=1e-5)
+    actual = normalize(tower.head(features.mean((2, 3))), dim=1)
+    torch.testing.assert_close(actual, module.encode_image(images(96), normalize=True), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_averaging_towers_give_their_own_embedding_for_the_whole_image(vision):
         ({"timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg", "image_size": 224}, "SwinTransformer"),
     ],
 )
-def test_other_towers_are_refused(vision, kind):
+def test_other_towers_are_rejected(vision, kind):
     module = random_clip(**vision)
-    with pytest.raises(ModelError, match=rf"CLIP 'random' \({kind}\).*take regions.encoder 'crop'"):
+    with pytest.raises(ModelError, match=rf"CLIP 'random' \({kind}\).*use regions.encoder 'crop'"):
         tower_of(module)

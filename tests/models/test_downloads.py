@@ -1,4 +1,4 @@
-"""Downloads: tried where the host answers, refused within seconds where it does not."""
+"""Downloads: attempted if the host answers, an error within seconds if it does not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server() -> Iterator[str]:
         running.shutdown()
 
 
-def refused(url: str, download=lambda: pytest.fail("must not be tried")) -> str:
+def error_message(url: str, download=lambda: pytest.fail("must not be called")) -> str:
     with pytest.raises(ModelError) as caught:
         fetch(download, missing="weights.pth", url=url, remedy="put it into the folder")
     message = str(caught.value)
@@ -55,14 +55,14 @@ def test_failed_download_says_why(server):
     def download() -> None:
         raise RuntimeError("invalid hash value")
 
-    assert "(invalid hash value)" in refused(server, download)
+    assert "(invalid hash value)" in error_message(server, download)
 
 
 def test_closed_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    assert "refused" in refused(f"http://127.0.0.1:{port}/weights.pth")
+    assert "refused" in error_message(f"http://127.0.0.1:{port}/weights.pth")
 
 
 def test_server_that_never_answers():
@@ -70,7 +70,7 @@ def test_server_that_never_answers():
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         start = time.perf_counter()
-        refused(f"http://127.0.0.1:{silent.getsockname()[1]}/weights.pth")
+        error_message(f"http://127.0.0.1:{silent.getsockname()[1]}/weights.pth")
     assert time.perf_counter() - start < 4.5
 
 
@@ -78,13 +78,13 @@ def test_name_lookup_that_hangs(monkeypatch: pytest.MonkeyPatch):
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: released.wait(30))
     start = time.perf_counter()
-    assert "no answer within" in refused("http://weights.invalid/weights.pth")
+    assert "no answer within" in error_message("http://weights.invalid/weights.pth")
     assert time.perf_counter() - start < 4.5
     released.set()
 
 
 def test_tls_error_counts_as_reachable():
-    """A plain-text answer to a TLS greeting: somebody is there, and the client that downloads may get on with it."""
+    """A plain-text answer to a TLS handshake: the host exists, and the download client may succeed."""
     with socket.socket() as plain:
         plain.bind(("127.0.0.1", 0))
         plain.listen()
@@ -100,6 +100,6 @@ def test_tls_error_counts_as_reachable():
         assert fetch(lambda: 7, missing="weights.pth", url=url, remedy="") == 7
 
 
-def test_offline_switch_asks_nobody(server, monkeypatch: pytest.MonkeyPatch):
+def test_offline_mode_makes_no_request(server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert "HF_HUB_OFFLINE is set" in refused(server)
+    assert "HF_HUB_OFFLINE is set" in error_message(server)

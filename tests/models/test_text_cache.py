@@ -1,4 +1,4 @@
-"""The disk cache of text embeddings: what is stored comes back, and nothing that goes wrong with it ends a run."""
+"""The disk cache of text embeddings: round trips, and errors that never end a run."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def test_absent():
 def test_key_depends_on_everything(monkeypatch: pytest.MonkeyPatch):
     clip = SimpleNamespace(text_fingerprint="f")
     keys = [
-        text_cache.key(clip, ["a dog", "dog"]),
-        text_cache.key(clip, ["dog", "a dog"]),
-        text_cache.key(clip, ["a dogdog"]),
-        text_cache.key(clip, ["車"]),
-        text_cache.key(SimpleNamespace(text_fingerprint="g"), ["a dog", "dog"]),
+        text_cache.cache_key(clip, ["a dog", "dog"]),
+        text_cache.cache_key(clip, ["dog", "a dog"]),
+        text_cache.cache_key(clip, ["a dogdog"]),
+        text_cache.cache_key(clip, ["車"]),
+        text_cache.cache_key(SimpleNamespace(text_fingerprint="g"), ["a dog", "dog"]),
     ]
-    assert text_cache.key(clip, ["a dog", "dog"]) == keys[0]
+    assert text_cache.cache_key(clip, ["a dog", "dog"]) == keys[0]
     with monkeypatch.context() as patch:
         patch.setattr(torch, "__version__", "0.0")
-        keys.append(text_cache.key(clip, ["a dog", "dog"]))
+        keys.append(text_cache.cache_key(clip, ["a dog", "dog"]))
     with monkeypatch.context() as patch:
         patch.setattr(text_cache, "version", lambda _package: "0.0")
-        keys.append(text_cache.key(clip, ["a dog", "dog"]))
+        keys.append(text_cache.cache_key(clip, ["a dog", "dog"]))
     with monkeypatch.context() as patch:
-        patch.setattr(text_cache, "SCHEMA", -1)
-        keys.append(text_cache.key(clip, ["a dog", "dog"]))
+        patch.setattr(text_cache, "SCHEMA_VERSION", -1)
+        keys.append(text_cache.cache_key(clip, ["a dog", "dog"]))
     assert len(set(keys)) == len(keys)
 
 
@@ -80,7 +80,7 @@ def test_damaged_file_counts_as_absent_and_is_replaced(home: Path, content):
     assert torch.equal(text_cache.load("a"), unit(1))
 
 
-def test_folder_that_cannot_be_written_is_said_once(home: Path, monkeypatch, caplog):
+def test_one_warning_for_a_folder_that_cannot_be_written(home: Path, monkeypatch, caplog):
     (home / "file").write_text("where the folder should be")
     monkeypatch.setenv("TORCH_HOME", str(home / "file"))
     text_cache._warn_once.cache_clear()
@@ -97,18 +97,18 @@ def test_failed_replacement_leaves_nothing_behind(home: Path, caplog):
     text_cache._warn_once.cache_clear()
     text_cache.store("a", unit(1))
     assert [p.name for p in (home / "ovsr_gpu" / "text").iterdir()] == ["a.safetensors"]
-    assert "not kept" in caplog.text
+    assert "not cached" in caplog.text
 
 
-def test_readers_see_whole_files_while_writers_replace_them():
+def test_readers_see_complete_files_while_writers_replace_them():
     text_cache.store("a", unit(0))
 
     def write(seed: int) -> None:
         text_cache.store("a", unit(seed % 4))
 
     def read(_: int) -> bool:
-        found = text_cache.load("a")
-        return found is not None and any(torch.equal(found, unit(seed)) for seed in range(4))
+        embedding = text_cache.load("a")
+        return embedding is not None and any(torch.equal(embedding, unit(seed)) for seed in range(4))
 
     with ThreadPoolExecutor(8) as pool:
         writes = [pool.submit(write, seed) for seed in range(200)]

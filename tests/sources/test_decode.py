@@ -18,7 +18,7 @@ from ovsr_gpu.sources.decode import read_image, to_rgb
 
 @pytest.fixture
 def photo() -> np.ndarray:
-    """Smooth random colors, so that a JPEG of it stays close: [24, 40, 3] uint8."""
+    """Return `[24, 40, 3]` uint8 smooth random colors, which JPEG changes little."""
     small = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     return np.array(Image.fromarray(small).resize((40, 24), Image.Resampling.BICUBIC))
 
@@ -29,7 +29,7 @@ def as_array(image: torch.Tensor) -> np.ndarray:
 
 
 def bomb_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header announces many pixels."""
+    """Return a PNG of a few bytes whose header declares many pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -39,7 +39,7 @@ def bomb_png(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm", "webp"])
-def test_lossless_files_come_back_exactly(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
+def test_lossless_files_are_decoded_exactly(tmp_path: Path, photo: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"photo.{suffix}"
     Image.fromarray(photo).save(path, **({"lossless": True} if suffix == "webp" else {}))
     assert np.array_equal(as_array(read_image(path)), photo)
@@ -56,7 +56,7 @@ def test_extreme_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, photo: np.ndarray, orientation: int) -> None:
-    # What a viewer has to do to the stored pixels, written out from the EXIF table.
+    # The transform from the upright image to the stored pixels, from the EXIF table.
     stored = {
         1: photo,
         2: photo[:, ::-1],
@@ -83,7 +83,7 @@ def test_sixteen_bit_gray_is_scaled_and_not_clipped(tmp_path: Path) -> None:
     assert as_array(to_rgb(big_endian))[0, :, 0].tolist() == [0, 0, 1, 1, 128, 255]
 
 
-def test_thirty_two_bit_grey(tmp_path: Path) -> None:
+def test_32_bit_gray(tmp_path: Path) -> None:
     within_16_bits = np.array([[0, 257, 65535]], np.int32)
     assert as_array(to_rgb(Image.fromarray(within_16_bits)))[0, :, 1].tolist() == [0, 1, 255]
     Image.fromarray(np.array([[-1000, 0, 99000]], np.int32)).save(tmp_path / "a.tif")
@@ -92,7 +92,7 @@ def test_thirty_two_bit_grey(tmp_path: Path) -> None:
     assert as_array(to_rgb(Image.fromarray(constant))).max() == 0
 
 
-def test_float_grey() -> None:
+def test_float_gray() -> None:
     unit, bytes_ = np.array([[0, 0.5, 1]], np.float32), np.array([[0, 1.2, 255]], np.float32)
     assert as_array(to_rgb(Image.fromarray(unit)))[0, :, 0].tolist() == [0, 128, 255]
     assert as_array(to_rgb(Image.fromarray(bytes_)))[0, :, 0].tolist() == [0, 1, 255]
@@ -101,7 +101,7 @@ def test_float_grey() -> None:
             to_rgb(Image.fromarray(np.array([[0, bad]], np.float32)))
 
 
-def test_palette_bilevel_and_grey(tmp_path: Path) -> None:
+def test_palette_bilevel_and_gray(tmp_path: Path) -> None:
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((1, 0), 1)
@@ -119,7 +119,7 @@ def test_cmyk_jpeg(tmp_path: Path) -> None:
     assert red[..., 0].min() > 250 and red[..., 1:].max() < 5
 
 
-def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
+def test_alpha_is_composited_over_white(tmp_path: Path) -> None:
     rgba = np.array([[[10, 20, 30, 0], [10, 20, 30, 255], [100, 0, 200, 51]]], np.uint8)
     Image.fromarray(rgba).save(tmp_path / "a.png")
     expected = [[255, 255, 255], [10, 20, 30], [224, 204, 244]]  # 255 + (value - 255) * alpha
@@ -136,27 +136,27 @@ def test_transparent_palette_entry_is_white(tmp_path: Path) -> None:
     assert as_array(read_image(tmp_path / "a.png"))[0].tolist() == [[255, 255, 255], [40, 50, 60]]
 
 
-def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
+def test_the_first_frame_of_an_animation_is_decoded(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "lime", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     assert (as_array(read_image(tmp_path / "a.gif")) == [255, 0, 0]).all()
 
 
-def test_the_callers_image_is_left_alone(photo: np.ndarray) -> None:
+def test_the_callers_image_is_not_modified(photo: np.ndarray) -> None:
     image = Image.fromarray(photo)
     image.getexif()[0x0112] = 6
     to_rgb(image)
     assert image.size == (40, 24) and image.getexif()[0x0112] == 6
 
 
-@pytest.mark.parametrize("kept", [0.02, 0.5, 0.9])
-def test_truncated_files(tmp_path: Path, kept: float) -> None:
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9])
+def test_truncated_files(tmp_path: Path, fraction: float) -> None:
     for suffix in ("jpg", "png", "gif", "tif", "webp"):
         noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(tmp_path / f"whole.{suffix}")
-        whole = (tmp_path / f"whole.{suffix}").read_bytes()
+        Image.fromarray(noise).save(tmp_path / f"complete.{suffix}")
+        content = (tmp_path / f"complete.{suffix}").read_bytes()
         path = tmp_path / f"cut.{suffix}"
-        path.write_bytes(whole[: int(len(whole) * kept)])
+        path.write_bytes(content[: int(len(content) * fraction)])
         with pytest.raises(ImageError, match=r"cannot read .*cut"):
             read_image(path)
 
@@ -165,7 +165,7 @@ def test_truncated_files(tmp_path: Path, kept: float) -> None:
     ("content", "reason"),
     [(b"", "empty"), (b"just text, whatever it is called", "not an image"), (b"\x00" * 500, "not an image")],
 )
-def test_what_is_no_image(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_images(tmp_path: Path, content: bytes, reason: str) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=reason):
         read_image(tmp_path / "a.jpg")
@@ -181,13 +181,13 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_refused_rather_than_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_raises_an_error_and_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(ImageError, match="not a regular file"):
         read_image(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("side", [10_000, 14_000, 60_000])  # Pillow lets pass with a warning, or refuses
+@pytest.mark.parametrize("side", [10_000, 14_000, 60_000])  # Pillow warns about the first two and rejects the last
 def test_decompression_bombs_in_many_threads(tmp_path: Path, side: int) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb_png(side, side))
@@ -216,10 +216,10 @@ def test_pillows_limit_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_images_without_pixels_or_without_an_rgb_form() -> None:
     with pytest.raises(ImageError, match="no pixels"):
         to_rgb(Image.new("RGB", (0, 5)))
-    with pytest.raises(ImageError, match="'La' cannot be turned into RGB"):
+    with pytest.raises(ImageError, match="'La' cannot be converted to RGB"):
         to_rgb(Image.new("La", (2, 2)))
 
 
-def test_pillows_globals_stay_as_they_were() -> None:
+def test_pillows_globals_are_unchanged() -> None:
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
     assert Image.MAX_IMAGE_PIXELS == (1024 * 1024 * 1024 // 4 // 3)

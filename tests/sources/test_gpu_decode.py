@@ -24,7 +24,7 @@ ORIENTATION = 0x0112
 
 
 class CpuStandIn:
-    """torchcodec's CPU decoder in place of the device's, and how often it was asked."""
+    """torchcodec's CPU decoder in place of the GPU decoder; counts its calls."""
 
     def __init__(self, device: torch.device) -> None:
         self.calls = 0
@@ -44,14 +44,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def decoder(stand_in: None, monkeypatch: pytest.MonkeyPatch) -> GpuJpegDecoder:
-    """A decoder whose device is the CPU; without the self-test, which has tests of its own."""
+    """Return a decoder whose device is the CPU, without the self-test."""
     monkeypatch.setattr(gpu_decode, "_self_test", lambda decode: None)
     return GpuJpegDecoder(CUDA)
 
 
 @pytest.fixture
 def image() -> Image.Image:
-    """Smooth random colors: 57 x 35."""
+    """Return a 57 x 35 image of smooth random colors."""
     small = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((57, 35), Image.Resampling.BICUBIC)
 
@@ -61,9 +61,9 @@ def noise() -> Image.Image:
     return Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
-def assert_same_image(found: Tensor, expected: Tensor) -> None:
-    assert found.dtype == torch.uint8 and found.is_contiguous() and found.shape == expected.shape
-    difference = (found.cpu().float() - expected).abs()
+def assert_same_image(actual: Tensor, expected: Tensor) -> None:
+    assert actual.dtype == torch.uint8 and actual.is_contiguous() and actual.shape == expected.shape
+    difference = (actual.cpu().float() - expected).abs()
     assert difference.mean() <= MEAN_DIFFERENCE and difference.max() <= MAX_DIFFERENCE
 
 
@@ -91,7 +91,7 @@ def reason(read: Callable[[Path], Tensor], path: Path) -> str:
     ids=str,
 )
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_plain_jpeg_is_decoded_by_the_device(
+def test_ordinary_jpeg_files_are_decoded_on_the_device(
     tmp_path: Path, decoder: GpuJpegDecoder, image: Image.Image, mode: str, options: dict
 ) -> None:
     image.convert(mode).save(tmp_path / "a.jpg", **options)
@@ -127,7 +127,7 @@ def test_other_files_go_to_pillow(tmp_path: Path, decoder: GpuJpegDecoder, image
     assert decoder._decode.calls == 0
 
 
-def test_what_the_device_cannot_decode_goes_to_pillow(
+def test_files_that_the_device_cannot_decode_go_to_pillow(
     tmp_path: Path, decoder: GpuJpegDecoder, image: Image.Image
 ) -> None:
     def fails(data: Tensor) -> Tensor:
@@ -138,18 +138,18 @@ def test_what_the_device_cannot_decode_goes_to_pillow(
     assert torch.equal(read(decoder, tmp_path / "a.jpg"), read_image(tmp_path / "a.jpg"))
 
 
-@pytest.mark.parametrize("kept", [0.02, 0.2, 0.5, 0.9, 0.9999])
+@pytest.mark.parametrize("fraction", [0.02, 0.2, 0.5, 0.9, 0.9999])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_truncated_file_is_an_error_whatever_the_device_makes_of_it(
-    tmp_path: Path, decoder: GpuJpegDecoder, noise: Image.Image, kept: float, progressive: bool
+def test_a_truncated_file_is_an_error_even_if_the_device_decodes_it(
+    tmp_path: Path, decoder: GpuJpegDecoder, noise: Image.Image, fraction: float, progressive: bool
 ) -> None:
     decoder._decode = lambda data: torch.zeros(3, 64, 64, dtype=torch.uint8)
     thumbnail = io.BytesIO()
     noise.resize((32, 32)).save(thumbnail, "JPEG")
-    noise.save(tmp_path / "whole.jpg", comment=thumbnail.getvalue(), progressive=progressive)
-    whole = (tmp_path / "whole.jpg").read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(whole[: int(len(whole) * kept)])
-    assert read(decoder, tmp_path / "whole.jpg").max() == 0
+    noise.save(tmp_path / "complete.jpg", comment=thumbnail.getvalue(), progressive=progressive)
+    content = (tmp_path / "complete.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(content[: int(len(content) * fraction)])
+    assert read(decoder, tmp_path / "complete.jpg").max() == 0
     assert reason(partial(read, decoder), tmp_path / "cut.jpg") == reason(read_image, tmp_path / "cut.jpg")
 
 
@@ -158,7 +158,7 @@ def test_bytes_after_the_end_of_the_image_do_not_matter(
 ) -> None:
     noise.save(tmp_path / "a.jpg")
     with open(tmp_path / "a.jpg", "ab") as file:
-        file.write(b"a film, perhaps" * 1000)
+        file.write(b"a video, perhaps" * 1000)
     assert_same_image(read(decoder, tmp_path / "a.jpg"), read_image(tmp_path / "a.jpg"))
     assert decoder._decode.calls == 1
 
@@ -193,11 +193,11 @@ def test_in_two_threads_at_once(tmp_path: Path, decoder: GpuJpegDecoder, image: 
     for number, path in enumerate(paths):
         image.rotate(18 * number).resize((50 + number, 40)).save(path)
     with ThreadPoolExecutor(2) as pool:
-        for path, found in zip(paths, pool.map(partial(read, decoder), paths), strict=True):
-            assert_same_image(found, read_image(path))
+        for path, actual in zip(paths, pool.map(partial(read, decoder), paths), strict=True):
+            assert_same_image(actual, read_image(path))
 
 
-def test_warning_filters_stay_as_they_were(
+def test_warning_filters_are_unchanged(
     tmp_path: Path, decoder: GpuJpegDecoder, image: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image.save(tmp_path / "a.jpg")
@@ -210,12 +210,12 @@ def test_warning_filters_stay_as_they_were(
     assert decoder._decode.calls == 1
 
 
-def test_self_test_lets_an_honest_decoder_pass(stand_in: None) -> None:
+def test_self_test_passes_a_correct_decoder(stand_in: None) -> None:
     assert GpuJpegDecoder(CUDA)._decode.calls == 160
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "corrupt",
     [
         torch.zeros_like,
         lambda pixels: pixels.flip(0),
@@ -224,23 +224,23 @@ def test_self_test_lets_an_honest_decoder_pass(stand_in: None) -> None:
     ],
     ids=["black", "BGR", "turned", "one row"],
 )
-def test_self_test_finds_a_decoder_that_spoils_every_third_image(
-    stand_in: None, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]
+def test_self_test_detects_a_decoder_that_corrupts_every_third_image(
+    stand_in: None, monkeypatch: pytest.MonkeyPatch, corrupt: Callable[[Tensor], Tensor]
 ) -> None:
-    class Spoils(CpuStandIn):
+    class Corrupts(CpuStandIn):
         def __call__(self, data: Tensor) -> Tensor:
             pixels = super().__call__(data)
-            return pixels if self.calls % 3 else spoil(pixels)
+            return pixels if self.calls % 3 else corrupt(pixels)
 
-    monkeypatch.setattr(gpu_decode, "_DecodeOnOwnStream", Spoils)
-    with pytest.raises(OvsrError, match=r"failed the self-test .*'cuda'.*an image .*: update it .*--gpu-decode"):
+    monkeypatch.setattr(gpu_decode, "_DecodeOnOwnStream", Corrupts)
+    with pytest.raises(OvsrError, match=r"failed the self-test .*'cuda'.*an image .*: update .*--gpu-decode"):
         GpuJpegDecoder(CUDA)
 
 
-def test_self_test_finds_a_decoder_that_writes_over_earlier_images(
+def test_self_test_detects_a_decoder_that_overwrites_earlier_images(
     stand_in: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class WritesOver(CpuStandIn):
+    class Overwrites(CpuStandIn):
         earlier = torch.zeros(0)
 
         def __call__(self, data: Tensor) -> Tensor:
@@ -248,12 +248,12 @@ def test_self_test_finds_a_decoder_that_writes_over_earlier_images(
             self.earlier = super().__call__(data)
             return self.earlier
 
-    monkeypatch.setattr(gpu_decode, "_DecodeOnOwnStream", WritesOver)
+    monkeypatch.setattr(gpu_decode, "_DecodeOnOwnStream", Overwrites)
     with pytest.raises(OvsrError, match="differs from Pillow's by"):
         GpuJpegDecoder(CUDA)
 
 
-def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_requirements_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OvsrError, match="CUDA device, got 'cpu'"):
         GpuJpegDecoder(torch.device("cpu"))
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
@@ -262,7 +262,6 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 def test_on_a_device_that_is_busy(tmp_path: Path) -> None:
     pytest.importorskip("torchcodec.decoders", reason="torchcodec is not installed")
     files = [file for _ in range(10) for file in gpu_decode._self_test_files()]
@@ -271,16 +270,16 @@ def test_on_a_device_that_is_busy(tmp_path: Path) -> None:
         path.write_bytes(file)
     decoder = GpuJpegDecoder(CUDA)
     matrix = torch.ones(4096, 4096, device=CUDA)
-    found, means = [], []
+    actual, means = [], []
     with ThreadPoolExecutor(4) as pool:
         for pixels in pool.map(partial(read, decoder), paths):
             matrix = matrix @ matrix / 4096
             assert pixels.is_cuda
-            means.append(pixels.float().mean())  # queued behind the product; of most, it is the last use
-            found.append(pixels if len(found) % 4 == 0 else None)
+            means.append(pixels.float().mean())  # queued after the product; for most images it is the last use
+            actual.append(pixels if len(actual) % 4 == 0 else None)
             del pixels
-    assert len(found) == 200 and torch.all(matrix == 1)
-    for path, pixels, mean in zip(paths, found, means, strict=True):
+    assert len(actual) == 200 and torch.all(matrix == 1)
+    for path, pixels, mean in zip(paths, actual, means, strict=True):
         expected = read_image(path)
         assert abs(mean.item() - expected.float().mean()) <= MEAN_DIFFERENCE
         if pixels is not None:

@@ -32,19 +32,19 @@ def batches_of(images: Iterable[ImageSource], size: int) -> Iterator[list[ImageS
         yield batch
 
 
-def test_batches_keep_the_order_and_hold_the_bad_ones(tmp_path: Path) -> None:
+def test_batches_keep_the_order_and_include_unreadable_images(tmp_path: Path) -> None:
     images = save(tmp_path, [(4, 4)] * 7)
     images[2].path.write_text("no image")
     batches = list(load_batches(batches_of(images, 3)))
     assert [len(batch.images) for batch in batches] == [3, 3, 1]
-    loaded = [one for batch in batches for one in batch.images]
-    assert [one.source for one in loaded] == images
+    loaded = [image for batch in batches for image in batch.images]
+    assert [image.source for image in loaded] == images
     assert isinstance(loaded[2].pixels, ImageError)
-    reds = [int(one.pixels[0, 0, 0]) for one in loaded if isinstance(one.pixels, Tensor)]
+    reds = [int(image.pixels[0, 0, 0]) for image in loaded if isinstance(image.pixels, Tensor)]
     assert reds == [0, 1, 3, 4, 5, 6]
-    assert batches[0].canvas.result().pixels[:, 0, 0, 0].tolist() == [0, 1]
-    assert batches[1].canvas.result().own_sizes == ((4, 4),) * 3
-    assert all(one.decode_seconds > 0 for one in loaded)
+    assert batches[0].image_batch.result().pixels[:, 0, 0, 0].tolist() == [0, 1]
+    assert batches[1].image_batch.result().host_sizes == ((4, 4),) * 3
+    assert all(image.decode_seconds > 0 for image in loaded)
 
 
 def test_a_batch_closes_before_its_padded_pixels_exceed_the_budget(
@@ -53,11 +53,11 @@ def test_a_batch_closes_before_its_padded_pixels_exceed_the_budget(
     monkeypatch.setattr(loading, "PIXEL_BUDGET", 1000)
     images = save(tmp_path, [(10, 10), (10, 10), (100, 1), (1, 100), (60, 60), (5, 5)])
     # (10, 10) twice and (100, 1) are padded to 3 x 100 x 10 > 1000; (60, 60) alone is above the budget.
-    sizes = [[one.source.name for one in batch.images] for batch in load_batches([images])]
+    sizes = [[image.source.name for image in batch.images] for batch in load_batches([images])]
     assert sizes == [["0", "1"], ["2"], ["3"], ["4"], ["5"]]
 
 
-def test_decoding_stays_a_bounded_way_ahead(tmp_path: Path) -> None:
+def test_the_number_of_images_decoded_ahead_is_bounded(tmp_path: Path) -> None:
     started = []
     lock = threading.Lock()
 
@@ -70,20 +70,20 @@ def test_decoding_stays_a_bounded_way_ahead(tmp_path: Path) -> None:
     batches = load_batches(batches_of(images, 2), decode=decode)
     next(batches)
     batches.close()
-    assert len(started) <= 2 * 2 + 1 + 2 + 2 * loading.WORKERS
+    assert len(started) <= 2 * 2 + 1 + 2 + 2 * loading.NUM_WORKERS
     assert not any(thread.name.startswith("ovsr-decode") for thread in threading.enumerate())
 
 
-def test_images_are_found_no_further_ahead_than_they_are_decoded(tmp_path: Path) -> None:
+def test_images_are_listed_no_further_ahead_than_they_are_decoded(tmp_path: Path) -> None:
     [image] = save(tmp_path, [(4, 4)])
-    found = count()
-    batches = load_batches(batches_of((ImageSource(image.path, str(number)) for number in found), 2))
-    assert [one.source.name for one in next(batches).images] == ["0", "1"]
+    numbers = count()
+    batches = load_batches(batches_of((ImageSource(image.path, str(number)) for number in numbers), 2))
+    assert [image.source.name for image in next(batches).images] == ["0", "1"]
     batches.close()
-    assert next(found) <= 4 * (2 + loading.WORKERS)
+    assert next(numbers) <= 4 * (2 + loading.NUM_WORKERS)
 
 
-def test_any_failure_of_one_image_stays_with_it(tmp_path: Path) -> None:
+def test_an_error_of_one_image_does_not_affect_others(tmp_path: Path) -> None:
     def fail(file: BinaryIO) -> Tensor:
         raise MemoryError("too large")
 

@@ -1,4 +1,4 @@
-"""Images behind URLs, in fsspec's memory file system."""
+"""Images behind URLs, in fsspec's in-memory file system."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_folders_files_and_patterns(bucket: Any) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(red, pickle.loads(pickle.dumps(images)) * 4)) == [0, 5, 1, 2] * 4
     [batch] = load_batches([images])
-    assert all(one.disk_seconds > 0 for one in batch.images)
+    assert all(image.disk_seconds > 0 for image in batch.images)
 
 
 def test_archives_behind_urls(bucket: Any) -> None:
@@ -109,14 +109,14 @@ def test_urls_without_images(bucket: Any, source: str, message: str) -> None:
 
 def test_empty_and_huge_files(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.pipe("/bucket/empty.png", b"")
-    monkeypatch.setattr(decode, "LARGEST", 10)
+    monkeypatch.setattr(decode, "MAX_IMAGE_BYTES", 10)
     with pytest.raises(ImageError, match="empty"):
         red(ImageSource("memory://bucket/empty.png", "empty"))
     with pytest.raises(ImageError, match="more than 10 bytes"):
         red(ImageSource("memory://bucket/b.png", "b"))
 
 
-def test_a_storage_with_errors_of_its_own(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_back_end_with_its_own_errors(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class StorageError(Exception):
         pass
 
@@ -141,24 +141,24 @@ def test_a_storage_with_errors_of_its_own(bucket: Any, monkeypatch: pytest.Monke
         iter_images(["memory://bucket/b.png"])
 
 
-def test_fsspec_is_an_extra(bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_fsspec(bucket: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     (tmp_path / "list.txt").write_text("memory://bucket/b.png\n")
     for source in ("memory://bucket", tmp_path / "list.txt"):
-        with pytest.raises(OvsrError, match=r"reading 'memory://bucket.*needs a package more.*ovsr-gpu\[remote\]"):
+        with pytest.raises(OvsrError, match=r"reading 'memory://bucket.*an additional package.*ovsr-gpu\[remote\]"):
             iter_images([source])
 
 
-def test_the_web(tmp_path: Path) -> None:
-    """A server that knows no ranges, and that tells images apart by the query."""
+def test_http(tmp_path: Path) -> None:
+    """A server without range requests that selects images by the query."""
     pytest.importorskip("aiohttp")
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = self.path.startswith("/photos/get.php?n=")
-            self.send_response(200 if found else 404)
+            exists = self.path.startswith("/photos/get.php?n=")
+            self.send_response(200 if exists else 404)
             self.end_headers()
-            if found:
+            if exists:
                 self.wfile.write(image_bytes(int(self.path.rpartition("=")[2])))
 
         def log_message(self, *_: Any) -> None:
@@ -179,13 +179,13 @@ def test_the_web(tmp_path: Path) -> None:
         assert [image.name for image in images] == [f"{host}/photos/get", f"{host}/photos/get~2"]
 
 
-def test_what_urls_are_called() -> None:
+def test_names_of_urls() -> None:
     assert path_for_name("https://user:secret@host/a/b.jpg?token=1#x") == "host/a/b.jpg"
     assert path_for_name("s3://bucket/a?b#c.jpg") == "bucket/a?b#c.jpg"
     assert path_for_name("https://host") == "host"
 
 
-def test_joining() -> None:
+def test_join() -> None:
     assert join(Path("a"), "b/c.png") == Path("a/b/c.png") and join(Path("a"), "s3://b/c") == "s3://b/c"
     assert join("s3://a/", "/etc/passwd") == "s3://a/etc/passwd" and join("s3://a", "b") == "s3://a/b"
     assert join("memory://", "b") == "memory://b"

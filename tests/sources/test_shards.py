@@ -20,24 +20,24 @@ from ovsr_gpu.sources.files import find_images, iter_images
 from ovsr_gpu.sources.image_source import ImageSource, UnreadableImage
 from ovsr_gpu.sources.loading import load_batches
 
-GREY = 20_000
-"""Bytes of one image, about; more than a tar's padding."""
+IMAGE_BYTES = 20_000
+"""Approximate size of one image; more than the padding of a tar archive."""
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def image_bytes(red: int) -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (80, GREY // 240), (red, 0, 0)).save(file, "BMP")
+    Image.new("RGB", (80, IMAGE_BYTES // 240), (red, 0, 0)).save(file, "BMP")
     return file.getvalue()
 
 
 def make_tar(path: str, names: list[str], *, mode: str = "w", change: Callable[[tarfile.TarInfo], None] | None = None):
-    """An archive of images whose colors count up."""
+    """Write an archive of images with red values 0, 1, 2..."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as tar:
         for red, name in enumerate(names):
@@ -65,7 +65,7 @@ def reason(image: ImageSource) -> str:
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_members_are_read_where_they_lie(place: Path, form: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_are_read_in_place(workdir: Path, form: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tarfile.TarFile, "format", form)
     names = [
         "0001.jpg",
@@ -88,10 +88,10 @@ def test_members_are_read_where_they_lie(place: Path, form: int, monkeypatch: py
     with ThreadPoolExecutor(4) as pool:
         assert [int(pixels[0, 0, 0]) for pixels in pool.map(read, images * 4)] == [0, 2, 3, 4, 5] * 4
     [batch] = load_batches([images])
-    assert [one.source for one in batch.images] == images and all(one.disk_seconds for one in batch.images)
+    assert [image.source for image in batch.images] == images and all(image.disk_seconds for image in batch.images)
 
 
-def test_archives_by_patterns_and_numbers(place: Path) -> None:
+def test_archives_by_patterns_and_numbers(workdir: Path) -> None:
     for name in ("train/0", "train/1", "val/0"):
         make_tar(f"in/{name}.tar", ["a.jpg"])
     Path("in/b.png").touch()
@@ -103,7 +103,7 @@ def test_archives_by_patterns_and_numbers(place: Path) -> None:
         iter_images(["in/b.png", "in/*/*.TAR/x"])
 
 
-def test_the_same_name_twice_is_two_images(place: Path) -> None:
+def test_the_same_name_twice_is_two_images(workdir: Path) -> None:
     make_tar("a.tar", ["x.jpg", "x.jpg"])
     images = find_images(["a.tar", "./a.tar"])
     assert [image.name for image in images] == ["a/x", "a/x~2"] and reds(images) == [0, 1]
@@ -112,7 +112,7 @@ def test_the_same_name_twice_is_two_images(place: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../x.png", "a/../../x.png", "/etc/x.png", "..\\x.png", "\\\\host\\x.png", "C:\\x.png", "C:x.png"]
 )
-def test_members_that_lead_out_are_refused(place: Path, name: str) -> None:
+def test_members_that_lead_out_are_rejected(workdir: Path, name: str) -> None:
     make_tar("a.tar", ["good.png", name, "better.png"])
     good, bad, better = find_images(["a.tar"])
     assert reds([good, better]) == [0, 2]
@@ -121,7 +121,7 @@ def test_members_that_lead_out_are_refused(place: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
-def test_members_that_are_no_files_are_refused(place: Path, kind: bytes) -> None:
+def test_members_that_are_not_files_are_rejected(workdir: Path, kind: bytes) -> None:
     Image.new("RGB", (4, 4)).save("secret.png")
 
     def change(member: tarfile.TarInfo) -> None:
@@ -133,7 +133,7 @@ def test_members_that_are_no_files_are_refused(place: Path, kind: bytes) -> None
     assert reds([good, better]) == [0, 2] and "link, device" in reason(bad)
 
 
-def test_folders_and_empty_members(place: Path) -> None:
+def test_folders_and_empty_members(workdir: Path) -> None:
     with tarfile.open("a.tar", "w") as tar:
         folder = tarfile.TarInfo("folder.png")
         folder.type = tarfile.DIRTYPE
@@ -144,7 +144,7 @@ def test_folders_and_empty_members(place: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", ["data", "header", "between", "end mark"])
-def test_a_truncated_archive_costs_only_what_is_missing(place: Path, cut: str) -> None:
+def test_only_the_missing_part_of_a_truncated_archive_is_lost(workdir: Path, cut: str) -> None:
     make_tar("a.tar", ["0.png", "1.png", "2.png"])
     with tarfile.open("a.tar") as tar:
         third = tar.getmembers()[2]
@@ -154,23 +154,23 @@ def test_a_truncated_archive_costs_only_what_is_missing(place: Path, cut: str) -
         "between": third.offset,
         "end mark": third.offset_data + (third.size + 511) // 512 * 512,
     }[cut]
-    whole = Path("a.tar").read_bytes()
-    Path("a.tar").write_bytes(whole[:length])
+    content = Path("a.tar").read_bytes()
+    Path("a.tar").write_bytes(content[:length])
     images = find_images(["a.tar"])
     *members, failure = images
-    assert reds(members[:2]) == [0, 1] and "without an end mark" in reason(failure)
+    assert reds(members[:2]) == [0, 1] and "without an end-of-archive mark" in reason(failure)
     assert "'a.tar'" in reason(failure)
     if cut == "data":
         assert "'a.tar::2.png'" in reason(members[2]) and "ends in the middle" in reason(members[2])
     assert len(members) == (2 if cut in ("header", "between") else 3)
 
 
-def test_a_broken_header_costs_only_its_member(place: Path) -> None:
+def test_only_the_member_of_a_broken_header_is_lost(workdir: Path) -> None:
     make_tar("a.tar", [f"{number}.png" for number in range(6)])
     with tarfile.open("a.tar") as tar:
         members = tar.getmembers()
     content = bytearray(Path("a.tar").read_bytes())
-    for number in (1, 4):  # BMP data hold zero blocks, which must not be taken for the end
+    for number in (1, 4):  # BMP data contain zero blocks, which must not count as the end
         content[members[number].offset + 10] ^= 255
     Path("a.tar").write_bytes(content)
     images = find_images(["a.tar"])
@@ -182,7 +182,7 @@ def test_a_broken_header_costs_only_its_member(place: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [-1, -512, -20_000, -(2**70)])
-def test_a_header_that_leads_back_costs_only_its_member(place: Path, size: int) -> None:
+def test_only_the_member_of_a_header_with_a_negative_size_is_lost(workdir: Path, size: int) -> None:
     make_tar("a.tar", ["0.png", "1.png", "2.png"])
     with tarfile.open("a.tar") as tar:
         second = tar.getmembers()[1]
@@ -198,15 +198,15 @@ def test_a_header_that_leads_back_costs_only_its_member(place: Path, size: int) 
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive at all", b"\x1f\x8b" + b"x" * 2000])
-def test_what_is_no_archive(place: Path, content: bytes) -> None:
+def test_files_that_are_not_archives(workdir: Path, content: bytes) -> None:
     make_tar("good.tar", ["0.png"])
     Path("bad.tar").write_bytes(content)
     bad, good = find_images(["*.tar"])
-    assert "no tar archive, or a compressed one" in reason(bad) and reds([good]) == [0]
+    assert "not a tar archive, or a compressed one" in reason(bad) and reds([good]) == [0]
 
 
 @pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
-def test_compressed_archives_are_refused(place: Path, mode: str) -> None:
+def test_compressed_archives_are_rejected(workdir: Path, mode: str) -> None:
     make_tar(f"a.tar.{mode}", ["0.png"], mode=f"w:{mode}")
     make_tar("b.tar", ["0.png"], mode=f"w:{mode}")
     with pytest.raises(ValueError, match=r"compressed archive 'a\.tar\..*decompress it"):
@@ -214,10 +214,10 @@ def test_compressed_archives_are_refused(place: Path, mode: str) -> None:
     with pytest.raises(ValueError, match=r"compressed archive '\*\.tar\..*decompress it"):
         iter_images([f"*.tar.{mode}"])
     [compressed] = find_images(["b.tar"])
-    assert "has to be decompressed first" in reason(compressed)
+    assert "must be decompressed first" in reason(compressed)
 
 
-def test_an_archive_without_images(place: Path) -> None:
+def test_an_archive_without_images(workdir: Path) -> None:
     make_tar("a.tar", ["0.json"])
     make_tar("empty.tar", [])
     for name in ("a.tar", "empty.tar"):
@@ -225,7 +225,7 @@ def test_an_archive_without_images(place: Path) -> None:
             iter_images([name])
 
 
-def test_listing_an_archive_takes_constant_memory(place: Path) -> None:
+def test_listing_an_archive_takes_constant_memory(workdir: Path) -> None:
     with tarfile.open("a.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for number in range(20_000):
             tar.addfile(tarfile.TarInfo(f"{number:06}.jpg"))

@@ -1,4 +1,4 @@
-"""Images are found again by what a run's store keeps of them."""
+"""Images are opened again from the records in a run's store."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from stores import store_of
 
 def record_of(image: ImageSource) -> LabelledImage:
     pixels = read(image).permute(1, 2, 0).numpy()
-    one = np.ones((1, 1), np.float32)
+    ones = np.ones((1, 1), np.float32)
     boxes = np.array([[0, 0, pixels.shape[1], pixels.shape[0]]])
     maps = np.zeros(pixels.shape[:2], np.int32)
-    return LabelledImage(image, pixels, maps, maps, boxes, boxes[:, 3], boxes[:, 0], one[0], one, one, ["0"])
+    return LabelledImage(image, pixels, maps, maps, boxes, boxes[:, 3], boxes[:, 0], ones[0], ones, ones, ["0"])
 
 
 def test_images_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_images_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     Path("three.bmp").write_bytes(image_bytes(7))
     images = find_images(["a.tar", "three.bmp"])
     store = store_of(tmp_path, *map(record_of, images))
-    kept = [rows[0] for rows in store.images(["image", "file", "source"])]
-    again = [stored_image(row["image"], row["file"], row["source"]) for row in kept]
-    assert [one.identity for one in again] == [one.identity for one in images] and len(again) == 4
-    assert all(read(one).equal(read(other)) for one, other in zip(again, images, strict=True))
+    records = [rows[0] for rows in store.images(["image", "file", "source"])]
+    reopened = [stored_image(row["image"], row["file"], row["source"]) for row in records]
+    assert [image.identity for image in reopened] == [image.identity for image in images] and len(reopened) == 4
+    assert all(read(image).equal(read(original)) for image, original in zip(reopened, images, strict=True))

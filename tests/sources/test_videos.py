@@ -1,4 +1,4 @@
-"""Frames of videos, against what plain decoding from the first frame to the last gives."""
+"""Frames of videos, compared with sequential decoding from the first frame to the last."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ BITS = 6
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    videos._opened.cache_clear()
+    videos._cached_reader.cache_clear()
     return tmp_path
 
 
 def numbered(number: int, height: int = 48, width: int = 96) -> np.ndarray:
-    """A frame whose stripes are the bits of its number, on an image that moves."""
+    """Return a frame whose stripes are the bits of its number, on a moving background."""
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([x * 2, y * 3 + number, x + y + 5 * number], axis=2) % 256
     for bit in range(BITS):
@@ -99,43 +99,48 @@ KINDS = {
 }
 
 
-def plainly(path: str) -> list[np.ndarray]:
+def decode_sequentially(path: str) -> list[np.ndarray]:
     with av.open(path) as file:
         return [frame.to_ndarray(format="rgb24").transpose(2, 0, 1) for frame in file.decode(video=0)]
 
 
-def frames_of(path: str, every: int = 1) -> list[Frame]:
-    images = find_images([path], frame_stride=every)
+def frames_of(path: str, stride: int = 1) -> list[Frame]:
+    images = find_images([path], frame_stride=stride)
     assert all(isinstance(image, Frame) for image in images)
     return [image for image in images if isinstance(image, Frame)]
 
 
+def indices_of(images: Sequence[Frame]) -> list[int]:
+    return [image.position.frame_index for image in images]
+
+
 @pytest.mark.parametrize("name", KINDS)
-def test_frames_are_those_of_plain_decoding(name: str) -> None:
+def test_frames_equal_sequential_decoding(name: str) -> None:
     KINDS[name](name)
-    expected = plainly(name)
+    expected = decode_sequentially(name)
     assert len(expected) == COUNT
-    for every in (7, 20, 1):
-        images = frames_of(name, every)
-        assert [image.place.number for image in images] == list(range(0, COUNT, every))
-        shuffled = random.Random(every).sample(images, len(images))
+    for stride in (7, 20, 1):
+        images = frames_of(name, stride)
+        assert indices_of(images) == list(range(0, COUNT, stride))
+        shuffled = random.Random(stride).sample(images, len(images))
         for image in images + shuffled:
-            assert (read(image).numpy() == expected[image.place.number]).all()
+            assert (read(image).numpy() == expected[image.position.frame_index]).all()
         with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(number_in, images + shuffled)) == [one.place.number for one in images + shuffled]
+            assert list(pool.map(number_in, images + shuffled)) == indices_of(images + shuffled)
 
 
-def test_what_frames_are_called_and_opened_again() -> None:
+def test_names_of_frames_and_opening_them_again() -> None:
     make_video("in/clip.mkv")
     images = frames_of("in/clip.mkv", 25)
     assert [image.name for image in images] == ["clip/000000", "clip/000025", "clip/000050"]
     assert str(images[1].path) == f"{Path('in/clip.mkv')}::000025"
-    again = [stored_image(one.name, str(one.path), json.dumps(one.locator)) for one in images]
+    reopened = [stored_image(image.name, str(image.path), json.dumps(image.locator)) for image in images]
     assert pickle.loads(pickle.dumps(images)) == images
-    assert [one.identity for one in again] == [one.identity for one in images]
-    assert [number_in(image) for image in again] == [0, 25, 50]
+    assert [image.identity for image in reopened] == [image.identity for image in images]
+    assert [number_in(image) for image in reopened] == [0, 25, 50]
     [batch] = load_batches([images])
-    assert [one.disk_seconds for one in batch.images] == [0, 0, 0] and batch.canvas.result().pixels.shape[0] == 3
+    assert [image.disk_seconds for image in batch.images] == [0, 0, 0]
+    assert len(batch.image_batch.result()) == 3
 
 
 def test_videos_by_patterns_and_in_folders() -> None:
@@ -145,32 +150,32 @@ def test_videos_by_patterns_and_in_folders() -> None:
     names = [image.name for image in find_images(["in/*/*.mkv"], frame_stride=40)]
     assert names == ["a/clip/000000", "a/clip/000040", "b/clip/000000", "b/clip/000040"]
     found = find_images(["in/a/clip.mkv", "in/b/clip.mp4", "./in/a/clip.mkv"], frame_stride=40)
-    assert [one.name for one in found] == ["clip/000000", "clip/000040", "clip/000000~2", "clip/000040~2"]
-    assert len({one.identity for one in found}) == 4
-    assert [one.name for one in find_images(["in"], frame_stride=1)] == ["still"]
+    assert [image.name for image in found] == ["clip/000000", "clip/000040", "clip/000000~2", "clip/000040~2"]
+    assert len({image.identity for image in found}) == 4
+    assert [image.name for image in find_images(["in"], frame_stride=1)] == ["still"]
 
 
 def test_frames_of_uneven_length() -> None:
     times = [number + 9 * (number // 10) + (number > 33) for number in range(COUNT)]
     make_video("a.mkv", times=times)
     images = frames_of("a.mkv", 11)
-    assert [number_in(one) for one in images] == [one.place.number for one in images] == list(range(0, COUNT, 11))
+    assert [number_in(image) for image in images] == indices_of(images) == list(range(0, COUNT, 11))
 
 
-def test_a_video_is_read_forward_and_what_is_passed_over_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_is_read_forward_and_skipped_frames_are_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     x264("a.mp4")
     starts = []
-    start = videos._Video._start
-    monkeypatch.setattr(videos._Video, "_start", lambda video: (starts.append(video), start(video)))
+    start = videos._VideoReader._start
+    monkeypatch.setattr(videos._VideoReader, "_start", lambda video: (starts.append(video), start(video)))
     images = frames_of("a.mp4")
-    for first in range(0, COUNT, videos.KEPT):  # the order that threads may get to the frames in
-        assert [number_in(one) for one in images[first : first + videos.KEPT][::-1]]
-    assert len(starts) == 1 and not starts[0]._kept
+    for first in range(0, COUNT, videos.FRAME_CACHE_SIZE):  # an order in which threads may request the frames
+        assert [number_in(image) for image in images[first : first + videos.FRAME_CACHE_SIZE][::-1]]
+    assert len(starts) == 1 and not starts[0]._cache
     number_in(images[0]), number_in(images[15])
-    assert len(starts) == 2 and len(starts[0]._kept) == videos.KEPT
+    assert len(starts) == 2 and len(starts[0]._cache) == videos.FRAME_CACHE_SIZE
 
 
-def test_frames_far_ahead_are_reached_from_their_keyframe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distant_frames_are_decoded_from_their_keyframe(monkeypatch: pytest.MonkeyPatch) -> None:
     x264("a.mp4")
     decoded = []
     decode = videos._decoded
@@ -182,20 +187,20 @@ def test_frames_far_ahead_are_reached_from_their_keyframe(monkeypatch: pytest.Mo
 
 
 def test_only_a_few_videos_stay_open() -> None:
-    opened = []
+    references = []
     gc.disable()
     try:
-        for number in range(videos.OPEN + 2):
+        for number in range(videos.MAX_OPEN_VIDEOS + 2):
             make_video(f"{number}.mkv", frames=[numbered(number)])
             [image] = frames_of(f"{number}.mkv")
             assert number_in(image) == number
-            opened.append(weakref.ref(videos._video_of(image)))
-        assert [one() is None for one in opened] == [True] * 2 + [False] * videos.OPEN
+            references.append(weakref.ref(videos._reader_of(image)))
+        assert [reference() is None for reference in references] == [True] * 2 + [False] * videos.MAX_OPEN_VIDEOS
     finally:
         gc.enable()
 
 
-def test_a_file_that_was_replaced_is_opened_anew() -> None:
+def test_a_replaced_file_is_opened_again() -> None:
     for number in (3, 4):
         make_video("a.mkv", frames=[numbered(number)])
         os.utime("a.mkv", (number, number))
@@ -224,12 +229,12 @@ def test_colors(full_range: bool, matrix: int, red: float, blue: float) -> None:
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_frames_recorded_sideways_are_turned(degrees: int) -> None:
+def test_rotated_frames_are_turned_upright(degrees: int) -> None:
     if not hasattr(av.VideoStream, "set_display_rotation"):
         pytest.skip("this PyAV cannot write such a video")
     x264("a.mp4", rotation=degrees)
     image = frames_of("a.mp4")[5]
-    assert (read(image).numpy() == np.rot90(plainly("a.mp4")[5], degrees // 90, axes=(1, 2))).all()
+    assert (read(image).numpy() == np.rot90(decode_sequentially("a.mp4")[5], degrees // 90, axes=(1, 2))).all()
 
 
 @pytest.mark.parametrize(("pixel_format", "height", "width"), [("bgra", 33, 47), ("yuv420p", 31, 45), ("gray", 17, 9)])
@@ -241,20 +246,20 @@ def test_odd_sizes_and_alpha(pixel_format: str, height: int, width: int) -> None
         assert (read(image).numpy() == numbered(1, height, width).transpose(2, 0, 1)).all()
 
 
-def test_a_truncated_video_costs_only_what_is_missing() -> None:
+def test_only_the_missing_part_of_a_truncated_video_is_lost() -> None:
     x264("a.mp4", container={"movflags": "faststart"})
-    expected = plainly("a.mp4")
-    whole = Path("a.mp4").read_bytes()
-    Path("a.mp4").write_bytes(whole[: len(whole) * 2 // 3])
+    expected = decode_sequentially("a.mp4")
+    content = Path("a.mp4").read_bytes()
+    Path("a.mp4").write_bytes(content[: len(content) * 2 // 3])
     *frames, failure = find_images(["a.mp4"], frame_stride=1)
     assert len(frames) > COUNT // 2
     assert all((read(frame).numpy() == pixels).all() for frame, pixels in zip(frames, expected, strict=False))
     assert isinstance(failure, UnreadableImage) and "truncated or broken: 1 of its frames" in reason(failure)
 
 
-def test_broken_data_cost_only_the_frames_up_to_the_next_keyframe() -> None:
+def test_broken_data_affect_only_frames_up_to_the_next_keyframe() -> None:
     make_video("a.mkv")
-    expected = plainly("a.mkv")
+    expected = decode_sequentially("a.mkv")
     content = bytearray(Path("a.mkv").read_bytes())
     with av.open("a.mkv") as file:
         packets = [bytes(packet) for packet in file.demux(video=0)]
@@ -264,15 +269,15 @@ def test_broken_data_cost_only_the_frames_up_to_the_next_keyframe() -> None:
     failed = []
     for image in frames_of("a.mkv"):
         try:
-            same = bool((read(image).numpy() == expected[image.place.number]).all())
+            same = bool((read(image).numpy() == expected[image.position.frame_index]).all())
         except OvsrError as error:
-            assert f"a.mkv::{image.place.number:06}" in str(error) and "damaged there" in str(error)
+            assert f"a.mkv::{image.position.frame_index:06}" in str(error) and "damaged there" in str(error)
             same = False
-        failed += [] if same else [image.place.number]
+        failed += [] if same else [image.position.frame_index]
     assert failed == list(range(30, 40))
 
 
-def test_a_video_that_is_gone() -> None:
+def test_a_deleted_video() -> None:
     make_video("a.mkv")
     image = frames_of("a.mkv")[0]
     Path("a.mkv").unlink()
@@ -294,18 +299,18 @@ def test_what_is_no_video(make: Any) -> None:
     make_video("good.mkv", frames=[numbered(5)])
     make("bad.mkv")
     with pytest.raises(
-        ValueError, match=r"the video 'bad\.mkv' cannot be read: it is no video that FFmpeg reads \(.+\)"
+        ValueError, match=r"the video 'bad\.mkv' cannot be read: FFmpeg cannot read it as a video \(.+\)"
     ):
         iter_images(["good.mkv", "bad.mkv"], frame_stride=1)
     bad, good = find_images(["*.mkv"], frame_stride=1)
-    assert "'bad.mkv': it is no video" in reason(bad) and number_in(good) == 5
+    assert "'bad.mkv': FFmpeg cannot read it" in reason(bad) and number_in(good) == 5
 
 
-def test_the_stride_must_be_given() -> None:
+def test_the_stride_is_required() -> None:
     make_video("a.mkv")
     for source in ("a.mkv", "*.mkv"):
         with pytest.raises(
-            ValueError, match=r"is a video, of which each Nth frame is labelled: give N by --frame-stride"
+            ValueError, match=r"is a video, of which every Nth frame is labelled: set N with --frame-stride"
         ):
             iter_images([source])
     with pytest.raises(ValueError, match="must be at least 1; got 0"):

@@ -1,4 +1,4 @@
-"""Nested regions and united ones against plain loops over trees, sets and pixels."""
+"""Ancestor regions and merged regions against plain loops over trees, sets and pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ovsr_gpu import RegionConfig
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.trees import MergeTree, cut, joined_clusters
 from ovsr_gpu.results import AncestorRegions, LabelledRegions, PendingRegions, Regions
-from ovsr_gpu.stages.ancestors import extract_with_ancestors, mean_over_ancestors, with_ancestors
+from ovsr_gpu.stages.ancestors import append_ancestors, extract_with_ancestors, mean_over_ancestors
 from ovsr_gpu.stages.merge_regions import merge_regions
 from ovsr_gpu.stages.regions import extract_regions
 
@@ -54,29 +54,29 @@ def tensor(*arrays: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays)).to(DEVICE)
 
 
-@pytest.mark.parametrize(("points", "most"), [(1, 1), (2, 2), (5, 5), (30, 7), (40, 32), (70, 63)])
-def test_joined_clusters_against_sets(points: int, most: int) -> None:
+@pytest.mark.parametrize(("points", "max_clusters"), [(1, 1), (2, 2), (5, 5), (30, 7), (40, 32), (70, 63)])
+def test_joined_clusters_against_sets(points: int, max_clusters: int) -> None:
     random = np.random.default_rng(points)
     trees = [random_children(points, random) for _ in range(4)]
-    clusters = torch.tensor([1, most, max(1, most // 2), max(1, most - 1)], device=DEVICE)
-    sides, keys = joined_clusters(tensor(*trees), clusters, most)
+    clusters = torch.tensor([1, max_clusters, max(1, max_clusters // 2), max(1, max_clusters - 1)], device=DEVICE)
+    sides, keys = joined_clusters(tensor(*trees), clusters, max_clusters)
     labels = cut(tensor(*trees), clusters)
-    assert sides.shape == (4, most - 1, most)
+    assert sides.shape == (4, max_clusters - 1, max_clusters)
     for image, (children, count) in enumerate(zip(trees, clusters.tolist(), strict=True)):
         members = members_of(children)
-        names = labels[image].tolist()
-        flat = [{point for point in range(points) if names[point] == label} for label in range(most)]
+        flat_labels = labels[image].tolist()
+        flat = [{point for point in range(points) if flat_labels[point] == label} for label in range(max_clusters)]
         order = sorted(range(count), key=keys[image].tolist().__getitem__)
-        for merge in range(points - most, points - 1):
-            side = [0] * most
+        for merge in range(points - max_clusters, points - 1):
+            side = [0] * max_clusters
             if merge >= points - count:
                 for number, child in enumerate(children[merge], 1):
                     for label in range(count):
                         if flat[label] <= members[child]:
                             side[label] = number
-                places = [order.index(label) for label in range(count) if side[label]]
-                assert max(places) - min(places) == len(places) - 1
-            assert sides[image, merge - (points - most)].tolist() == side
+                positions = [order.index(label) for label in range(count) if side[label]]
+                assert max(positions) - min(positions) == len(positions) - 1
+            assert sides[image, merge - (points - max_clusters)].tolist() == side
 
 
 def box_of(mask: np.ndarray) -> list[int]:
@@ -86,9 +86,9 @@ def box_of(mask: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize("min_area", [0, 0.1])
 @pytest.mark.parametrize("connected", [True, False])
-def test_unions_against_sets(connected: bool, min_area: float) -> None:
+def test_ancestors_against_sets(connected: bool, min_area: float) -> None:
     random = np.random.default_rng(3)
-    height, width, most = 5, 6, 6
+    height, width, max_clusters = 5, 6, 6
     trees = [grid_children(height, width, random) if connected else random_children(30, random) for _ in range(3)]
     count = torch.tensor([6, 1, 4], device=DEVICE)
     children = tensor(*trees)
@@ -97,65 +97,67 @@ def test_unions_against_sets(connected: bool, min_area: float) -> None:
     sizes = [(40, 60), (35, 36), (5, 6)]
     images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
     config = RegionConfig(min_area=min_area, boundaries="grid")
-    region_map, table, late = extract_with_ancestors(labels, tree, count, images, most, config)
-    regions, unions = PendingRegions(table, late).read()
+    region_map, table, pending_ancestors = extract_with_ancestors(labels, tree, count, images, max_clusters, config)
+    regions, ancestors = PendingRegions(table, pending_ancestors).read()
     plain_map, _ = extract_regions(labels, images, config)
 
     expected = []
     for image, ((rows, columns), pairs) in enumerate(zip(sizes, trees, strict=True)):
-        own, plain = (maps[image, :rows, :columns].cpu().numpy() for maps in (region_map, plain_map))
+        region_ids, plain = (maps[image, :rows, :columns].cpu().numpy() for maps in (region_map, plain_map))
         regions_here = regions.counts(3)[image].item()
-        assert np.unique(own).tolist() == list(range(regions_here))
-        assert len(np.unique(own * 1000 + plain)) == regions_here  # the same ones, in another order
-        center = own[
+        assert np.unique(region_ids).tolist() == list(range(regions_here))
+        assert len(np.unique(region_ids * 1000 + plain)) == regions_here  # the same regions in another order
+        center = region_ids[
             (2 * np.arange(height)[:, None] + 1) * rows // (2 * height),
             (2 * np.arange(width) + 1) * columns // (2 * width),
         ]
-        names = labels[image].cpu().numpy()
-        cluster = [np.bincount(names[center == region]).argmax() for region in range(regions_here)]
+        grid = labels[image].cpu().numpy()
+        cluster = [np.bincount(grid[center == region]).argmax() for region in range(regions_here)]
         k = count[image].item()
-        flat = [set(np.flatnonzero(names.ravel() == label)) for label in range(k)]
+        flat = [set(np.flatnonzero(grid.ravel() == label)) for label in range(k)]
         nodes = [*flat, *members_of(pairs)[60 - k : 59]]
-        united = {frozenset(r for r in range(regions_here) if flat[cluster[r]] <= node) for node in nodes}
-        for one in united:
-            if len(one) > 1:
-                mask = np.isin(own, list(one))
-                expected.append((image, box_of(mask), mask.sum(), [min(one), max(one) + 1]))
-                assert max(one) - min(one) == len(one) - 1
-    found = zip(*(column.tolist() for column in vars(unions).values()), strict=True)
+        groups = {frozenset(r for r in range(regions_here) if flat[cluster[r]] <= node) for node in nodes}
+        for group in groups:
+            if len(group) > 1:
+                mask = np.isin(region_ids, list(group))
+                expected.append((image, box_of(mask), mask.sum(), [min(group), max(group) + 1]))
+                assert max(group) - min(group) == len(group) - 1
+    found = zip(*(column.tolist() for column in vars(ancestors).values()), strict=True)
     assert sorted(found) == sorted(expected) and len(expected) > 2
 
 
-def test_images_smaller_than_the_grid_have_fewer_unions() -> None:
+def test_images_smaller_than_the_grid_have_fewer_ancestors() -> None:
     random = np.random.default_rng(0)
     children = tensor(grid_children(5, 5, random), grid_children(5, 5, random))
     count = torch.tensor([8, 8], device=DEVICE)
     tree = MergeTree(children, torch.zeros(2, 24, device=DEVICE), torch.zeros_like(children[..., 0]))
     images = ImageBatch.of([np.zeros((1, 1, 3), np.uint8), np.zeros((2, 3, 3), np.uint8)], DEVICE)
     labels = cut(children, count).view(2, 5, 5)
-    _, table, late = extract_with_ancestors(labels, tree, count, images, 8, RegionConfig(min_area=0, boundaries="grid"))
-    regions, unions = PendingRegions(table, late).read()
+    _, table, pending_ancestors = extract_with_ancestors(
+        labels, tree, count, images, 8, RegionConfig(min_area=0, boundaries="grid")
+    )
+    regions, ancestors = PendingRegions(table, pending_ancestors).read()
     counts = regions.counts(2).tolist()
     assert counts[0] == 1 and 1 < counts[1] <= 6
-    assert unions.counts(2).tolist() == [0, counts[1] - 1]
-    assert unions.areas.max() == 6 and unions.span[unions.areas.argmax()].tolist() == [0, counts[1]]
+    assert ancestors.counts(2).tolist() == [0, counts[1] - 1]
+    assert ancestors.areas.max() == 6 and ancestors.span[ancestors.areas.argmax()].tolist() == [0, counts[1]]
 
 
 def region_table(areas: list[list[int]]) -> Regions:
-    index = [image for image, own in enumerate(areas) for _ in own]
-    flat = torch.tensor([area for own in areas for area in own])
-    return Regions(torch.tensor(index), torch.tensor([[0, 0, 1, 1]] * len(index)), flat).each(
+    index = [image for image, image_areas in enumerate(areas) for _ in image_areas]
+    flat = torch.tensor([area for image_areas in areas for area in image_areas])
+    return Regions(torch.tensor(index), torch.tensor([[0, 0, 1, 1]] * len(index)), flat).map(
         lambda column: column.to(DEVICE)
     )
 
 
-def test_means_over_nests_by_hand() -> None:
+def test_means_over_ancestors_by_hand() -> None:
     regions = region_table([[4, 12], [9]])
-    union = AncestorRegions(*(torch.tensor(value, device=DEVICE) for value in ([0], [[0, 0, 4, 4]], [16], [[0, 2]])))
-    nests = with_ancestors(regions, union, 2)
-    assert nests.span.tolist() == [[0, 1], [1, 2], [0, 1], [0, 2]]
+    ancestor = AncestorRegions(*(torch.tensor(value, device=DEVICE) for value in ([0], [[0, 0, 4, 4]], [16], [[0, 2]])))
+    nodes = append_ancestors(regions, ancestor, 2)
+    assert nodes.span.tolist() == [[0, 1], [1, 2], [0, 1], [0, 2]]
     embeddings = torch.nn.functional.normalize(torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), dim=1)
-    found = mean_over_ancestors(regions, nests, embeddings.to(DEVICE), 2).cpu().double()
+    found = mean_over_ancestors(regions, nodes, embeddings.to(DEVICE), 2).cpu().double()
     first, second, alone, both = embeddings.double()
     for row, expected in zip(found, (first / 2 + both / 4, second / 12**0.5 + both / 4, alone), strict=True):
         torch.testing.assert_close(row, expected / expected.norm(), rtol=1e-6, atol=1e-7)
@@ -172,44 +174,46 @@ def labelled(areas: list[list[int]], classes: list[int], boxes: list[list[int]])
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_united_regions_against_flooding(seed: int) -> None:
+def test_merged_regions_against_flooding(seed: int) -> None:
     random = np.random.default_rng(seed)
     sizes = [(7, 9), (1, 1), (4, 12)]
     canvas = np.full((3, 7, 12), 99, np.int32)
     areas, boxes, classes = [], [], []
     for image, (height, width) in enumerate(sizes):
-        own = np.unique(random.integers(0, 6, (height, width)), return_inverse=True)[1].reshape(height, width)
-        canvas[image, :height, :width] = own
-        areas.append(np.bincount(own.ravel()).tolist())
-        for region in range(own.max() + 1):
-            boxes.append(box_of(own == region))
+        region_ids = np.unique(random.integers(0, 6, (height, width)), return_inverse=True)[1].reshape(height, width)
+        canvas[image, :height, :width] = region_ids
+        areas.append(np.bincount(region_ids.ravel()).tolist())
+        for region in range(region_ids.max() + 1):
+            boxes.append(box_of(region_ids == region))
             classes.append(int(random.integers(0, 3)))
     regions = labelled(areas, classes, boxes)
     images = ImageBatch.of([np.zeros((*size, 3), np.uint8) for size in sizes], DEVICE)
-    region_map, united = merge_regions(regions, torch.from_numpy(canvas).to(DEVICE), images)
+    region_map, merged = merge_regions(regions, torch.from_numpy(canvas).to(DEVICE), images)
 
     start, total = 0, 0
     for image, (height, width) in enumerate(sizes):
-        own = canvas[image, :height, :width]
+        region_ids = canvas[image, :height, :width]
         groups = [{region} for region in range(len(areas[image]))]
         for y, x in np.ndindex(height, width):
             for a, b in ((y + 1, x), (y, x + 1)):
-                if a < height and b < width and classes[start + own[y, x]] == classes[start + own[a, b]]:
-                    one, other = (next(group for group in groups if own[at] in group) for at in ((y, x), (a, b)))
-                    if one is not other:
-                        groups.remove(other)
-                        one |= other
+                if a < height and b < width and classes[start + region_ids[y, x]] == classes[start + region_ids[a, b]]:
+                    first, second = (
+                        next(group for group in groups if region_ids[at] in group) for at in ((y, x), (a, b))
+                    )
+                    if first is not second:
+                        groups.remove(second)
+                        first |= second
         for number, group in enumerate(sorted(groups, key=min)):
             row, parts = total + number, [start + region for region in sorted(group)]
-            mask = np.isin(own, list(group))
+            mask = np.isin(region_ids, list(group))
             assert np.array_equal(region_map[image, :height, :width].cpu().numpy() == number, mask)
-            assert united.image_index[row] == image and united.areas[row] == mask.sum()
-            assert united.boxes[row].tolist() == box_of(mask)
-            assert united.class_index[row] == classes[parts[0]]
+            assert merged.image_index[row] == image and merged.areas[row] == mask.sum()
+            assert merged.boxes[row].tolist() == box_of(mask)
+            assert merged.class_index[row] == classes[parts[0]]
             weights = regions.areas[parts].double() / int(mask.sum())
             for name in ("score", "probabilities", "embeddings"):
                 mean = (weights @ getattr(regions, name)[parts].double()).float()
                 mean = mean / mean.norm() if name == "embeddings" else mean
-                torch.testing.assert_close(getattr(united, name)[row], mean, rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(getattr(merged, name)[row], mean, rtol=1e-5, atol=1e-6)
         start, total = start + len(areas[image]), total + len(groups)
-    assert len(united) == total < len(regions)
+    assert len(merged) == total < len(regions)

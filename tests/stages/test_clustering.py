@@ -51,7 +51,7 @@ def test_rules_of_the_spectrum(rule, factor):
     assert count.tolist() == [max(1, round(by_hand(rule, parameter)))]
 
 
-def test_merge_cost_counts_the_merges_over_the_share():
+def test_merge_cost_counts_the_merges_above_the_fraction():
     heights = torch.tensor([[1.0, 2.0, 4.0, 6.0]])  # costs 0.5, 2, 8, 18
     latents = Latents(torch.zeros(1, 5, 2), torch.tensor([[5.0, 2.0]]), 0.4, (1, 5))  # total variance 29
     for fraction, expected in [(0.01, 5), (0.05, 4), (0.1, 3), (0.5, 2), (0.7, 1)]:
@@ -67,11 +67,11 @@ def test_zero_spectrum_is_one_cluster(rule):
     assert count[:2].tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("most", [1, 2, 100])
-def test_the_count_stays_in_its_limits(most):
+@pytest.mark.parametrize("max_clusters", [1, 2, 100])
+def test_the_count_stays_in_its_limits(max_clusters):
     latents = with_spectrum(SPECTRUM)
-    config = ClusteringConfig(count_rule="fixed", count_parameter=50, max_clusters=most)
-    assert cluster_count(latents, None, config).tolist() == [min(most, 32)]
+    config = ClusteringConfig(count_rule="fixed", count_parameter=50, max_clusters=max_clusters)
+    assert cluster_count(latents, None, config).tolist() == [min(max_clusters, 32)]
 
 
 @pytest.mark.parametrize("linkage", ["ward", "complete", "average", "single"])

@@ -1,4 +1,4 @@
-"""Region embeddings by both encoders: pooling held to plain loops, and both inside the whole method."""
+"""Region embeddings by both encoders: pooling against plain loops, and both inside the whole method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ovsr_gpu.models.dense_tower import dense_tower
 from ovsr_gpu.models.network_batch import NetworkBatch
 from ovsr_gpu.results import Regions
 from ovsr_gpu.stages.crops import region_crops
-from ovsr_gpu.stages.dense_embeddings import cell_fractions, pool_positions
+from ovsr_gpu.stages.dense_embeddings import cell_fractions, pool_patches
 from ovsr_gpu.stages.embeddings import embed_regions
 from ovsr_gpu.stages.features import network_input
 
@@ -50,7 +50,7 @@ def on_canvas(maps: list[np.ndarray], outside: int = 0) -> tuple[torch.Tensor, t
     return canvas, torch.tensor(sizes)
 
 
-def shares_by_hand(one: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+def fractions_by_hand(one: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """`[n, h, w]`: pixels of each region over pixels of each cell, by the pixels' centers."""
     counts = np.zeros((one.max() + 1, *grid))
     for y in range(one.shape[0]):
@@ -94,7 +94,7 @@ def averaging_clip(tmp_path_factory: pytest.TempPathFactory) -> ClipModel:
 
 
 @pytest.mark.parametrize("grid", [(3, 5), (1, 1), (7, 7), (14, 14)])
-def test_shares_of_ragged_regions_against_loops(grid):
+def test_fractions_of_ragged_regions_against_loops(grid):
     maps = [
         random_map(20, 31, 6, seed=0),
         random_map(9, 8, 1, seed=1),
@@ -102,17 +102,18 @@ def test_shares_of_ragged_regions_against_loops(grid):
         random_map(1, 1, 1, seed=3),
     ]
     canvas, sizes = on_canvas(maps)
-    expected = np.concatenate([shares_by_hand(one, grid) for one in maps])
+    expected = np.concatenate([fractions_by_hand(one, grid) for one in maps])
     found = cell_fractions(canvas, regions_of(maps), sizes, grid)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6)
     garbage, _ = on_canvas(maps, outside=2**30)
-    assert torch.equal(cell_fractions(garbage, regions_of(maps), sizes, grid), found), "values outside mean nothing"
+    assert torch.equal(cell_fractions(garbage, regions_of(maps), sizes, grid), found), (
+        "values outside the image are arbitrary"
+    )
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-def test_shares_on_a_gpu():
+def test_fractions_on_a_gpu():
     maps = [random_map(200, 310, 6, seed=0), random_map(90, 80, 1, seed=1)]
     (canvas, sizes), regions = on_canvas(maps), regions_of(maps)
     there = Regions(regions.image_index.cuda(), regions.boxes.cuda(), regions.areas.cuda())
@@ -120,23 +121,23 @@ def test_shares_on_a_gpu():
     assert torch.equal(found.cpu(), cell_fractions(canvas, regions, sizes, (7, 7)))
 
 
-def test_one_region_covers_every_cell_whole():
+def test_one_region_covers_every_cell_entirely():
     canvas, sizes = on_canvas([np.zeros((213, 320), np.int64)])
-    shares = cell_fractions(canvas, regions_of([canvas[0].numpy()]), sizes, (5, 5))
-    assert torch.equal(shares, torch.ones(1, 5, 5))
+    fractions = cell_fractions(canvas, regions_of([canvas[0].numpy()]), sizes, (5, 5))
+    assert torch.equal(fractions, torch.ones(1, 5, 5))
 
 
 def test_pooling_against_loops():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(3, 4, 2, 3, generator=generator)
-    shares = torch.rand(5, 2, 3, generator=generator)
+    fractions = torch.rand(5, 2, 3, generator=generator)
     index = torch.tensor([0, 0, 1, 2, 2])
     expected = []
-    for fraction, image in zip(shares.double(), index, strict=True):
+    for fraction, image in zip(fractions.double(), index, strict=True):
         total = sum(fraction[y, x] * features[image, :, y, x].double() for y in range(2) for x in range(3))
         expected.append(total / fraction.sum())
     for batch in (1, 2, 64):
-        found = pool_positions(features, shares, index, batch)
+        found = pool_patches(features, fractions, index, batch)
         torch.testing.assert_close(found.double(), torch.stack(expected), rtol=1e-5, atol=1e-6)
 
 
@@ -150,15 +151,15 @@ def test_dense_embeddings_against_positions_pooled_by_hand(tiny_clip):
     features = tower.features(network_input(images, clip.image_size, clip.normalisation))
     expected = []
     for one, positions in zip(maps, features.double().flatten(2), strict=True):
-        shares = torch.tensor(shares_by_hand(one, tuple(features.shape[2:]))).flatten(1)
-        expected += [(positions * fraction).sum(1) / fraction.sum() for fraction in shares]
+        fractions = torch.tensor(fractions_by_hand(one, tuple(features.shape[2:]))).flatten(1)
+        expected += [(positions * fraction).sum(1) / fraction.sum() for fraction in fractions]
     expected = normalize(tower.head(torch.stack(expected).float()), dim=1)
     assert found.shape == (8, 32) and found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.norm(dim=1), torch.ones(8))
 
 
-def test_the_whole_image_as_one_region_is_what_the_averaging_tower_says_itself(averaging_clip):
+def test_the_whole_image_as_one_region_gives_the_image_embedding_of_an_averaging_tower(averaging_clip):
     clip = averaging_clip
     sizes = [(213, 320), (50, 50)]
     images = random_batch(sizes)
@@ -168,13 +169,13 @@ def test_the_whole_image_as_one_region_is_what_the_averaging_tower_says_itself(a
     torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-5)
 
 
-def test_regions_that_split_a_image_see_their_own_half():
+def test_each_half_of_an_image_gets_the_patches_of_its_half():
     features = torch.randn(1, 8, 4, 4, generator=torch.Generator().manual_seed(0))
     halves = np.zeros((16, 24), np.int64)
     halves[:, 12:] = 1
     canvas, sizes = on_canvas([halves])
     regions = regions_of([halves])
-    pooled = pool_positions(features, cell_fractions(canvas, regions, sizes, (4, 4)), regions.image_index, 8)
+    pooled = pool_patches(features, cell_fractions(canvas, regions, sizes, (4, 4)), regions.image_index, 8)
     torch.testing.assert_close(pooled[0], features[0, :, :, :2].mean((1, 2)))
     torch.testing.assert_close(pooled[1], features[0, :, :, 2:].mean((1, 2)))
     torch.testing.assert_close(pooled.mean(0), features[0].mean((1, 2)))
@@ -240,12 +241,12 @@ def test_the_whole_method_with_dense_embeddings(make_segmenter):
     assert "crops" not in dense.timings and dense.timings["image embeddings"] > 0
     settings = replace(DENSE, context=2.0, box="square", background="keep")
     other = make_segmenter(Config(features=SMALL, regions=settings))(images, "dog; grass; sky")
-    assert torch.equal(other.regions.embeddings, dense.regions.embeddings), "there are no crops to set"
+    assert torch.equal(other.regions.embeddings, dense.regions.embeddings), "crop settings have no effect"
 
 
 def test_a_segmenter_refuses_a_tower_without_positions(tmp_path: Path, random_backbone):
     clip = write_clip(tmp_path, "test_vit", image_size=160)
-    with pytest.raises(ModelError, match=r"take regions\.encoder 'crop'"):
+    with pytest.raises(ModelError, match=r"use regions\.encoder 'crop'"):
         Segmenter.from_pretrained(Config(regions=DENSE), backbone_weights=random_backbone, clip=clip, device="cpu")
 
 

@@ -8,13 +8,13 @@ import pytest
 from ovsr_gpu.synthetic.bpe import learn_merges, vocabulary_size, write_merges
 
 
-def test_the_most_frequent_pair_comes_first_and_ties_go_by_the_alphabet() -> None:
+def test_most_frequent_pair_first_ties_alphabetical() -> None:
     assert learn_merges(["abab", "ab"]) == [("a", "b</w>"), ("a", "b"), ("ab", "ab</w>")]
     assert learn_merges(["cd", "ab"]) == [("a", "b</w>"), ("c", "d</w>")]
     assert learn_merges(["a", ""]) == []
 
 
-def test_open_clip_reads_known_words_as_one_token_and_others_as_pieces(tmp_path: Path) -> None:
+def test_open_clip_reads_known_words_as_one_token(tmp_path: Path) -> None:
     merges = learn_merges(["a photo of a red star.", "something else", "the star's ring"])
     write_merges(merges, tmp_path / "merges.gz")
     tokenizer = open_clip.SimpleTokenizer(str(tmp_path / "merges.gz"), context_length=16)
@@ -26,7 +26,7 @@ def test_open_clip_reads_known_words_as_one_token_and_others_as_pieces(tmp_path:
     assert tokens[0] == tokenizer.sot_token_id and tokens[3] == tokenizer.eot_token_id and not any(tokens[4:])
 
 
-def test_the_file_depends_on_the_merges_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_depends_on_the_merges_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     merges = learn_merges(["red star", "blue ring"])
     write_merges(merges, tmp_path / "a.gz")
     monkeypatch.setattr("time.time", lambda: 1e9)

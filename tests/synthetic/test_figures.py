@@ -1,4 +1,4 @@
-"""What the shipped models reach on the frozen test scenes: a stage that degrades shows here."""
+"""Scores of the shipped models on the frozen test scenes, to detect a stage that degrades."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from ovsr_gpu import ClusteringConfig, Config
 from ovsr_gpu.synthetic.scoring import SceneScores, score_embedded
 
 PAPER = Config(preset="paper", clustering=ClusteringConfig(count_rule="effective_rank", count_parameter=0.45))
-"""The parameter is the one for this backbone's spectrum; the preset's own was chosen for EfficientNet-B0."""
+"""The parameter is chosen for the spectrum of this backbone; the one of the preset is for EfficientNet-B0."""
 
-GOLDEN = json.loads(Path(__file__).with_name("golden_scores.json").read_text())
-MARGIN = {"default": 0.02, "paper": 0.05}
-"""How far a score may lie from the golden one: other versions and machines move single regions, of which `paper` has
-fewer."""
+GOLDEN_SCORES = json.loads(Path(__file__).with_name("golden_scores.json").read_text())
+TOLERANCE = {"default": 0.02, "paper": 0.05}
+"""Tolerance of the scores: other versions and machines change single regions, and `paper` has fewer regions."""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +25,8 @@ def default_scores() -> SceneScores:
 
 
 @pytest.mark.slow
-def test_the_promised_figures(default_scores: SceneScores) -> None:
-    """The figures that the model card promises, as they are, without a margin."""
+def test_scores_of_the_model_card(default_scores: SceneScores) -> None:
+    """The bounds that the model card states, without a tolerance."""
     assert default_scores.labelled_miou >= 0.70
     assert default_scores.hungarian_miou >= 0.80
     assert default_scores.unknown_rejected >= 0.70
@@ -36,10 +35,10 @@ def test_the_promised_figures(default_scores: SceneScores) -> None:
 
 
 @pytest.mark.slow
-def test_the_default_preset_scores_as_it_did(default_scores: SceneScores) -> None:
-    assert asdict(default_scores) == pytest.approx(GOLDEN["default"], abs=MARGIN["default"])
+def test_default_preset_matches_golden_scores(default_scores: SceneScores) -> None:
+    assert asdict(default_scores) == pytest.approx(GOLDEN_SCORES["default"], abs=TOLERANCE["default"])
 
 
 @pytest.mark.slow
-def test_the_paper_preset_scores_as_it_did() -> None:
-    assert asdict(score_embedded(PAPER, 50, "cpu")) == pytest.approx(GOLDEN["paper"], abs=MARGIN["paper"])
+def test_paper_preset_matches_golden_scores() -> None:
+    assert asdict(score_embedded(PAPER, 50, "cpu")) == pytest.approx(GOLDEN_SCORES["paper"], abs=TOLERANCE["paper"])

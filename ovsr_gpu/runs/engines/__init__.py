@@ -1,1 +1,1 @@
-"""Labelling with more than one device: a process for each on one machine, or Ray Data on a cluster."""
+"""Labelling with several devices: one process per device on one machine, or Ray Data on a cluster."""

@@ -1,4 +1,4 @@
-"""What a process has to know to label images."""
+"""The description of a labelling job that is sent to the processes of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from ovsr_gpu.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Job:
-    """The models, see `Segmenter.from_pretrained`, and the vocabulary; `gpu_decode`: JPEG files by `GpuJpegDecoder`."""
+    """What a process needs to create its worker.
+
+    Attributes:
+        config: The configuration of the method.
+        vocabulary: The classes.
+        backbone_weights, clip, clip_weights: The networks, see `Segmenter.from_pretrained`.
+        gpu_decode: Decode JPEG files on the GPU, see `GpuJpegDecoder`.
+    """
 
     config: Config
     vocabulary: Vocabulary
@@ -29,15 +36,24 @@ class Job:
     gpu_decode: bool = False
 
     def worker(self, device: torch.device, log: Log) -> Worker:
-        """Load everything on `device` and warm it up; `say` is told what goes on.
+        """Load the networks, encode the vocabulary and warm up.
 
-        Raises ModelError and VocabularyError as the segmenter does, OvsrError as `GpuJpegDecoder` does.
+        Args:
+            device: Where to load them.
+            log: Called with messages for the user.
+
+        Returns:
+            A worker that is ready to label.
+
+        Raises:
+            ModelError, VocabularyError: As `Pipeline.load` does.
+            OvsrError: The GPU cannot decode JPEG files, see `GpuJpegDecoder`.
         """
         log(f"Running on {device} ({describe_device(device)})")
         decode = decode_image
         if self.gpu_decode:
             decode = GpuJpegDecoder(device)
-            log("JPEG files are decoded on the GPU, which gives what Pillow does up to rounding (tested just now)")
+            log("JPEG files are decoded on the GPU; a test just now gave the same pixels as Pillow up to rounding")
         log("Loading the models")
         pipeline = Pipeline.load(
             self.config,
@@ -46,10 +62,10 @@ class Job:
             clip_weights=self.clip_weights,
             device=device,
         )
-        log(f"Encoding {len(self.vocabulary)} class names (those met before come from the cache)")
+        log(f"Encoding {len(self.vocabulary)} class names (known ones are read from the cache)")
         if pairs := pipeline.confusable(self.vocabulary):
             log(describe_confusable(pairs))
         if self.config.models.compile or device.type == "cuda":
-            log("Warming up: kernels are compiled for this device, and the networks if asked for")
+            log("Warming up: compiling the kernels for this device, and the networks if --compile is set")
             pipeline.warm_up(self.vocabulary)
         return Worker(pipeline, self.vocabulary, decode)

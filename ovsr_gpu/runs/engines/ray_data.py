@@ -1,4 +1,4 @@
-"""Many machines: the images of a run as a Ray Dataset, read by tasks and labelled by an actor for each GPU."""
+"""Labelling with many machines: Ray Data reads the images in tasks and labels them in actors, one per GPU."""
 
 from __future__ import annotations
 
@@ -20,34 +20,43 @@ from ovsr_gpu.runs.engines.job import Job
 from ovsr_gpu.runtime.callbacks import Log, no_log
 from ovsr_gpu.runtime.threads import map_ahead
 from ovsr_gpu.sources.image_source import ImageSource, prefetch
-from ovsr_gpu.store.manifest import FILE
-from ovsr_gpu.store.store import LabelledBatch
+from ovsr_gpu.store.manifest import MANIFEST_FILE
+from ovsr_gpu.store.schema import LabelledBatch
 
 LIST_FOLDER = ".images"
 LIST_BATCHES = 512
-"""Batches in a file of the list that Ray Data reads."""
+"""Batches per file of the list that Ray Data reads."""
 
 CALL_BATCHES = 16
-"""Batches that an actor labels in one call, the next one in the models while the one before it is written."""
+"""Batches that an actor labels in one call. While a batch is written, the next one is in the models."""
 
 READER_CPUS = 0.25
-"""Of a task that reads files, which mostly waits. With the actors' own number Ray Data would join tasks and actors."""
+"""CPUs per reading task, which mostly waits. With the number of the actors, Ray Data would fuse tasks and actors."""
 
 Row = dict[str, Any]
 
 
-class RayData:
-    """Labels with Ray actors, each on a GPU or CPU of its own, as many as `choose_workers` says (`session.Engine`).
+class RayEngine:
+    """An engine with Ray actors, each on its own GPU or CPU, see `session.Engine`.
 
-    It connects to the cluster that `ray.init` finds, or starts Ray on this machine. Encoded images go from the tasks
-    that read them to the actors, which write the files of an image and hand its rows back: the run's folder must be on
-    storage that all machines share under the same path, and so must local sources. Ray starts actors that die anew and
-    gives them their images again. Once `stop` says so, no further result is waited for.
+    It connects to the cluster that `ray.init` finds, or starts Ray on this machine. Tasks read the encoded images and
+    pass them to the actors, which write the files of an image and return its rows. The run's folder and local sources
+    must therefore be on storage that all machines share under the same path. Ray restarts actors that die and gives
+    them their images again.
 
-    Raises OvsrError where Ray is not installed or has no room, ModelError and VocabularyError as `Job.worker` does.
+    Args:
+        job: What every actor loads.
+        num_workers: Number of actors; 0 for one per GPU of the cluster. See `choose_workers`.
+        on_gpus: Whether each actor gets a GPU.
+        log: Called with messages for the user.
+        stop: Once it returns True, no further results are waited for.
+
+    Raises:
+        OvsrError: Ray is not installed, or the cluster has too few GPUs or CPUs.
+        ModelError, VocabularyError: As `Job.worker` does.
     """
 
-    def __init__(self, job: Job, workers: int, *, on_gpus: bool, log: Log, stop: Callable[[], bool]) -> None:
+    def __init__(self, job: Job, num_workers: int, *, on_gpus: bool, log: Log, stop: Callable[[], bool]) -> None:
         try:
             import ray
         except ImportError as error:
@@ -57,49 +66,48 @@ class RayData:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)
         logging.getLogger("ray.data").setLevel("WARNING")
         self.vocabulary = job.vocabulary
-        have = ray.cluster_resources()
-        self.num_workers = workers = workers or int(have.get("GPU", 0))
-        if not workers:
-            raise OvsrError(
-                "the Ray cluster has no GPU; name --devices cpu, or as many of them as there should be workers"
-            )
+        available = ray.cluster_resources()
+        self.num_workers = num_workers = num_workers or int(available.get("GPU", 0))
+        if not num_workers:
+            raise OvsrError("the Ray cluster has no GPU; pass --devices cpu, or cpu,cpu,... with one cpu per worker")
         self._job, self._stop = job, stop
         self._gpus = int(on_gpus)
-        for resource, wanted in (("GPU", workers * on_gpus), ("CPU", workers + 1)):
-            if have.get(resource, 0) < wanted:
+        for resource, required in (("GPU", num_workers * on_gpus), ("CPU", num_workers + 1)):
+            if available.get(resource, 0) < required:
                 raise OvsrError(
-                    f"{workers} workers need {wanted} {resource}s (one CPU more, for reading), and the Ray cluster has "
-                    f"{have.get(resource, 0):g}"
+                    f"{num_workers} workers need {required} {resource}s (one CPU extra for reading); the cluster has "
+                    f"{available.get(resource, 0):g}"
                 )
-        log(f"Running on a Ray cluster of {len(ray.nodes())} machines with {workers} workers; loading the models")
+        log(f"Running on a Ray cluster of {len(ray.nodes())} machines with {num_workers} workers; loading the models")
         describe = ray.remote(max_calls=1)(_describe).options(num_cpus=1, num_gpus=self._gpus)
         try:
             self._description = ray.get(describe.remote(job, os.getcwd()))
         except ray.exceptions.RayTaskError as error:
-            raise _own(error) from error
+            raise _original_error(error) from error
 
     def describe(self) -> dict[str, Any]:
+        """Return what the results depend on, see `Worker.describe`."""
         return self._description
 
     def label(
         self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = no_log
     ) -> Generator[LabelledBatch, None, None]:
-        """See `session.Engine`. All images are listed first, in files below the run's folder."""
+        """Yield the result of each batch, see `session.Engine`. First lists all images in files in the run's folder."""
         import ray.data
 
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         folder = outputs.out / LIST_FOLDER
-        place = os.getcwd()
+        directory = os.getcwd()
         try:
             if not _write_list(batches, folder):
                 return
             listed = ray.data.read_parquet(str(folder.absolute()), file_extensions=None)
-            read = listed.map(_Reader(place), num_cpus=READER_CPUS)
+            read = listed.map(_Reader(directory), num_cpus=READER_CPUS)
             labelled = read.map_batches(
                 _Actor,
-                fn_constructor_args=(self._job, outputs, place),
+                fn_constructor_args=(self._job, outputs, directory),
                 batch_size=CALL_BATCHES,
                 compute=ray.data.ActorPoolStrategy(size=self.num_workers),
                 num_cpus=1,
@@ -110,7 +118,7 @@ class RayData:
                 if self._stop():
                     return
         except ray.exceptions.RayTaskError as error:
-            raise _own(error) from error
+            raise _original_error(error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -123,24 +131,30 @@ class RayData:
 
 
 def choose_workers(devices: str) -> tuple[int, bool]:
-    """How many actors "--devices" asks for, and whether on GPUs: "all" or "auto", of which Ray's cluster says how many
-    there are (0), or "cpu" or "cuda" so many times.
+    """Parse `--devices` for Ray.
 
-    Raises ValueError for anything else.
+    Args:
+        devices: "all" or "auto" for every GPU of the cluster; or "cpu" or "cuda" once per actor, separated by commas.
+
+    Returns:
+        The number of actors, 0 for one per GPU of the cluster; and whether they run on GPUs.
+
+    Raises:
+        ValueError: `devices` is anything else.
     """
     if devices in ("all", "auto"):
         return 0, True
     names = [name.strip() for name in devices.split(",")]
     if set(names) not in ({"cpu"}, {"cuda"}):
         raise ValueError(
-            f"with --engine ray, --devices is all, or as many times cpu or cuda as there should be workers, as in "
-            f"cpu,cpu; got {devices!r}"
+            "with --engine ray, --devices must be all, or cpu or cuda repeated once per worker, such as cpu,cpu; "
+            f"got {devices!r}"
         )
     return len(names), names[0] == "cuda"
 
 
 def _write_list(batches: Iterable[Sequence[ImageSource]], folder: Path) -> int:
-    """Write the batches, a row each, and say how many files there are."""
+    """Write the batches, one per row, and return the number of files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     rows: list[bytes] = []
@@ -162,52 +176,52 @@ def _write_list(batches: Iterable[Sequence[ImageSource]], folder: Path) -> int:
 
 
 class _Reader:
-    """Reads the files of a batch, wherever in the cluster."""
+    """Reads the files of a batch on any machine of the cluster."""
 
-    def __init__(self, place: str) -> None:
-        self._place = place
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
 
     def __call__(self, row: Row) -> Row:
-        os.chdir(self._place)
+        os.chdir(self._directory)
         return {"batch": pickle.dumps([*map_ahead(prefetch, pickle.loads(row["batch"]))])}
 
 
 class _Actor:
-    """Labels batches on the GPU that Ray has given it."""
+    """Labels batches on the GPU that Ray has assigned to it."""
 
-    def __init__(self, job: Job, outputs: Outputs, place: str) -> None:
-        os.chdir(place)
-        if not (outputs.out / FILE).exists():
+    def __init__(self, job: Job, outputs: Outputs, directory: str) -> None:
+        os.chdir(directory)
+        if not (outputs.out / MANIFEST_FILE).exists():
             raise OvsrError(
-                f"the folder {str(outputs.out)!r} is not there on every machine of the cluster; name one on storage "
-                "that all of them share"
+                f"the folder {str(outputs.out)!r} does not exist on every machine of the cluster; choose one on "
+                "storage that all machines share"
             )
-        self._worker = job.worker(_own_device(), _to_log)
+        self._worker = job.worker(_assigned_device(), _print_log)
         self._outputs = outputs
 
     def __call__(self, rows: Row) -> Row:
         batches: Iterator[list[ImageSource]] = map(pickle.loads, rows["batch"])
-        labelled = self._worker.label(batches, self._outputs, _to_log)
+        labelled = self._worker.label(batches, self._outputs, _print_log)
         return {"labelled": [pickle.dumps(batch) for batch in labelled]}
 
 
-def _describe(job: Job, place: str) -> dict[str, Any]:
-    os.chdir(place)
-    return job.worker(_own_device(), _to_log).describe()
+def _describe(job: Job, directory: str) -> dict[str, Any]:
+    os.chdir(directory)
+    return job.worker(_assigned_device(), _print_log).describe()
 
 
-def _own_device() -> torch.device:
+def _assigned_device() -> torch.device:
     import ray
 
     return torch.device("cuda" if ray.get_gpu_ids() else "cpu")
 
 
-def _to_log(message: str) -> None:
+def _print_log(message: str) -> None:
     print(message, flush=True)
 
 
-def _own(error: Any) -> Exception:
-    """The error of a task as it was raised there."""
+def _original_error(error: Any) -> Exception:
+    """Return the error of a task as it was raised there."""
     cause = error.cause
     while isinstance(getattr(cause, "__cause__", None), Exception):
         cause = cause.__cause__

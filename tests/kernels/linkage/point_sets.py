@@ -1,4 +1,4 @@
-"""Points to cluster: every kind is `[B, P, R]` float64, with P = side * side where a grid is needed."""
+"""Point sets for clustering: each is `[B, P, R]` float64, with P = side * side for a grid."""
 
 import torch
 
@@ -12,7 +12,7 @@ def normal(side: int, rank: int, seed: int, images: int = 1) -> torch.Tensor:
 
 
 def smooth(side: int, rank: int, seed: int, images: int = 1) -> torch.Tensor:
-    """Neighbors resemble each other, as pixels do."""
+    """Return points whose neighbors are similar, like pixels."""
     coarse = normal(4, rank, seed, images).mT.reshape(images, rank, 4, 4)
     grid = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic")
     return (grid.flatten(2).mT + 0.05 * normal(side, rank, seed + 1, images)).contiguous()

@@ -11,35 +11,36 @@ from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, distance_linkage, full_
 from point_sets import ALL, TIED, constant, normal, smooth
 
 
-def assert_scipys_tree(tree, points: torch.Tensor, method: str, rtol: float) -> None:
-    """For points without ties: the same merges of the same sizes at the same heights."""
-    for image, each in enumerate(points.double().numpy()):
-        expected = linkage(each, method)
+def assert_scipy_tree(tree, points: torch.Tensor, method: str, rtol: float) -> None:
+    """Assert that, for points without ties, merges, sizes and heights equal those of SciPy."""
+    for image, observations in enumerate(points.double().numpy()):
+        expected = linkage(observations, method)
         assert np.array_equal(tree.children[image], np.sort(expected[:, :2], axis=1))
         np.testing.assert_allclose(tree.heights[image], expected[:, 2], rtol=rtol)
         assert np.array_equal(tree.sizes[image], expected[:, 3])
 
 
-def assert_one_of_scipys_trees(tree, points: torch.Tensor, method: str) -> None:
-    """With ties: the heights of a greedy tree, each merge at the distance of its two clusters, none lower open.
+def assert_greedy_tree(tree, points: torch.Tensor, method: str) -> None:
+    """Assert that a tree with ties is a valid greedy tree.
 
-    Ties leave the tree open, so the tree is replayed: each merge must be a least one of those that were possible.
+    With ties the tree is not unique, so the tree is replayed: each merge must join two clusters of minimum distance,
+    and its height must be that distance.
     """
-    for image, each in enumerate(points.double().numpy()):
+    for image, observations in enumerate(points.double().numpy()):
         children, heights = tree.children[image].tolist(), tree.heights[image].double().numpy()
-        count = len(each)
+        count = len(observations)
         distance = np.full((2 * count - 1,) * 2, np.inf)
-        distance[:count, :count] = squareform(pdist(each))
+        distance[:count, :count] = squareform(pdist(observations))
         np.fill_diagonal(distance, np.inf)
         size = np.ones(2 * count - 1)
         scale = max(heights.max(initial=0), 1e-30)
         for merge, (a, b) in enumerate(children):
             new = count + merge
             assert a < b < new
-            least, apart = distance.min(), distance[a, b]
-            assert apart <= least * (1 + 1e-5) + 1e-6 * scale
-            assert heights[merge] == pytest.approx(apart, rel=1e-5, abs=1e-6 * scale)
-            row = union_distance(distance[a], distance[b], apart, size[a], size[b], size, method)
+            smallest, merged = distance.min(), distance[a, b]
+            assert merged <= smallest * (1 + 1e-5) + 1e-6 * scale
+            assert heights[merge] == pytest.approx(merged, rel=1e-5, abs=1e-6 * scale)
+            row = union_distance(distance[a], distance[b], merged, size[a], size[b], size, method)
             row[[a, b, new]] = np.inf
             distance[new], distance[:, new] = row, row
             distance[[a, b]] = np.inf
@@ -50,10 +51,10 @@ def assert_one_of_scipys_trees(tree, points: torch.Tensor, method: str) -> None:
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
 @pytest.mark.parametrize("side", [2, 3, 7, 13])
-def test_scipys_tree(method, side):
+def test_equals_scipy(method, side):
     points = normal(side, 5, seed=side, images=3)
-    assert_scipys_tree(full_graph_linkage(points, method), points, method, 1e-12)
-    assert_scipys_tree(full_graph_linkage(points.float(), method), points.float(), method, 1e-5)
+    assert_scipy_tree(full_graph_linkage(points, method), points, method, 1e-12)
+    assert_scipy_tree(full_graph_linkage(points.float(), method), points.float(), method, 1e-5)
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
@@ -68,29 +69,29 @@ def test_one_point_has_no_merges():
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
 @pytest.mark.parametrize("count", [2, 3, 5, 97, 211])
 @pytest.mark.parametrize("rank", [1, 2, 64])
-def test_scipys_tree_of_any_number_and_rank(method, count, rank):
+def test_equals_scipy_for_any_count_and_rank(method, count, rank):
     points = normal(15, rank, seed=count)[:, :count]
-    assert_scipys_tree(full_graph_linkage(points, method), points, method, 1e-12)
+    assert_scipy_tree(full_graph_linkage(points, method), points, method, 1e-12)
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
-def test_scipys_tree_at_28_by_28(method):
+def test_equals_scipy_at_28_by_28(method):
     points = smooth(28, 16, seed=0).float()
-    assert_scipys_tree(full_graph_linkage(points, method), points, method, 1e-5)
+    assert_scipy_tree(full_graph_linkage(points, method), points, method, 1e-5)
 
 
 @pytest.mark.slow
-def test_scipys_tree_at_56_by_56():
+def test_equals_scipy_at_56_by_56():
     points = smooth(56, 16, seed=1).float()
-    assert_scipys_tree(full_graph_linkage(points, "ward"), points, "ward", 1e-5)
+    assert_scipy_tree(full_graph_linkage(points, "ward"), points, "ward", 1e-5)
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
 @pytest.mark.parametrize("kind", ALL)
-def test_every_merge_is_a_least_one(kind, method):
+def test_merges_have_minimum_distance(kind, method):
     points = kind(6, 3, seed=3, images=2)
-    assert_one_of_scipys_trees(full_graph_linkage(points, method), points, method)
-    assert_one_of_scipys_trees(full_graph_linkage(points.float(), method), points, method)
+    assert_greedy_tree(full_graph_linkage(points, method), points, method)
+    assert_greedy_tree(full_graph_linkage(points.float(), method), points, method)
 
 
 @settings(max_examples=40, deadline=None)
@@ -98,11 +99,11 @@ def test_every_merge_is_a_least_one(kind, method):
     rows=st.lists(st.lists(st.integers(-3, 3), min_size=2, max_size=2), min_size=1, max_size=24),
     method=st.sampled_from(FULL_GRAPH_METHODS),
 )
-def test_every_merge_is_a_least_one_with_ties(rows, method):
+def test_merges_have_minimum_distance_with_ties(rows, method):
     points = torch.tensor([rows], dtype=torch.float32)
     tree = full_graph_linkage(points, method)
-    assert_one_of_scipys_trees(tree, points, method)
-    if method == "single" and len(rows) > 1:  # whose cuts between two heights ties do not change
+    assert_greedy_tree(tree, points, method)
+    if method == "single" and len(rows) > 1:  # ties do not change the cuts between two heights
         expected = linkage(points[0].double().numpy(), "single")
         np.testing.assert_allclose(tree.heights[0], expected[:, 2], rtol=1e-5, atol=1e-6)
         for clusters in range(1, len(rows)):
@@ -112,24 +113,24 @@ def test_every_merge_is_a_least_one_with_ties(rows, method):
                 assert partition(cut_by_sets(tree.children[0].tolist(), clusters)) == partition(flat)
 
 
-def test_ties_are_joined_by_the_least_xor():
+def test_ties_merge_the_pair_with_the_smallest_xor():
     assert full_graph_linkage(constant(2, 2, 0), "ward").children[0].tolist() == [[0, 1], [2, 3], [4, 5]]
     points = torch.tensor([[[0.0], [1.0], [2.0], [3.0]]])
     assert full_graph_linkage(points, "average").children[0].tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
-def test_distances(method):
+def test_distances_equal_scipy_and_are_not_modified(method):
     points = normal(8, 3, seed=5, images=2)
     distances = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    given = distances.clone()
-    assert_scipys_tree(distance_linkage(distances, method), points, method, 1e-12)
-    assert torch.equal(distances, given)
+    original = distances.clone()
+    assert_scipy_tree(distance_linkage(distances, method), points, method, 1e-12)
+    assert torch.equal(distances, original)
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
 @pytest.mark.parametrize("kind", [normal, *TIED])
-def test_every_position_of_a_batch_is_the_image_alone(kind, method):
+def test_batch_equals_single_images(kind, method):
     batch = torch.cat([smooth(7, 3, 1), kind(7, 3, 2), normal(7, 3, 3)]).float()
     together = full_graph_linkage(batch, method)
     for image in range(3):
@@ -138,27 +139,27 @@ def test_every_position_of_a_batch_is_the_image_alone(kind, method):
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
-def test_masked_points_take_no_part(method):
+def test_masked_points_are_not_merged(method):
     points = normal(6, 3, seed=7, images=3)
     mask = torch.rand(3, 36, generator=torch.Generator().manual_seed(0)) > 0.4
     mask[2] = False
     tree = full_graph_linkage(points, method, mask=mask)
     for image in range(3):
-        kept = mask[image].nonzero()[:, 0]
-        merges = max(len(kept) - 1, 0)
+        points_left = mask[image].nonzero()[:, 0]
+        merges = max(len(points_left) - 1, 0)
         assert (tree.children[image, merges:] == -1).all()
         assert tree.heights[image, merges:].isinf().all()
         assert (tree.sizes[image, merges:] == 0).all()
         if merges:
-            expected = linkage(points[image, kept].numpy(), method)
-            ids = np.concatenate([kept.numpy(), 36 + np.arange(merges)])  # ids of the subset in the whole
+            expected = linkage(points[image, points_left].numpy(), method)
+            ids = np.concatenate([points_left.numpy(), 36 + np.arange(merges)])  # ids of the subset in the whole
             assert np.array_equal(tree.children[image, :merges], np.sort(ids[expected[:, :2].astype(int)], axis=1))
             np.testing.assert_allclose(tree.heights[image, :merges], expected[:, 2], rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
 @pytest.mark.parametrize("kind", ALL)
-def test_an_early_stop_is_the_beginning_of_the_tree(kind, method):
+def test_early_stop_is_a_prefix_of_the_tree(kind, method):
     points = kind(6, 3, seed=1, images=3)
     whole = full_graph_linkage(points, method)
     stop_at = torch.tensor([1, 7, 36])
@@ -171,17 +172,17 @@ def test_an_early_stop_is_the_beginning_of_the_tree(kind, method):
 
 
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
-@pytest.mark.parametrize("place", [0, 5])
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_what_is_not_finite_is_not_merged(bad, place, method):
+@pytest.mark.parametrize("index", [0, 5])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nonfinite_points_are_not_merged(value, index, method):
     points = normal(4, 2, seed=0)
-    points[0, place, 1] = bad
+    points[0, index, 1] = value
     tree = full_graph_linkage(points, method)
-    expected = full_graph_linkage(points, method, mask=(torch.arange(16) != place)[None])
-    assert all(torch.equal(found, wanted) for found, wanted in zip(tree, expected, strict=True))
+    expected = full_graph_linkage(points, method, mask=(torch.arange(16) != index)[None])
+    assert all(torch.equal(a, b) for a, b in zip(tree, expected, strict=True))
 
 
-def test_bad_input():
+def test_invalid_input():
     points = torch.zeros(1, 4, 2)
     with pytest.raises(ValueError, match="ward, complete, average, weighted, single; got 'centroid'"):
         full_graph_linkage(points, "centroid")

@@ -1,8 +1,7 @@
-"""The Triton kernels against the torch rounds, which test_full_graph.py and test_pixel_graph.py hold against SciPy and
-scikit-learn: in Triton's interpreter on small sizes where there is no GPU, else on the GPU.
+"""The Triton kernels compared with the torch rounds, on a GPU, or with small sizes in Triton's interpreter.
 
-The interpreter runs the threads of a program in step, so it cannot show a missing barrier; the last tests, on a GPU,
-do.
+test_full_graph.py and test_pixel_graph.py compare the torch rounds with SciPy and scikit-learn. The interpreter runs
+the threads of a program in lockstep, so it cannot detect a missing barrier; the last tests, on a GPU, can.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from point_sets import ALL, TIED, constant, integer, normal, smooth
 
 pytest.importorskip("triton", reason="the Triton kernels need triton")
 CPU = torch.device("cpu")
-KINDS = ALL if GPU else [smooth, integer, constant]  # the interpreter takes about a second a tree
+KINDS = ALL if GPU else [smooth, integer, constant]  # the interpreter takes about a second per tree
 
 
 def assert_equal(found: MergeTree, expected: MergeTree) -> None:
@@ -34,7 +33,10 @@ def assert_equal(found: MergeTree, expected: MergeTree) -> None:
 
 
 def symmetric_distances(points: torch.Tensor) -> torch.Tensor:
-    """Return distances `[B, P, P]`. By default `cdist` uses matrix products above 25 points: not bitwise symmetric."""
+    """Return distances `[B, P, P]`.
+
+    By default, `cdist` uses matrix products above 25 points, which are not bitwise symmetric.
+    """
     return torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
 
 
@@ -42,7 +44,7 @@ def symmetric_distances(points: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("method", FULL_GRAPH_METHODS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side", [1, 4, *on_gpu(13, 28)])
-def test_full_graph_is_the_torch_tree_bit_by_bit(side, kind, method, dtype):
+def test_full_graph_is_bitwise_equal_to_torch(side, kind, method, dtype):
     distances = symmetric_distances(kind(side, 3, seed=1, images=2).to(dtype))
     assert_equal(
         distance_linkage(distances.to(DEVICE), method, backend="triton"),
@@ -51,9 +53,8 @@ def test_full_graph_is_the_torch_tree_bit_by_bit(side, kind, method, dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
 @pytest.mark.parametrize("kind", [smooth, integer])
-def test_56_by_56_is_the_torch_tree_bit_by_bit(kind):
+def test_56_by_56_is_bitwise_equal_to_torch(kind):
     points, edges = kind(56, 16, seed=1, images=2).float(), grid_edges(56, 56, "4", CPU)
     distances = symmetric_distances(points)
     for method in FULL_GRAPH_METHODS:
@@ -66,7 +67,7 @@ def test_56_by_56_is_the_torch_tree_bit_by_bit(kind):
 @pytest.mark.parametrize("method", ["ward", "average"])
 @pytest.mark.parametrize("rank", [1, 16, 64])
 @pytest.mark.parametrize("count", [2, 37, *on_gpu(211, 784)])
-def test_full_graph_from_points(count, rank, method):
+def test_full_graph_of_points_equals_torch(count, rank, method):
     points = normal(64, rank, seed=count)[:, :count].float()
     found = full_graph_linkage(points.to(DEVICE), method, backend="triton")
     expected = full_graph_linkage(points, method, backend="torch")
@@ -80,7 +81,7 @@ def test_full_graph_from_points(count, rank, method):
 @pytest.mark.parametrize("method", PIXEL_GRAPH_METHODS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side", [1, 3, *on_gpu(13, 28)])
-def test_pixel_graph_is_the_torch_tree_bit_by_bit(side, kind, method, dtype):
+def test_pixel_graph_is_bitwise_equal_to_torch(side, kind, method, dtype):
     points, edges = kind(side, 3, seed=1, images=2).to(dtype), grid_edges(side, side, "8", CPU)
     if method == "ward":
         expected = pixel_graph_linkage(points, edges, backend="torch")
@@ -94,7 +95,7 @@ def test_pixel_graph_is_the_torch_tree_bit_by_bit(side, kind, method, dtype):
 
 @pytest.mark.parametrize("method", PIXEL_GRAPH_METHODS)
 @pytest.mark.parametrize("kind", [smooth, integer])
-def test_pixel_graph_at_6_by_6(kind, method):
+def test_pixel_graph_equals_torch_at_6_by_6(kind, method):
     points, edges = kind(6, 3, seed=1), grid_edges(6, 6, "4", CPU)
     lengths = (points[:, edges[:, 0]] - points[:, edges[:, 1]]).abs().sum(2)
     if method == "ward":
@@ -106,7 +107,7 @@ def test_pixel_graph_at_6_by_6(kind, method):
 
 
 @pytest.mark.parametrize("side", [4, *on_gpu(28)])
-def test_masks_stops_and_what_is_not_finite(side):
+def test_masks_early_stops_and_nonfinite_points(side):
     count = side * side
     mask = torch.rand(4, count, generator=torch.Generator().manual_seed(0)) > 0.3
     mask[3] = False
@@ -115,22 +116,22 @@ def test_masks_stops_and_what_is_not_finite(side):
     points[2, mask[2].nonzero()[0]] = torch.nan
     distances = symmetric_distances(points)
     options = {"mask": mask, "stop_at": stop_at}
-    options_there = {name: value.to(DEVICE) for name, value in options.items()}
+    device_options = {name: value.to(DEVICE) for name, value in options.items()}
     for method in FULL_GRAPH_METHODS:
         expected = distance_linkage(distances, method, **options, backend="torch")
-        assert_equal(distance_linkage(distances.to(DEVICE), method, **options_there, backend="triton"), expected)
+        assert_equal(distance_linkage(distances.to(DEVICE), method, **device_options, backend="triton"), expected)
     weights = (points[:, edges[:, 0]] - points[:, edges[:, 1]]).square().sum(2)
     doubled, weights = torch.cat([edges, edges.flip(1)]), torch.cat([weights, weights + 1], dim=1)
     for method in ["complete", "average", "single"]:
         expected = edge_linkage(weights, doubled, count, method, **options, backend="torch")
-        there = weights.to(DEVICE), doubled.to(DEVICE)
-        assert_equal(edge_linkage(*there, count, method, **options_there, backend="triton"), expected)
+        inputs = weights.to(DEVICE), doubled.to(DEVICE)
+        assert_equal(edge_linkage(*inputs, count, method, **device_options, backend="triton"), expected)
     expected = pixel_graph_linkage(points, doubled, **options, backend="torch")
-    found = pixel_graph_linkage(points.to(DEVICE), doubled.to(DEVICE), **options_there, backend="triton")
+    found = pixel_graph_linkage(points.to(DEVICE), doubled.to(DEVICE), **device_options, backend="triton")
     assert_equal(found, expected)
 
 
-def test_a_forced_backend_that_cannot_run_says_so(monkeypatch):
+def test_unavailable_backend_raises(monkeypatch):
     if GPU:
         points = torch.zeros(1, 2, 2)
     else:
@@ -141,30 +142,28 @@ def test_a_forced_backend_that_cannot_run_says_so(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
 @pytest.mark.parametrize("kind", [smooth, normal, *TIED])
-def test_a_thousand_runs_are_one(kind):
-    """A missing barrier between threads shows as a tree that changes from run to run."""
+def test_repeated_runs_are_identical(kind):
+    """A missing barrier causes trees that differ between runs."""
     points, edges = kind(28, 16, seed=1, images=4).float().cuda(), grid_edges(28, 28, "4", DEVICE)
     repeats = 1000 if kind is not constant else 100
-    ways = [lambda method=method: full_graph_linkage(points, method) for method in FULL_GRAPH_METHODS]
-    ways += [lambda method=method: pixel_graph_linkage(points, edges, method) for method in PIXEL_GRAPH_METHODS]
-    for grow in ways:
+    linkages = [lambda method=method: full_graph_linkage(points, method) for method in FULL_GRAPH_METHODS]
+    linkages += [lambda method=method: pixel_graph_linkage(points, edges, method) for method in PIXEL_GRAPH_METHODS]
+    for grow in linkages:
         first = grow()
         differs = torch.zeros((), dtype=torch.int64, device=DEVICE)
-        for _ in range(repeats // len(ways)):
+        for _ in range(repeats // len(linkages)):
             for one, other in zip(grow(), first, strict=True):
                 differs += (one != other).sum()
         assert int(differs) == 0
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not GPU, reason="torch finds no CUDA device")
-def test_no_host_synchronisation():
+def test_no_host_synchronization():
     points, edges = smooth(28, 16, seed=1, images=4).float().cuda(), grid_edges(28, 28, "4", DEVICE)
     clusters = torch.tensor([1, 5, 20, 784], device=DEVICE)
-    for _ in range(2):  # the first time compiles
-        torch.cuda.set_sync_debug_mode("error" if _ else "default")
+    for mode in ("default", "error"):  # the first run compiles
+        torch.cuda.set_sync_debug_mode(mode)
         try:
             cut(full_graph_linkage(points, "ward").children, clusters)
             for method in PIXEL_GRAPH_METHODS:

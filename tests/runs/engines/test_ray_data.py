@@ -1,4 +1,4 @@
-"""Ray Data on this machine, with two actors: it gives what one process gives, also where actors are killed."""
+"""Ray Data on this machine with two actors gives the same results as one process, even if actors are killed."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import test_labelling
 import test_processes
 import torch
 from PIL import Image
 from test_processes import job
-from test_session import VOCABULARY, FakePipeline, label, results
 
+import runs_helpers
 from ovsr_gpu.config import Config
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.runs.engines.job import Job
-from ovsr_gpu.runs.engines.ray_data import LIST_FOLDER, RayData, choose_workers
+from ovsr_gpu.runs.engines.ray_data import LIST_FOLDER, RayEngine, choose_workers
 from ovsr_gpu.runs.session import RunCallbacks, RunOptions, label_images
 from ovsr_gpu.runs.worker import Log, Worker
 from ovsr_gpu.sources.image_source import ImageSource
+from runs_helpers import VOCABULARY, FakePipeline, label, read_results
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Ray on this machine, as if that had four CPUs, with processes that find the tests' own modules."""
+    """Ray on this machine with four logical CPUs; its processes can import the test modules."""
     ray = pytest.importorskip("ray")
     pytest.importorskip("ray.data")
-    places = [*{str(Path(module.__file__).parent) for module in (test_labelling, test_processes)}]
-    paths = os.pathsep.join([*places, os.environ.get("PYTHONPATH", "")])
+    folders = [str(Path(module.__file__).parent) for module in (runs_helpers, test_processes)]
+    paths = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])
     environment = {"env_vars": {"PYTHONPATH": paths}}
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, runtime_env=environment)
     yield
@@ -79,18 +79,18 @@ def test_actors_killed_in_mid_run(cluster: None, tmp_path: Path) -> None:
                 os.kill(process, signal.SIGKILL)
 
     out = tmp_path / "out"
-    with closing(RayData(job(linger), 2, on_gpus=False, log=print, stop=lambda: False)) as engine:
+    with closing(RayEngine(job(linger), 2, on_gpus=False, log=print, stop=lambda: False)) as engine:
         summary = label_images(engine, sources, out, RunOptions(batch_size=2), RunCallbacks(kill_once))
     assert killed and (summary.labelled, summary.failed) == (whole.labelled, whole.failed) == (198, 2)
     assert not summary.interrupted and not (out / LIST_FOLDER).exists()
-    assert results(out) == results(tmp_path / "whole")
+    assert read_results(out) == read_results(tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_models_that_cannot_be_loaded_are_told_as_they_are(cluster: None) -> None:
+def test_errors_of_loading_models_are_raised_unwrapped(cluster: None) -> None:
     """Ray wraps the errors of its tasks."""
     with pytest.raises(ModelError, match=r"^the weights are lost$"):
-        RayData(BrokenJob(Config(), VOCABULARY), 1, on_gpus=False, log=print, stop=lambda: False)
+        RayEngine(BrokenJob(Config(), VOCABULARY), 1, on_gpus=False, log=print, stop=lambda: False)
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,11 @@ def test_workers(devices: str, expected: tuple[int, bool]) -> None:
 
 @pytest.mark.parametrize("devices", ["cpu,cuda", "cuda:1", "mps", ""])
 def test_devices_that_ray_does_not_give(devices: str) -> None:
-    with pytest.raises(ValueError, match=r"--devices is all, or as many times cpu or cuda"):
+    with pytest.raises(ValueError, match=r"--devices must be all, or cpu or cuda repeated"):
         choose_workers(devices)
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(OvsrError, match=r'pip install "ovsr-gpu\[ray\]"'):
-        RayData(job(), 1, on_gpus=False, log=lambda message: None, stop=lambda: False)
+        RayEngine(job(), 1, on_gpus=False, log=lambda message: None, stop=lambda: False)

@@ -1,4 +1,4 @@
-"""Runs that die without a word and go on: in the end nothing is lost and nothing is there twice."""
+"""Runs that are killed and resumed: in the end no image is lost and none is labelled twice."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_session import assert_complete, lines, results
 
 from ovsr_gpu.sources.files import find_images
+from runs_helpers import assert_complete, read_jsonl, read_results
 
 RUN = """
 import sys
+import time
 from pathlib import Path
 import numpy as np
-import test_session
-from ovsr_gpu.store import store
+import runs_helpers
 from ovsr_gpu.sources.files import find_images
-import time
-store.PART_IMAGES = int(sys.argv[3])
+from ovsr_gpu.store import writer
+writer.MAX_PART_IMAGES = int(sys.argv[3])
 memory = []
 
 def note_memory(done, total):
     with open("/proc/self/statm") as file:
         memory.append((done, int(file.read().split()[1]) * 4096))
 
-summary = test_session.label(
-    test_session.FakePipeline(lambda images: time.sleep(float(sys.argv[4]))), find_images([sys.argv[1]]),
-    test_session.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
+summary = runs_helpers.label(
+    runs_helpers.FakePipeline(lambda images: time.sleep(float(sys.argv[4]))), find_images([sys.argv[1]]),
+    runs_helpers.VOCABULARY, Path(sys.argv[2]), batch_size=int(sys.argv[5]), resume=True,
     progress=note_memory,
 )
 later = memory[len(memory) // 2 :]
@@ -41,13 +41,13 @@ slope = round(np.polyfit(*zip(*later), 1)[0]) if len(later) > 1 else 0
 print(summary.labelled, summary.failed, slope, memory[-1][1])
 """
 LOAD = int(os.environ.get("OVSR_LOAD_IMAGES", "0"))
-"""For a load test: such as 20000."""
+"""Number of images for a load test, such as 20000."""
 
 IMAGES, EACH_BROKEN, KILLS = (LOAD, 100, 5) if LOAD else (320, 20, 3)
 PARTS = 32
 BATCH = IMAGES // 80
-STEEPEST = 1000
-"""Bytes of memory an image that a load test allows, in the second half of its undisturbed run."""
+MAX_BYTES_PER_IMAGE = 1000
+"""Growth of memory that a load test allows in the second half of its undisturbed run."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(folder: Path, out: Path) -> subprocess.Popen[str]:
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", RUN, folder, out, str(IMAGES // PARTS), "0.03", str(BATCH)],
@@ -100,9 +100,9 @@ def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path, t
     (*counts, _, _), (*expected, slope, memory) = (run.communicate()[0].split() for run in (last, undisturbed))
     assert counts == expected == [str(IMAGES - len(bad)), str(len(bad))]
     print(f"{slope} bytes of memory an image, {int(memory) >> 20} MiB at the end")
-    assert not LOAD or int(slope) < STEEPEST
-    assert results(out) == results(whole)
+    assert not LOAD or int(slope) < MAX_BYTES_PER_IMAGE
+    assert read_results(out) == read_results(whole)
     names = [image.name for image in find_images([folder])]
-    failed = [Path(line["path"]).stem for line in lines(out / "errors.jsonl")]
+    failed = [Path(line["path"]).stem for line in read_jsonl(out / "errors.jsonl")]
     assert failed == [f"{number:05}" for number in bad]
     assert_complete(out, [name for name in names if name not in failed])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovsr_gpu.drawing.palette import DISTINCT_COLORS, class_colors
+from ovsr_gpu.drawing.palette import NUM_DISTINCT_COLORS, class_colors
 from ovsr_gpu.export.image_files import PaletteWriter
 from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
@@ -47,8 +47,8 @@ def test_classes_json(tmp_path: Path) -> None:
 
 
 def test_colors_are_stable_and_distinct() -> None:
-    colors = class_colors(DISTINCT_COLORS)
-    assert len(np.unique(colors, axis=0)) == DISTINCT_COLORS + 1
+    colors = class_colors(NUM_DISTINCT_COLORS)
+    assert len(np.unique(colors, axis=0)) == NUM_DISTINCT_COLORS + 1
     assert np.array_equal(class_colors(7)[:7], colors[:7])
     assert np.array_equal(class_colors(7)[-1], colors[-1])
     # The first two dozen have to be told apart by eye; 40 of 441 in RGB is a coarse stand-in for that.

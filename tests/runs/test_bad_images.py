@@ -1,4 +1,4 @@
-"""Every kind of odd or bad image in one run: the good ones are labelled, each bad one is reported with its reason."""
+"""All kinds of unusual and bad images in one run: good ones are labelled, bad ones are reported with a reason."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_session import VOCABULARY, FakePipeline, assert_complete, label, lines
 
 from ovsr_gpu.runs.session import RunSummary
 from ovsr_gpu.sources.files import find_images
+from runs_helpers import VOCABULARY, FakePipeline, assert_complete, label, read_jsonl
 
 ODD_NAMES = [
     "two words",
@@ -106,7 +106,7 @@ def test_the_good_ones_are_all_labelled(folder: Path, run: tuple[RunSummary, Pat
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_bad_ones_are_all_reported(folder: Path, run: tuple[RunSummary, Path]) -> None:
     summary, out = run
-    errors = lines(out / "errors.jsonl")
+    errors = read_jsonl(out / "errors.jsonl")
     assert summary.failed == len(BAD_REASONS) == len(errors)
     assert [error["path"] for error in errors] == sorted(str(folder / name) for name in BAD_REASONS)
     for error in errors:

@@ -1,4 +1,4 @@
-"""What a run tells its user at the end."""
+"""The statistics of a run, and the summary printed from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from ovsr_gpu.commands.console import print_summary
 from ovsr_gpu.runs.run_stats import RunStats, RunSummary
-from ovsr_gpu.store.store import LabelledBatch, Store
+from ovsr_gpu.store.reader import Store
+from ovsr_gpu.store.schema import LabelledBatch
 from ovsr_gpu.vocabulary import Vocabulary
 
 
@@ -26,7 +27,7 @@ def test_a_class_with_a_single_pixel_was_found(capsys: pytest.CaptureFixture[str
     assert summary.never_found == ("sky",) and summary.area_fractions["cat"] == 0
     print_summary(summary, Path("out"))
     said = capsys.readouterr().out
-    assert "Never found: sky\n" in said and "10% of the area is likely to be named wrongly" in said
+    assert "Never found: sky\n" in said and "10% of the area is expected to be labelled wrongly" in said
     assert "More than half" not in said
 
 
@@ -34,10 +35,10 @@ def test_a_class_with_a_single_pixel_was_found(capsys: pytest.CaptureFixture[str
     ("areas", "score", "found"),
     [
         ({"dog": 4, "something else": 6}, 0.9, "is 'something else': either"),
-        ({"dog": 6, "something else": 4}, 0.3, "is likely to be named wrongly: either"),
+        ({"dog": 6, "something else": 4}, 0.3, "is expected to be labelled wrongly: either"),
     ],
 )
-def test_a_vocabulary_that_fits_badly_is_told(
+def test_a_vocabulary_that_fits_badly_is_reported(
     capsys: pytest.CaptureFixture[str], areas: dict[str, int], score: float, found: str
 ) -> None:
     print_summary(summary_of(areas, score), Path("out"))

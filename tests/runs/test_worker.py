@@ -1,4 +1,4 @@
-"""Labelling on one device: what comes out when, and what happens where something fails."""
+"""Labelling on one device: the order of results, and failures."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from test_session import VOCABULARY, FakePipeline
 
 from ovsr_gpu.errors import OvsrError
 from ovsr_gpu.runs.worker import Worker
 from ovsr_gpu.sources.image_source import ImageSource, prefetch
 from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
+from runs_helpers import VOCABULARY, FakePipeline
 
 
 class Recorder:
-    """Stands for the outputs and their writer: notes what it is given, slowest for the first, and fails at one."""
+    """Replaces the outputs and their writer: records the names, is slowest for the first image, and fails at one."""
 
     def __init__(self, fail_at: str = "") -> None:
         self.written: list[str] = []
         self._fail_at = fail_at
 
-    def open(self, vocabulary: Vocabulary) -> list[Recorder]:
+    def open_writers(self, vocabulary: Vocabulary) -> list[Recorder]:
         return [self]
 
     def write(self, record: LabelledImage) -> None:
@@ -61,10 +61,10 @@ def test_batches_come_in_order_once_their_files_are_complete(sources: list[Image
         strict=True,
     ):
         names = [image.name for image in own if image.name != "5"]
-        assert batch.regions["image"].unique().to_pylist() == names and batch.labelled == len(names)
+        assert batch.regions["image"].unique().to_pylist() == names and batch.num_labelled == len(names)
         assert [failure.image for failure in batch.failures] == ["5"] * (place == 1)
-        assert set(names) <= set(recorder.written) and batch.images == 3
-        assert list(batch.waited) == ["disk", "decoding", "models", "writing", "other"]
+        assert set(names) <= set(recorder.written) and batch.num_images == 3
+        assert list(batch.wait_seconds) == ["disk", "decoding", "models", "writing", "other"]
         place += 1
     assert place == 4 and len(recorder.written) == 11 and no_threads_left()
 
@@ -79,15 +79,15 @@ def test_empty_batches_push_the_others_on(sources: list[ImageSource]) -> None:
             yield []
 
     labelled = Worker(FakePipeline(), VOCABULARY).label(as_they_come(), Recorder())
-    assert next(labelled).labelled == 2 and len(given) <= 8
-    assert next(labelled).images == 0
+    assert next(labelled).num_labelled == 2 and len(given) <= 8
+    assert next(labelled).num_images == 0
     labelled.close()
     assert no_threads_left()
 
 
 def test_a_failed_write_is_raised_after_the_batches_before(sources: list[ImageSource]) -> None:
     labelled = Worker(FakePipeline(), VOCABULARY).label(in_batches(sources, 2), Recorder("5"))
-    assert [next(labelled).labelled, next(labelled).labelled] == [2, 2]
+    assert [next(labelled).num_labelled, next(labelled).num_labelled] == [2, 2]
     with pytest.raises(OSError, match="No space"):
         next(labelled)
     assert no_threads_left()
@@ -120,7 +120,7 @@ def test_one_image_that_needs_too_much_memory_is_tried_once_more(sources: list[I
         said: list[str] = []
         pipeline = FakePipeline(fill(fails))
         [batch] = Worker(pipeline, VOCABULARY).label([sources[:1]], Recorder(), said.append)
-        assert (batch.labelled, len(calls), pipeline.halved, len(said)) == (labelled, 2, 1, 1)
+        assert (batch.num_labelled, len(calls), pipeline.halved, len(said)) == (labelled, 2, 1, 1)
 
 
 def test_images_read_elsewhere_are_as_those_read_here(sources: list[ImageSource]) -> None:

@@ -1,4 +1,4 @@
-"""The kernels' torch twins in place of Triton's."""
+"""The torch backend of the kernels, used on CUDA instead of Triton."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from unittest.mock import patch
 import ovsr_gpu.kernels.backend
 
 
-def torch_twins() -> AbstractContextManager[object]:
-    """As long as this lasts, all kernels choose as they do on a CUDA device where Triton is not installed."""
+def use_torch_backend() -> AbstractContextManager[object]:
+    """Return a context in which backend "auto" selects as on a CUDA device without Triton."""
     return patch.object(ovsr_gpu.kernels.backend, "find_spec", return_value=None)

@@ -1,3 +1,5 @@
+"""Stage timings."""
+
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +14,7 @@ def nap(seconds: float) -> float:
     return seconds
 
 
-def test_stages_add_up_while_recorded():
+def test_the_times_of_a_stage_add_up():
     assert nap(0.0) == 0.0
     with record_stages() as timings:
         nap(0.02)
@@ -22,13 +24,13 @@ def test_stages_add_up_while_recorded():
     assert timings["nap"] >= 50
 
 
-def test_nothing_is_recorded_unless_wanted():
+def test_nothing_is_recorded_if_disabled():
     with record_stages(False) as timings:
         nap(0.0)
     assert timings == {}
 
 
-def test_threads_do_not_share_their_records():
+def test_threads_record_separately():
     def timed(seconds: float) -> float:
         with record_stages() as timings:
             nap(seconds)

@@ -1,4 +1,4 @@
-"""The order of work where several batches are in flight."""
+"""The order of steps with several batches in flight."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_each_step_is_one_batch_behind_the_step_before_it(batches, steps, order)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 10])
-def test_the_order_of_the_items_stays(count):
+def test_items_keep_their_order(count):
     assert list(delayed(range(7), count)) == list(range(7))
 
 
-def test_nothing_is_taken_before_it_is_asked_for():
+def test_items_are_taken_lazily():
     taken: list[int] = []
     items = delayed(map(step("", []), map(lambda number: taken.append(number) or number, range(9))), 1)
     assert taken == []
@@ -49,7 +49,7 @@ def test_nothing_is_taken_before_it_is_asked_for():
     assert taken == [0, 1]
 
 
-def test_an_error_comes_out():
+def test_an_error_is_raised():
     def failing():
         yield 1
         yield 2

@@ -1,94 +1,29 @@
+"""Labelling runs: outputs, failures, interruptions and resuming."""
+
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from pycocotools.coco import COCO
 from torch import Tensor
 
 from ovsr_gpu.config import Config
 from ovsr_gpu.errors import ModelError, OvsrError
 from ovsr_gpu.export.image_files import OverlayWriter, PaletteWriter
-from ovsr_gpu.image_batch import ImageBatch
-from ovsr_gpu.results import LabelledRegions, Prediction
-from ovsr_gpu.runs.run_stats import RunSummary
-from ovsr_gpu.runs.session import RunCallbacks, RunOptions, label_images
-from ovsr_gpu.runs.worker import Worker
-from ovsr_gpu.runtime.environment import versions
 from ovsr_gpu.sources import decode
 from ovsr_gpu.sources.decode import _TimedFile
 from ovsr_gpu.sources.files import ImageSource, find_images
-from ovsr_gpu.sources.loading import Decode
 from ovsr_gpu.vocabulary import Vocabulary
-
-RUN_OPTIONS = {field.name for field in fields(RunOptions)}
-VOCABULARY = Vocabulary.parse("dog; grass, lawn; sky")
-
-
-class FakePipeline:
-    """Segments an image into its left and right half and names a half by its first pixel's red value modulo L+1."""
-
-    device = torch.device("cpu")
-    config = Config()
-    identity: ClassVar = {"weights": "none", "clip_precision": "float32", "device": "cpu"}
-
-    halved = 0
-
-    def halve_batches(self) -> None:
-        self.halved += 1
-
-    def __init__(self, before: Callable[[list[Tensor]], None] = lambda images: None) -> None:
-        self.before = before
-        self.batches: list[int] = []
-
-    def describe(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), **self.identity, "versions": versions()}
-
-    def begin(self, batch: ImageBatch, vocabulary: Vocabulary) -> FakeBegunPrediction:
-        self.batches.append(len(batch))
-        images = [
-            pixels[:, :height, :width] for pixels, (height, width) in zip(batch.pixels, batch.own_sizes, strict=True)
-        ]
-        self.before(images)
-        return FakeBegunPrediction(images, vocabulary)
-
-
-class FakeBegunPrediction(NamedTuple):
-    images: list[Tensor]
-    vocabulary: Vocabulary
-
-    def finish(self) -> Prediction:
-        names = len(self.vocabulary.names) + 1
-        rows, region_maps, class_maps = [], [], []
-        for number, image in enumerate(self.images):
-            _, height, width = image.shape
-            halves = [(0, (width + 1) // 2), ((width + 1) // 2, width)][: 1 + (width > 1)]
-            region_map = torch.zeros(height, width, dtype=torch.int32)
-            class_map = torch.zeros(height, width, dtype=torch.int32)
-            for region, (x0, x1) in enumerate(halves):
-                kind = int(image[0, 0, x0]) % names
-                region_map[:, x0:x1] = region
-                class_map[:, x0:x1] = kind
-                rows.append((number, (x0, 0, x1, height), height * (x1 - x0), kind))
-            region_maps.append(region_map)
-            class_maps.append(class_map)
-        index, boxes, areas, kinds = (torch.tensor(column) for column in zip(*rows, strict=True))
-        probabilities = torch.eye(names)[kinds]
-        regions = LabelledRegions(index, boxes, areas, kinds, torch.ones(len(kinds)), probabilities, probabilities)
-        count = torch.full((len(self.images),), 2)
-        singular_values = torch.zeros(len(self.images), 1)
-        return Prediction(region_maps, regions, singular_values, count, class_maps, self.vocabulary.names)
+from runs_helpers import VOCABULARY, FakePipeline, assert_complete, label, read_jsonl, read_results
 
 
 @pytest.fixture
@@ -100,54 +35,6 @@ def sources(tmp_path: Path) -> list[ImageSource]:
         (tmp_path / "in").mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / "in" / f"{number}.png")
     return find_images([tmp_path / "in"])
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("ascii").splitlines()]
-
-
-def read_coco(out: Path) -> COCO:
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCO(str(out / "coco.json"))
-
-
-def results(out: Path) -> dict[str, bytes]:
-    """All files of a run that are for others to read, but for the one with the clock's time in it."""
-    files = [path for path in sorted(out.rglob("*")) if path.is_file() and path.suffix not in (".parquet", ".lock")]
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in files
-        if path.name not in (".lock", "run.json", "summary.json") and "store" not in path.parts
-    }
-
-
-def assert_complete(out: Path, names: list[str]) -> None:
-    """Every output is valid and tells the same of exactly these sources, in this order."""
-    by_line = list(dict.fromkeys(line["image"] for line in lines(out / "regions.jsonl")))
-    coco = read_coco(out)
-    assert by_line == names == [image["name"] for image in coco.loadImgs(coco.getImgIds())]
-    for image in coco.loadImgs(coco.getImgIds()):
-        with Image.open(out / "labels" / f"{image['name']}.png") as labels:
-            class_map = np.asarray(labels)
-        with Image.open(out / "overlays" / f"{image['name']}.jpg") as overlay:
-            overlay.load()
-        rebuilt = np.full((image["height"], image["width"]), -1)
-        for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
-            rebuilt[coco.annToMask(annotation).astype(bool)] = annotation["category_id"] - 1
-        assert np.array_equal(rebuilt, class_map)
-
-
-def label(
-    pipeline: FakePipeline,
-    sources: Sequence[ImageSource],
-    vocabulary: Vocabulary,
-    out: Path,
-    decode: Decode = decode.decode_image,
-    **options: Any,
-) -> RunSummary:
-    chosen = RunOptions(**{name: value for name, value in options.items() if name in RUN_OPTIONS})
-    callbacks = RunCallbacks(**{name: value for name, value in options.items() if name not in RUN_OPTIONS})
-    return label_images(Worker(pipeline, vocabulary, decode), sources, out, chosen, callbacks)
 
 
 def test_a_whole_run(tmp_path: Path, sources: list[ImageSource]) -> None:
@@ -171,7 +58,7 @@ def test_a_whole_run(tmp_path: Path, sources: list[ImageSource]) -> None:
             pixels += np.bincount(np.asarray(labels).ravel(), minlength=4)
     assert list(summary.area_fractions) == ["dog", "grass", "sky", "something else"]
     assert list(summary.area_fractions.values()) == pytest.approx(list(pixels / pixels.sum()), abs=1e-6)
-    regions = lines(out / "regions.jsonl")
+    regions = read_jsonl(out / "regions.jsonl")
     doubt = sum((1 - region["score"]) * region["area"] for region in regions) / sum(
         region["area"] for region in regions
     )
@@ -234,7 +121,7 @@ def test_the_outputs_do_not_depend_on_the_batches(tmp_path: Path, sources: list[
     for batch_size in (1, 3, 10):
         out = tmp_path / str(batch_size)
         label(FakePipeline(), sources, VOCABULARY, out, batch_size=batch_size)
-        outputs.append(results(out))
+        outputs.append(read_results(out))
     assert outputs[0] == outputs[1] == outputs[2] and len(outputs[0]) == 25
 
 
@@ -247,7 +134,7 @@ def test_an_image_the_model_fails_on_costs_only_itself(tmp_path: Path, sources: 
     summary = label(pipeline, sources, VOCABULARY, tmp_path / "out", batch_size=4)
     assert pipeline.batches == [4, 2, 2, 1, 1, 4, 2]
     assert_complete(tmp_path / "out", [str(number) for number in range(10) if number != 3])
-    [error] = lines(tmp_path / "out" / "errors.jsonl")
+    [error] = read_jsonl(tmp_path / "out" / "errors.jsonl")
     assert error["path"] == str(sources[3].path) and error["stage"] == "segment"
     assert "RuntimeError: out of memory" in error["reason"]
     assert (summary.labelled, summary.failed) == (9, 1) and summary.failures[0].path == str(sources[3].path)
@@ -263,9 +150,9 @@ def test_a_run_out_of_memory_goes_on_with_less_at_a_time(tmp_path: Path, sources
     label(pipeline, sources, VOCABULARY, tmp_path / "out", batch_size=5, log=said.append)
     assert_complete(tmp_path / "out", [str(number) for number in range(10)])
     assert max(pipeline.batches[3:]) <= 3 and pipeline.halved == len(said) <= 3
-    assert said[0].startswith("Out of memory: going on with 2 images at a time")
+    assert said[0].startswith("Out of memory: continuing with 2 images at a time")
     label(FakePipeline(), sources, VOCABULARY, tmp_path / "whole")
-    assert results(tmp_path / "out") == results(tmp_path / "whole")
+    assert read_results(tmp_path / "out") == read_results(tmp_path / "whole")
 
 
 def test_an_error_of_the_models_ends_the_run(tmp_path: Path, sources: list[ImageSource]) -> None:
@@ -312,7 +199,7 @@ def test_earlier_results_are_not_lost_silently(tmp_path: Path, sources: list[Ima
     out = tmp_path / "out"
     label(FakePipeline(), sources[:3], VOCABULARY, out)
     before = (out / "coco.json").read_bytes()
-    with pytest.raises(ValueError, match=r"already holds .*coco\.json.*--overwrite"):
+    with pytest.raises(ValueError, match=r"already contains .*coco\.json.*--overwrite"):
         label(FakePipeline(), sources, VOCABULARY, out)
     assert (out / "coco.json").read_bytes() == before
     label(FakePipeline(), sources[2:], VOCABULARY, out, overwrite=True)
@@ -361,10 +248,10 @@ def test_a_resumed_run_ends_as_an_undisturbed_one(
     summary = label(pipeline, *arguments, batch_size=batch_size, resume=True)
     assert sum(pipeline.batches) == 9 - summary.resumed + (1 if summary.failed and summary.resumed >= 2 else 0)
     assert (summary.labelled, summary.failed, summary.interrupted) == (9, 1, False)
-    assert results(out) == results(tmp_path / "whole")
+    assert read_results(out) == read_results(tmp_path / "whole")
     again = FakePipeline()
     assert label(again, *arguments, batch_size=batch_size, resume=True).resumed == 10 and again.batches == []
-    assert results(out) == results(tmp_path / "whole")
+    assert read_results(out) == read_results(tmp_path / "whole")
 
 
 def test_new_images_are_added_to_a_finished_run(tmp_path: Path, sources: list[ImageSource]) -> None:
@@ -373,7 +260,7 @@ def test_new_images_are_added_to_a_finished_run(tmp_path: Path, sources: list[Im
     summary = label(pipeline, sources, VOCABULARY, tmp_path / "out", resume=True)
     assert (summary.labelled, summary.resumed, sum(pipeline.batches)) == (10, 4, 6)
     label(FakePipeline(), sources, VOCABULARY, tmp_path / "whole")
-    assert results(tmp_path / "out") == results(tmp_path / "whole")
+    assert read_results(tmp_path / "out") == read_results(tmp_path / "whole")
 
 
 def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, sources: list[ImageSource]) -> None:
@@ -390,7 +277,7 @@ def test_a_run_is_resumed_only_with_what_it_was_made_with(tmp_path: Path, source
     with pytest.raises(ValueError, match=r"run\.json cannot be read"):
         label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True)
     (tmp_path / "out" / "run.json").unlink()
-    with pytest.raises(ValueError, match="no run to go on with"):
+    with pytest.raises(ValueError, match="not a run that can be resumed"):
         label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True)
     with pytest.raises(ValueError, match="either resumed or overwritten"):
         label(FakePipeline(), sources, VOCABULARY, tmp_path / "out", resume=True, overwrite=True)
@@ -457,6 +344,6 @@ def test_overwriting_leaves_nothing_of_the_run_before(tmp_path: Path, sources: l
     assert kept == expected | {"summary.json"}
     (tmp_path / "mine" / "labels").mkdir(parents=True)
     (tmp_path / "mine" / "labels" / "a.png").write_text("mine")
-    with pytest.raises(ValueError, match=r"holds labels but no run\.json"):
+    with pytest.raises(ValueError, match=r"contains labels but no run\.json"):
         label(FakePipeline(), sources, VOCABULARY, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "labels" / "a.png").read_text() == "mine"

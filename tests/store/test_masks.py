@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from pycocotools import mask
 
-from oracles import encoded
-from ovsr_gpu.store.masks import paint_regions, run_lengths
+from oracles import encode_masks
+from ovsr_gpu.store.masks import decode_run_lengths, paint_regions
 
 
 def rows(region_map: np.ndarray) -> list[dict[str, object]]:
     height, width = region_map.shape
-    return [{"height": height, "width": width, "rle": counts} for counts in encoded(region_map)]
+    return [{"height": height, "width": width, "rle": counts} for counts in encode_masks(region_map)]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (13, 9), (90, 120), (2000, 1500)])
 @pytest.mark.parametrize("kinds", [1, 2, 6])
 def test_regions_are_painted_where_their_masks_are(size: tuple[int, int], kinds: int) -> None:
     random = np.random.default_rng(kinds)
-    # Also flat areas, whose runs are long.
+    # Also flat areas with long runs.
     coarse = random.integers(0, kinds, (size[0] // 40 + 1, size[1] // 40 + 1)).repeat(40, 0).repeat(40, 1)
     noise = random.integers(0, kinds, size)
     for values in (noise, coarse[: size[0], : size[1]]):
@@ -41,4 +41,4 @@ def test_run_lengths_are_those_that_were_encoded() -> None:
         counts = np.append(0, random.geometric(1 / random.choice([2, 50, 3000, 10**6]), 12))
         counts[0] = random.integers(0, 3)
         text = mask.frPyObjects({"counts": counts.tolist(), "size": [1, int(counts.sum())]}, 1, int(counts.sum()))
-        assert run_lengths(text["counts"].decode()).tolist() == counts.tolist()
+        assert decode_run_lengths(text["counts"].decode()).tolist() == counts.tolist()
