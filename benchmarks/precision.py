@@ -62,7 +62,7 @@ def agreement(expected: Sequence[Prediction], predictions: Sequence[Prediction])
 
 
 def matched_pixels(a: Tensor, b: Tensor) -> int:
-    """Return the number of pixels that two region maps share under the best one-to-one assignment of their regions."""
+    """Return the number of pixels in the same region under the best one-to-one assignment of the regions."""
     width = int(b.max()) + 1
     pairs = torch.bincount((a.long() * width + b).flatten(), minlength=(int(a.max()) + 1) * width)
     overlap = pairs.view(-1, width).numpy()

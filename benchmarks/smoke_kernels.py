@@ -1,6 +1,6 @@
 """Run every Triton kernel once and compare it with its CPU path: `pytest benchmarks/smoke_kernels.py --device cuda`.
 
-A row says whether the kernel compiled, ran and agreed, and how long the first and the second call took. With
+A row contains whether the kernel compiled, ran and agreed, and the duration of the first and the second call. With
 `--device cpu` and TRITON_INTERPRET=1 the kernels run in Triton's interpreter, on small sizes.
 """
 

@@ -79,16 +79,19 @@ def _cut_roots(children: Tensor, clusters: Tensor, mask: Tensor | None = None) -
     taking_part = mask.sum(1) if mask is not None else torch.full((images,), points, device=device)
     merge = torch.arange(merges, device=device)
     done = (merge < (taking_part - clusters)[:, None])[:, :, None] & (children >= 0)  # [B, P-1, 2]
-    return roots(_parents(children, done))[:, :points]
+    return roots(parents(children, points, done))[:, :points]
 
 
-def _parents(children: Tensor, made: Tensor) -> Tensor:
-    """The cluster that each node is merged into, itself by default: `[B, 2P-1]` int64. made: `[B, P-1, 2]` bool."""
+def parents(children: Tensor, points: int, made: Tensor | None = None) -> Tensor:
+    """The cluster that each node is merged into, itself by default: `[B, P + merges]` int64.
+
+    children: `[B, merges, 2]` int64, the first merges of P points. made: `[B, merges, 2]` bool, those that count.
+    """
     images, merges, _ = children.shape
-    itself = torch.arange(2 * merges + 1, device=children.device).repeat(images, 1)
-    merged = itself[:, merges + 1 :, None].expand_as(children)
+    itself = torch.arange(points + merges, device=children.device).repeat(images, 1)
+    merged = itself[:, points:, None].expand_as(children)
     # An unmade merge moves nothing: it points its own node to itself.
-    node = torch.where(made, children, merged)
+    node = children if made is None else torch.where(made, children, merged)
     return itself.scatter(1, node.flatten(1), merged.flatten(1))
 
 
@@ -112,7 +115,7 @@ def joined_clusters(children: Tensor, clusters: Tensor, most: int) -> JoinedClus
     """
     images, merges, _ = children.shape
     points, device = merges + 1, children.device
-    parent = _parents(children, children >= 0)
+    parent = parents(children, points, children >= 0)
     second = pad(children[..., 1], (points, 0), value=-1)  # the second child of each node, -1 for points
     root = _cut_roots(children, clusters)
     whole = torch.full((images, most), points + merges - 1, device=device)

@@ -31,7 +31,8 @@ class CapturedSegmenter:
         capacity: Number of regions per batch that the graph classifies.
 
     Raises:
-        ValueError: The device is not a CUDA device, or the configuration needs further numbers on the host.
+        ValueError: The device is not a CUDA device, or the configuration sets `regions.ancestors` or
+            `recognition.merge_regions`.
     """
 
     def __init__(self, pipeline: Pipeline, shape: Sequence[int], vocabulary: Vocabulary, capacity: int) -> None:
@@ -99,7 +100,17 @@ class BothStagesOutput(NamedTuple):
 
 
 def run_both_stages(pipeline: Pipeline, images: ImageBatch, texts: ClassTexts, capacity: int) -> BothStagesOutput:
-    """Run the whole method without any copy to the host, and classify at most `capacity` regions of the batch."""
+    """Run the whole method without any copy to the host, and classify at most `capacity` regions of the batch.
+
+    Args:
+        pipeline: The pipeline.
+        images: The batch.
+        texts: The class texts.
+        capacity: Number of regions to classify; slots beyond the actual number are empty.
+
+    Returns:
+        The results of both stages, on the device.
+    """
     stage_one = pipeline.segment(images)
     _, regions, class_map = pipeline.recognize(
         images, stage_one.region_map, stage_one.table.regions.slice(0, capacity), None, texts
@@ -110,9 +121,17 @@ def run_both_stages(pipeline: Pipeline, images: ImageBatch, texts: ClassTexts, c
 def classify_all_regions(
     pipeline: Pipeline, images: ImageBatch, texts: ClassTexts, output: BothStagesOutput, total: int
 ) -> tuple[LabelledRegions, Tensor]:
-    """Return the `total` classified regions and their class map `[B, H, W]`.
+    """Return all regions with their classes, and the class map; run stage 2 again if `output` has too few regions.
 
-    They are those of `output`; if `total` exceeds its capacity, stage 2 runs again.
+    Args:
+        pipeline: The pipeline.
+        images: The batch.
+        texts: The class texts.
+        output: The result of `run_both_stages` for the batch.
+        total: Number of regions of the batch.
+
+    Returns:
+        `total` regions and the class map `[B, H, W]` int32.
     """
     if total <= len(output.regions):
         return output.regions.slice(0, total), output.class_map

@@ -120,7 +120,7 @@ class ClusteringConfig(_SettingsGroup):
         linkage: The linkage criterion.
         connectivity: "4" and "8" merge only clusters that touch on the pixel grid; "full" allows any pair to merge.
         count_rule: The rule for the number of clusters, see `stages.clustering`.
-        count_parameter: The parameter of the rule; None for its value in `COUNT_PARAMETERS`.
+        count_parameter: The parameter of the rule; None for its default in `COUNT_PARAMETERS`.
         max_clusters: Maximum number of clusters per image; at most 63 with `RegionConfig.ancestors`.
     """
 
@@ -159,7 +159,7 @@ class RegionConfig(_SettingsGroup):
             longest common border.
         boundaries: "image" moves the boundaries of the regions to edges in the image, by about one grid cell; "grid"
             only smooths the boundaries of the grid cells.
-        context: Each box is grown on every side by this fraction of its width or height.
+        context: Margin that each box is enlarged by on every side, as a fraction of its width or height.
         box: How a box is fitted to CLIP's square input: "squash" resizes it, "square" first grows it to a square inside
             the image, "open_clip" uses the model's own resize mode.
         background: Treatment of the pixels of a crop outside its region: "keep", "blur", or "mean" (fill with the
@@ -207,8 +207,8 @@ class RecognitionConfig(_SettingsGroup):
             contain `{}`.
         something_else: Prompts for regions that belong to no class; with none, `()`, every region gets its most
             probable class unless it is below `threshold`.
-        shared_rank: None compares in CLIP's own space. A number projects the region and text embeddings of each image
-            on that many leading singular vectors.
+        shared_rank: Number of leading singular vectors on which the region and text embeddings of each image are
+            projected before they are compared; None compares them in CLIP's own space.
         shared_centered: Whether the embeddings are centered before that projection.
         threshold: A region whose most probable class has a lower probability becomes "something else".
         merge_regions: Whether touching regions of the same class are merged.
@@ -216,7 +216,7 @@ class RecognitionConfig(_SettingsGroup):
             in the softmax; the class gets the probability of its most probable synonym, so that the probabilities sum
             to less than 1.
         logit_scale: Factor of the cosine similarities before the softmax; None for the model's own.
-        first_class_is_background: Whether the first class stands for everything outside the other classes. A region
+        first_class_is_background: Whether the first class means everything outside the other classes. A region
             below `threshold` then gets this class instead of "something else"; `something_else` must be `()`.
         area_threshold: A class other than the first whose regions cover at most this fraction of the area of all such
             classes in an image is excluded there; its regions get their next most probable class. Needs

@@ -1,4 +1,4 @@
-"""The errors of this package; each message says what was expected, what was found and what to do."""
+"""The errors of this package; each message states what was expected, what was found and what to do."""
 
 
 class OvsrError(Exception):

@@ -41,6 +41,9 @@ class ImageBatch:
             images: `[B, 3, H, W]` uint8, a list of images of any sizes (see `Pixels`), or a batch.
             device: The target device.
 
+        Returns:
+            The batch on the device.
+
         Raises:
             ImageError: An image has an unsupported type, shape or dtype, or there are no images.
         """
@@ -72,6 +75,9 @@ class ImageBatch:
         Args:
             images: `[3, H, W]` uint8 each, at least one.
             pin_memory: Whether to allocate the batch in pinned memory; only used on the host.
+
+        Returns:
+            The batch.
         """
         device = next((image.device for image in images if not image.is_cpu), torch.device("cpu"))
         pin_memory = pin_memory and device.type == "cpu"

@@ -90,6 +90,9 @@ def coco_annotation(image_id: int, row: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         image_id: The image_id of the annotation.
         row: A row of the store: height, width, rle, class_index, box, area and score.
+
+    Returns:
+        The annotation, with the fields listed in `to_coco`.
     """
     x0, y0, x1, y1 = row["box"]
     return {

@@ -43,7 +43,7 @@ from ovsr_gpu.vocabulary import Vocabulary
 class Pipeline:
     """The stages of the method on batches that are already on the device, with both networks and their configuration.
 
-    Calls only read the models, so several threads can share one pipeline. `Segmenter` is the public interface.
+    Calls do not modify the models, so several threads can use one pipeline. `Segmenter` is the public interface.
 
     Args:
         backbone: The blocks of an EfficientNet on `device`, see `load_backbone`.
@@ -84,7 +84,7 @@ class Pipeline:
         clip_weights: str | os.PathLike[str] | None = None,
         device: str | torch.device = "auto",
     ) -> Pipeline:
-        """Load both networks, see `Segmenter.from_pretrained`."""
+        """Load both networks; arguments and errors are those of `Segmenter.from_pretrained`."""
         config = config or Config()
         models = config.models
         device = choose_device(device)
@@ -139,6 +139,9 @@ class Pipeline:
             regions: N regions of the batch.
             ancestors: Their ancestors in the dendrogram, or None.
             texts: The class texts, see `embed_classes`.
+
+        Returns:
+            The final region map, the classified regions and the class map.
         """
         recognition = self.config.recognition
         if ancestors is None:
@@ -153,11 +156,20 @@ class Pipeline:
         return Recognition(region_map, labelled, classes)
 
     def begin(self, images: ImageBatch, vocabulary: Vocabulary, *, timings: bool = False) -> PendingPrediction:
-        """Run stage 1 and start to copy the number of regions to the host asynchronously."""
+        """Run stage 1 and start to copy the number of regions to the host asynchronously.
+
+        Args:
+            images: The batch, on the device.
+            vocabulary: The classes.
+            timings: Whether the prediction contains the milliseconds of each stage.
+
+        Returns:
+            The batch after stage 1; its `finish` runs stage 2.
+        """
         return PendingPrediction(self, images, vocabulary, timings)
 
     def predict(self, images: ImageBatch, vocabulary: Vocabulary, *, timings: bool = False) -> Prediction:
-        """Run both stages."""
+        """Run both stages; arguments as in `begin`."""
         return self.begin(images, vocabulary, timings=timings).finish()
 
     def embed_classes(self, vocabulary: Vocabulary) -> ClassTexts:
@@ -173,7 +185,7 @@ class Pipeline:
         return confusable_pairs(self.embed_classes(vocabulary), vocabulary.names, scale)
 
     def warm_up(self, vocabulary: Vocabulary) -> None:
-        """Run both stages on random images, so that everything that is compiled at its first use is compiled now.
+        """Run both stages on random images, so that everything that is compiled at first use is compiled now.
 
         On a GPU this compiles the kernels, which takes seconds; with `config.models.compile` also the networks, which
         takes a minute or two.

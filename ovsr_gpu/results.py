@@ -1,7 +1,7 @@
 """The data that passes between the stages, and the results that a call returns.
 
 Shape letters: B images, H, W pixels, h, w grid, P = h*w, C channels, M = min(P, C), R rank, K clusters, N regions of
-the batch, S crop side, E CLIP width, Q projected width, L classes.
+the batch, S crop side, E embedding dimension of CLIP, Q dimension of the shared space, L classes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,20 @@ from torch import Tensor
 from ovsr_gpu.runtime.async_copy import PendingInteger
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision
     from typing_extensions import Self
+
+Number = TypeVar("Number", Tensor, float, "np.ndarray[Any, Any]")
+
+
+def expected_errors(score: Number, area: Number) -> Number:
+    """Return the pixels of a region that are expected to be labelled wrongly: (1 - score) x area.
+
+    Their fraction of all pixels is the uncertainty of an image or of a run. It holds if the scores are calibrated.
+    """
+    return (1 - score) * area
+
 
 Maps = Tensor | list[Tensor]
 """One `[B, H, W]` int32 tensor if the images came as a tensor, else a list of `[H, W]` int32 tensors."""
@@ -140,11 +152,11 @@ class RegionTable(Generic[RegionsT]):
 
 
 def compact_regions(regions: RegionsT, keep: Tensor, num_images: int) -> tuple[RegionTable[RegionsT], Tensor]:
-    """Move the kept regions to the front of a table, in their order; the slots after them are empty.
+    """Move the regions selected by a mask to the front of a table, in their order; the slots after them are empty.
 
     Args:
         regions: N regions.
-        keep: `[N]` bool.
+        keep: `[N]` bool, the mask.
         num_images: B.
 
     Returns:
@@ -284,7 +296,7 @@ class Prediction(Segmentation):
         """
         sums = self.regions.areas.new_zeros(2, len(self.region_map), dtype=torch.float64)
         areas = self.regions.areas.double()
-        sums.index_add_(1, self.regions.image_index, torch.stack([(1 - self.regions.score) * areas, areas]))
+        sums.index_add_(1, self.regions.image_index, torch.stack([expected_errors(self.regions.score, areas), areas]))
         return (sums[0] / sums[1]).float()
 
     def to_supervision(self, index: int) -> supervision.Detections:

@@ -25,9 +25,9 @@ Classes = str | Sequence[str | Sequence[str]] | Vocabulary
 
 
 class Segmenter:
-    """Open-vocabulary segmenter: splits images into regions and classifies each region by class names.
+    """Open-vocabulary segmenter: divides images into regions and assigns each region to one of the given classes.
 
-    Calls only read the models, so several threads can share one Segmenter.
+    Calls do not modify the models, so several threads can use one Segmenter.
 
     Args:
         pipeline: The networks with their configuration, see `from_pretrained`.
@@ -126,6 +126,13 @@ class Segmenter:
         Args:
             batches: Batches of images, see `segment`.
             classes: See `recognize`.
+
+        Yields:
+            One prediction per batch.
+
+        Raises:
+            ImageError: An image cannot be read or used.
+            VocabularyError: A class name cannot be used.
         """
         vocabulary = Vocabulary.parse(classes)
         pending = (self.pipeline.begin(load_image_batch(images, self.device), vocabulary) for images in batches)
@@ -213,12 +220,12 @@ class Segmenter:
 
         Raises:
             ValueError: The device is not a CUDA device, or `config` sets `regions.ancestors` or
-                `recognition.merge_regions`, which need further numbers on the host.
+                `recognition.merge_regions`, which copy more values to the host.
         """
         return CapturedSegmenter(self.pipeline, shape, Vocabulary.parse(classes), capacity or 16 * shape[0])
 
     def warm_up(self, classes: Classes) -> None:
-        """Compile everything that is compiled at its first use, see `Pipeline.warm_up`."""
+        """Compile everything that is compiled at first use, see `Pipeline.warm_up`."""
         self.pipeline.warm_up(Vocabulary.parse(classes))
 
     def embed_classes(self, classes: Classes) -> ClassTexts:

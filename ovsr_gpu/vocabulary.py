@@ -20,7 +20,7 @@ SOMETHING_ELSE = "something else"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The L classes to choose from; equal vocabularies compare and hash equal.
+    """The L classes to choose from; vocabularies with the same names and synonyms compare and hash equal.
 
     Args:
         synonyms: For each class the prompts that CLIP reads, one or more.
@@ -58,6 +58,9 @@ class Vocabulary:
             classes: A string with `;` or line breaks between classes and `,` between synonyms, such as
                 "dog; grass, lawn; sky"; a sequence with one element per class, "grass, lawn" or ("grass", "lawn"); or a
                 Vocabulary, which is returned unchanged.
+
+        Returns:
+            The vocabulary.
 
         Raises:
             VocabularyError: The vocabulary is not valid; the message names the class.
@@ -177,6 +180,9 @@ def builtin_vocabulary(name: str) -> Vocabulary:
             "coco-object-81" are "voc20", "context-59" and "coco-80" with "background" as the first class. Names that
             end in "-sclip" have the same class names with the prompts of SCLIP.
 
+    Returns:
+        The vocabulary.
+
     Raises:
         VocabularyError: There is no such vocabulary.
     """
@@ -200,6 +206,9 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
 
     Args:
         path: The file.
+
+    Returns:
+        The vocabulary.
 
     Raises:
         VocabularyError: The file cannot be read or is not valid; the message names the file and the entry.

@@ -65,8 +65,7 @@ def min_seconds(case: Case, rates: Rates) -> float:
       two implementations counts: store the distances, so that each pair is computed once and a matrix of s P^2 bytes is
       written and searched; or recompute them in every round and only read the points.
     - pixel graph: 6.5 P distances, for the 2 P edges of the grid and at least 4.5 new edges per merge (4.5 to 8.9 on
-    the
-      benchmark's data); the points are read once.
+      the data of the benchmark); the points are read once.
     - cut: 16 P bytes of children read and 8 P bytes of labels written; the arithmetic is negligible.
 
     Linkages also write 24 + s bytes per merge. The bound assumes that the whole device is busy, which is not the case

@@ -30,7 +30,8 @@ def networks_alone(segmenter: Segmenter, images: int, regions: int) -> Callable[
         images: Number of images.
         regions: Number of regions of all images.
 
-    The inputs are random numbers that are already on the device.
+    Returns:
+        The function. Its inputs are random numbers that are already on the device.
     """
     clip, config = segmenter.clip, segmenter.config
 

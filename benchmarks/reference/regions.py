@@ -50,7 +50,7 @@ def number_by_first(labels: Array) -> Array:
 
 
 def absorb_small(components: Array, min_cells: float) -> Array:
-    """Merge the smallest component into the neighbor with the longest shared border until all have `min_cells`."""
+    """Merge the smallest component into the neighbor with the longest common border until all have `min_cells`."""
     count = components.max() + 1
     area = np.bincount(components.ravel())
     border = np.zeros((count, count), np.int64)

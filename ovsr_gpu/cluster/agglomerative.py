@@ -106,7 +106,7 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
             The fitted estimator itself.
 
         Raises:
-            ValueError: If parameters exclude each other or a value is missing or not finite.
+            ValueError: Parameters exclude each other or a value is missing or not finite.
         """
         self._check_parameters()
         samples, device = host_and_device(X, self.device)

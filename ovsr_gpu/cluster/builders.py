@@ -15,7 +15,7 @@ from torch import Tensor
 from ovsr_gpu.cluster.graph import Metric, all_distances, connected_edges, edge_lengths
 from ovsr_gpu.cluster.single import kruskal_tails, prim_tails, tails_first
 from ovsr_gpu.kernels.linkage import distance_linkage, edge_linkage, full_graph_linkage, pixel_graph_linkage
-from ovsr_gpu.kernels.trees import MergeTree
+from ovsr_gpu.kernels.trees import MergeTree, parents
 from ovsr_gpu.runtime.device import choose_device
 
 
@@ -31,7 +31,8 @@ def ward_tree(
 
     Args:
         X: `[P, R]` array or tensor; computed in float64.
-        connectivity: `[P, P]` array or sparse matrix. Only clusters that share an edge merge. Default: all pairs.
+        connectivity: `[P, P]` array or sparse matrix. Only clusters that are connected by an edge
+            merge. Default: all pairs.
         n_clusters: Number of clusters at which to stop; only with a connectivity.
         return_distance: Whether to return the distances.
         device: Where to compute; must support float64. Default: the device of a tensor; the CPU for arrays.
@@ -42,7 +43,7 @@ def ward_tree(
         `return_distance`, the distances `[P-1]` float64: sqrt(2 * increase of the within-cluster sum of squares).
 
     Raises:
-        ValueError: If a value is not finite, the connectivity has another shape, or `n_clusters` exceeds P.
+        ValueError: A value is not finite, the connectivity has another shape, or `n_clusters` exceeds P.
     """
     data, device = host_and_device(X, device)
     data = _check_points(data, connectivity, n_clusters)
@@ -115,13 +116,15 @@ def host_and_device(X: Any, device: str | torch.device | None) -> tuple[Any, tor
 
 def parents_of(children: NDArray[np.int64], leaves: int) -> NDArray[np.int64]:
     """Return the parent `[leaves + merges]` of each node; a root is its own parent."""
-    nodes = np.arange(leaves + len(children))
-    nodes[children] = nodes[leaves:, None]
-    return nodes
+    return parents(torch.from_numpy(children)[None], leaves)[0].numpy()
 
 
 def check_clusters(n_clusters: int | None, samples: int) -> None:
-    """Raise ValueError if the number of clusters is not between 1 and the number of samples."""
+    """Check that the number of clusters is between 1 and the number of samples.
+
+    Raises:
+        ValueError: It is not.
+    """
     if n_clusters is not None and not 1 <= n_clusters <= samples:
         raise ValueError(f"n_clusters must be from 1 to the number of samples, {samples}; got {n_clusters}")
 
@@ -141,7 +144,7 @@ def _outputs(
     """Return the outputs of scikit-learn's builders.
 
     Args:
-        tree: A tree of one image.
+        tree: One tree, as a batch of size 1.
         components: Number of connected components.
         stop_at: Number of clusters that the parents leave; None for no parents.
         return_distance: Whether to append the distances.
@@ -151,6 +154,6 @@ def _outputs(
     children, heights, sizes = (part[0, : int((tree.sizes > 0).sum())].numpy(force=True) for part in tree)
     if tails is not None:
         children = tails_first(children, sizes, tails.numpy(force=True))
-    parents = None if stop_at is None else parents_of(children[: leaves - stop_at], leaves)
-    outputs = children, components, leaves, parents
+    parent = None if stop_at is None else parents_of(children[: leaves - stop_at], leaves)
+    outputs = children, components, leaves, parent
     return (*outputs, heights) if return_distance else outputs

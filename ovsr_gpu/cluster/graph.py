@@ -34,7 +34,7 @@ def all_distances(points: Tensor, metric: Metric) -> Tensor:
         `[P, P]` float64, symmetric: the part above the diagonal is mirrored.
 
     Raises:
-        ValueError: If a matrix is not square or a distance is not finite.
+        ValueError: A matrix is not square or a distance is not finite.
     """
     if metric in _NORMS:
         distances = torch.cdist(points, points, p=_NORMS[metric], compute_mode="donot_use_mm_for_euclid_dist")
@@ -62,7 +62,7 @@ def edge_lengths(points: Tensor, edges: Tensor, metric: Metric) -> Tensor:
         `[E]` float64.
 
     Raises:
-        ValueError: If the metric is unknown or a distance is not finite.
+        ValueError: The metric is unknown or a distance is not finite.
     """
     # scikit-learn stores each edge at its larger end, which matters only for asymmetric metrics.
     b, a = edges.unbind(1)
@@ -88,7 +88,7 @@ def connected_edges(X: NDArray[np.float64], connectivity: Any, metric: Metric) -
 
     Args:
         X: `[P, R]`; with metric="precomputed" the distances `[P, P]`.
-        connectivity: `[P, P]` array or sparse matrix. Two points share an edge if either of their two entries is not 0;
+        connectivity: `[P, P]` array or sparse matrix. Two points are connected if either of their two entries is not 0;
             the diagonal is ignored.
         metric: Metric of the closest points.
 
@@ -96,10 +96,10 @@ def connected_edges(X: NDArray[np.float64], connectivity: Any, metric: Metric) -
         The edges `[E, 2]` int64, smaller end first, and the number of components of the original graph.
 
     Raises:
-        ValueError: If X or the connectivity has another shape.
+        ValueError: X or the connectivity has another shape.
 
     Warns:
-        UserWarning: If edges were added.
+        UserWarning: Edges were added.
     """
     graph = sparse.csr_array(connectivity, dtype=bool)
     if graph.shape != (len(X), len(X)):

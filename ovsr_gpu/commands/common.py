@@ -1,4 +1,4 @@
-"""Exit statuses and error messages that all commands share."""
+"""Exit statuses and error messages of all commands."""
 
 from __future__ import annotations
 

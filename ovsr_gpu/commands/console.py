@@ -25,6 +25,9 @@ def console(stderr: bool = False) -> Console:
 
     Args:
         stderr: Write to standard error instead of standard output.
+
+    Returns:
+        The console.
     """
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
@@ -104,7 +107,13 @@ def print_summary(summary: RunSummary, out: Path) -> None:
 
 
 def print_section(page: Console, title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print a title, and below it one line per (name, value) pair."""
+    """Print a title, and one line per (name, value) pair below it.
+
+    Args:
+        page: Where to print.
+        title: The title.
+        rows: Pairs of name and value, at least one.
+    """
     page.print(title)
     width = max(cell_len(name) for name, _ in rows)
     for name, value in rows:

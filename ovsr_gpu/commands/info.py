@@ -15,5 +15,8 @@ def info() -> None:
         print_section(page, "Versions", list(versions().items()))
         print_section(page, "Devices", devices())
         print_section(page, "Backends", backends())
-        page.print("  The Triton kernels, where they can run, do the clustering; everything else runs on torch.\n")
+        page.print(
+            "  Where the Triton kernels can run, they compute clustering, latents, components and crops; "
+            "torch computes the rest.\n"
+        )
         print_section(page, "Cached weights", cached_weights() or [("none", "weights are downloaded on first use")])

@@ -30,7 +30,7 @@ from ovsr_gpu.commands.options import (
 )
 from ovsr_gpu.errors import ModelError
 
-# The command imports modules that take long to import, so that --help is fast.
+# Modules that take long to import are imported inside the functions, so that --help is fast.
 if TYPE_CHECKING:
     from ovsr_gpu.runs.engines.job import Job
     from ovsr_gpu.runs.session import Engine
@@ -204,7 +204,7 @@ def _count(images: Iterator[ImageSource]) -> tuple[Iterable[ImageSource], int | 
 
 
 class _StopRequest:
-    """Whether a signal has asked the run to stop after the images that it has begun."""
+    """Whether a signal has requested that the run stops after the images in progress."""
 
     def __init__(self, log: Log) -> None:
         self.signal_number: int | None = None

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Preset = Annotated[str, typer.Option(help="Preset of the method: default, paper, quality or fine.")]
 SomethingElse = Annotated[
     str | None,
-    typer.Option(help='Prompts for pixels of no class, such as "something else; a blank wall"; "" to turn it off.'),
+    typer.Option(help='Prompts for regions of no class, such as "something else; a blank wall"; "" to turn it off.'),
 ]
 Threshold = Annotated[
     float | None, typer.Option(help="Regions whose best class is less probable become something else, 0 to 1.")
@@ -54,6 +54,9 @@ def make_config(
         encoder: Value of `--encoder`.
         compile: Whether to compile the networks.
 
+    Returns:
+        The configuration.
+
     Raises:
         ValueError: A value is out of range.
     """
@@ -74,6 +77,15 @@ def model_options(
     model: str | None, backbone_weights: str | None, clip: str | None, clip_weights: str | None
 ) -> dict[str, str | None]:
     """Return the model arguments of `Segmenter.from_pretrained` for these options.
+
+    Args:
+        model: Value of `--model`.
+        backbone_weights: Value of `--backbone-weights`.
+        clip: Value of `--clip`.
+        clip_weights: Value of `--clip-weights`.
+
+    Returns:
+        The arguments by name.
 
     Raises:
         ValueError: `model` is not "embedded", or is combined with the other options.

@@ -1,4 +1,4 @@
-"""Label maps: PNG files whose pixel values stand for classes or for void."""
+"""Label maps: PNG files whose pixel values encode classes or void."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ THUMBNAIL_SIDE, VIEW_SIDE = 320, 1024
 
 JPEG_QUALITY = 85
 TRANSPARENT = -1
-"""In a class map: the image shows through here."""
+"""Value of the pixels of a class map at which the image is visible."""
 
 
 def write_page_images(folder: Path, number: int, pixels: Array, class_map: Array, num_classes: int) -> bool:

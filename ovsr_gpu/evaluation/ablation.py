@@ -30,10 +30,10 @@ class Plan:
     """The content of an ablation file.
 
     Attributes:
-        dataset, root, list, withhold, preset, backbone_weights, clip, clip_weights: as the options of `ovsr eval`;
+        dataset, root, list, withhold, preset, backbone_weights, clip, clip_weights: As the options of `ovsr eval`;
             root, list and weights may contain environment variables ($HOME).
-        base: values of configuration fields for all rows, by names such as "clustering.linkage".
-        grids: maps from field names to lists of values. Each grid has a row for every combination of its values; all
+        base: Values of configuration fields for all rows, by names such as "clustering.linkage".
+        grids: Maps from field names to lists of values. Each grid has a row for every combination of its values; all
             other fields are as in the base.
     """
 
@@ -53,8 +53,8 @@ class Plan:
         """Read a YAML file with the fields of this class.
 
         Raises:
-            ValueError: if the content is invalid; the message names the file and the key.
-            OSError: if the file cannot be read.
+            ValueError: The content is invalid; the message names the file and the key.
+            OSError: The file cannot be read.
         """
         try:
             content = yaml.safe_load(path.read_text("utf-8"))
@@ -84,7 +84,7 @@ class Plan:
         A configuration that occurs more than once has one row.
 
         Raises:
-            ValueError: if a field does not exist or its value is invalid; the message names the field.
+            ValueError: A field does not exist or its value is invalid; the message names the field.
         """
         models = ModelConfig()
         if self.backbone_weights is not None:
@@ -102,14 +102,17 @@ class Plan:
 
 
 def replace_fields(config: Config, values: Mapping[str, Any]) -> Config:
-    """Return a configuration with other values for some fields.
+    """Return a configuration with new values for some fields.
 
     Args:
-        config: the configuration to change.
-        values: values by names such as "clustering.linkage"; lists, as in YAML and JSON, become tuples.
+        config: The configuration to change.
+        values: Values by names such as "clustering.linkage"; lists, as in YAML and JSON, become tuples.
+
+    Returns:
+        The new configuration.
 
     Raises:
-        ValueError: if a field does not exist or its value is invalid; the message names the field.
+        ValueError: A field does not exist or its value is invalid; the message names the field.
 
     Example:
         >>> replace_fields(Config(), {"features.grid_size": 28}).features.grid_size
@@ -135,8 +138,8 @@ class Row:
     """A row of the table.
 
     Attributes:
-        changed: values of the fields that differ from the base, by field name.
-        scores: as in `scores.json` of `ovsr eval`.
+        changed: Values of the fields that differ from the base, by field name.
+        scores: As in `scores.json` of `ovsr eval`.
     """
 
     changed: dict[str, Any]
@@ -147,7 +150,7 @@ def expand_variables(path: str) -> str:
     """Return a path with its environment variables replaced by their values.
 
     Raises:
-        ValueError: if a variable is not set.
+        ValueError: A variable is not set.
     """
     path = os.path.expandvars(path)
     if unset := re.search(r"\$\w+|\$\{\w+\}", path):
@@ -166,16 +169,20 @@ def ablate(
     """Score every row of a plan.
 
     Args:
-        plan: the dataset and the configurations.
-        load: returns a Segmenter with newly loaded networks; consecutive rows with the same `models` share them.
-        out: folder for `ablation.json` and `ablation.md`, written after each row. Rows that `ablation.json` already has
+        plan: The dataset and the configurations.
+        load: Function that returns a Segmenter with newly loaded networks; consecutive rows with the same `models`
+            share them.
+        out: Folder for `ablation.json` and `ablation.md`, written after each row. Rows that `ablation.json` already has
             are not scored again.
-        batch_size: number of images per batch.
-        progress: called with the number of finished images and with the number of images of all rows.
+        batch_size: Number of images per batch.
+        progress: Called with the number of finished images and with the number of images of all rows.
+
+    Returns:
+        One row per configuration, in the order of `Plan.configs`.
 
     Raises:
-        ValueError: if the plan is invalid, before any row is scored, or if `out` is from another dataset, other models
-            or another base; everything that `open_dataset`, `load` and `evaluate` raise is raised, too.
+        ValueError: The plan is invalid (checked before any row is scored), or `out` is from another dataset, other
+            models or another base. Also everything that `open_dataset`, `load` and `evaluate` raise.
     """
     configs = plan.configs()
     dataset = open_dataset(plan.dataset, expand_variables(plan.root), plan.list and expand_variables(plan.list))

@@ -21,9 +21,9 @@ class BoundaryScores:
     is only one of the two, F = 0.
 
     Attributes:
-        f: mean over the images with the class, one value per class, None for a class in no image.
-        macro_f: mean of `f` over the classes in at least one image.
-        image_f: mean over the classes of an image, then over the images.
+        f: Mean over the images with the class, one value per class, None for a class in no image.
+        macro_f: Mean of `f` over the classes in at least one image.
+        image_f: Mean over the classes of an image, then over the images.
     """
 
     f: list[float | None]
@@ -41,8 +41,8 @@ class BoundaryFScore:
     score of its own, but it bounds the other classes.
 
     Args:
-        num_classes: the number of classes L.
-        tolerance: fraction of the image diagonal; 0.0075 in Csurka et al., 0.008 in the code of DAVIS.
+        num_classes: The number of classes L.
+        tolerance: Fraction of the image diagonal; 0.0075 in Csurka et al., 0.008 in the code of DAVIS.
     """
 
     def __init__(self, num_classes: int, tolerance: float = 0.0075) -> None:
@@ -59,7 +59,7 @@ class BoundaryFScore:
             target: `[H, W]` integers, the class of each pixel, -1 for void.
 
         Raises:
-            ValueError: if the shapes differ or a label is out of range.
+            ValueError: The shapes differ or a label is out of range.
         """
         num_classes = len(self._f_sum)
         if prediction.ndim != 2 or prediction.shape != target.shape:
@@ -88,7 +88,7 @@ class BoundaryFScore:
         """Return the scores.
 
         Raises:
-            ValueError: if no image with a class was counted.
+            ValueError: No image with a class was counted.
         """
         if not self._image_f:
             raise ValueError("no image with a class was counted")
@@ -122,7 +122,7 @@ def count_within(edges: Tensor, references: Tensor, radius: int) -> Tensor:
 
     Args:
         edges, references: `[K, H, W]` bool.
-        radius: radius of the disc in pixels.
+        radius: Radius of the disc in pixels.
 
     Returns:
         `[K]` int64.

@@ -13,12 +13,12 @@ NUM_BINS = 15
 
 @dataclass(frozen=True)
 class CalibrationScores:
-    """Expected calibration error (Guo et al. 2017): the sum over bins of weight of the bin x |accuracy - confidence|.
+    """Expected calibration error (Guo et al. 2017): the weighted mean of |accuracy - confidence| over the bins.
 
     Attributes:
-        ece: every region has the same weight.
-        area_weighted_ece: every pixel of the regions has the same weight.
-        accuracy: fraction of the regions with the right class.
+        ece: The error with the same weight for every region.
+        area_weighted_ece: The error with each region weighted by its area.
+        accuracy: Fraction of the regions with the right class.
     """
 
     ece: float
@@ -41,7 +41,7 @@ class Calibration:
             areas: `[N]` integers, the area in pixels, which is the weight; a region with an area of 0 is not counted.
 
         Raises:
-            ValueError: if a confidence is NaN or outside [0, 1].
+            ValueError: A confidence is NaN or outside [0, 1].
         """
         if not bool(((confidence >= 0) & (confidence <= 1)).all()):
             raise ValueError("a confidence lies outside [0, 1]")
@@ -57,7 +57,7 @@ class Calibration:
         """Return the calibration errors and the accuracy.
 
         Raises:
-            ValueError: if no region was counted.
+            ValueError: No region was counted.
         """
         weight, correct, confidence = self._sums.cpu().unbind(1)
         if not weight.any():

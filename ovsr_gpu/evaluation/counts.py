@@ -11,15 +11,15 @@ def contingency_tables(prediction: Tensor, target: Tensor, num_predicted: int, n
 
     Args:
         prediction: `[B, ...]` integers in 0..num_predicted - 1.
-        target: integers of the same shape in -1..num_target - 1; -1 is void and is not counted.
-        num_predicted: number of predicted labels.
-        num_target: number of target labels.
+        target: Integers of the same shape in -1..num_target - 1; -1 is void and is not counted.
+        num_predicted: Number of predicted labels.
+        num_target: Number of target labels.
 
     Returns:
         `[B, num_predicted, num_target]` int64.
 
     Raises:
-        ValueError: if the shapes differ or a label is out of range.
+        ValueError: The shapes differ or a label is out of range.
     """
     if prediction.shape != target.shape:
         raise ValueError(
@@ -36,7 +36,17 @@ def contingency_tables(prediction: Tensor, target: Tensor, num_predicted: int, n
 
 
 def check_labels(name: str, labels: Tensor, start: int, stop: int) -> None:
-    """Raise ValueError unless all labels are integers with start <= label < stop."""
+    """Check that all labels are integers with start <= label < stop.
+
+    Args:
+        name: The kind of the labels, for the message.
+        labels: Integers of any shape.
+        start: Minimum label.
+        stop: Maximum label + 1.
+
+    Raises:
+        ValueError: A label is not an integer or is out of range.
+    """
     if labels.is_floating_point():
         raise ValueError(f"{name} labels must be integers; got {labels.dtype}")
     if labels.numel():

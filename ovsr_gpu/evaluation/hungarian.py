@@ -16,11 +16,11 @@ class ImageHungarianScores:
     """Scores with a separate assignment of regions to classes in each image.
 
     Attributes:
-        image_miou: mean IoU over the classes of an image, 0 for a class without a region; then the mean over the
+        image_miou: Mean IoU over the classes of an image, 0 for a class without a region; then the mean over the
             images.
         iou: TP / (TP + FP + FN) of each class, its pixels summed over the images; None for a class without a target
             pixel.
-        miou: mean of `iou` over the classes with a target pixel.
+        miou: Mean of `iou` over the classes with a target pixel.
     """
 
     image_miou: float
@@ -36,7 +36,7 @@ class ImageHungarian:
     void pixels is left out of all means.
 
     Args:
-        num_classes: the number of classes L.
+        num_classes: The number of classes L.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -48,10 +48,10 @@ class ImageHungarian:
 
         Args:
             regions: `[H, W]` or `[B, H, W]` integers, the region of each pixel, numbered from 0 in each image.
-            target: integers of the same shape, the class of each pixel, -1 for void.
+            target: Integers of the same shape, the class of each pixel, -1 for void.
 
         Raises:
-            ValueError: if the shapes differ or a label is out of range.
+            ValueError: The shapes differ or a label is out of range.
         """
         if regions.ndim == 2:
             regions, target = regions[None], target[None]
@@ -77,7 +77,7 @@ class ImageHungarian:
         """Return the scores.
 
         Raises:
-            ValueError: if no image with a target class was counted.
+            ValueError: No image with a target class was counted.
         """
         if not self._image_mious:
             raise ValueError("no image with a target class was counted")
@@ -94,9 +94,9 @@ class DatasetHungarianScores:
     Attributes:
         iou: TP / (TP + FP + FN) of each class with its cluster, 0 for a class without a cluster, None for a class
             without a target pixel.
-        miou: mean of `iou` over the classes with a target pixel.
+        miou: Mean of `iou` over the classes with a target pixel.
         pixel_accuracy: TP of all classes / all pixels.
-        cluster: index of the cluster assigned to each class, None if there is none.
+        cluster: Index of the cluster assigned to each class, None if there is none.
     """
 
     iou: list[float | None]
@@ -114,8 +114,8 @@ class DatasetHungarian:
     one more cluster. Void pixels are not counted.
 
     Args:
-        num_clusters: the number of clusters K.
-        num_classes: the number of classes L.
+        num_clusters: The number of clusters K.
+        num_classes: The number of classes L.
 
     Attributes:
         counts: `[K, L]` int64, pixels by cluster and target class.
@@ -128,11 +128,11 @@ class DatasetHungarian:
         """Count the pixels of one or more images.
 
         Args:
-            clusters: integers of any shape in 0..K - 1, the cluster of each pixel.
-            target: integers of the same shape, the class of each pixel, -1 for void.
+            clusters: Integers of any shape in 0..K - 1, the cluster of each pixel.
+            target: Integers of the same shape, the class of each pixel, -1 for void.
 
         Raises:
-            ValueError: if the shapes differ or a label is out of range.
+            ValueError: The shapes differ or a label is out of range.
         """
         counts = contingency_tables(clusters[None], target[None], *self.counts.shape)[0]
         self.counts = self.counts.to(counts.device) + counts
@@ -141,7 +141,7 @@ class DatasetHungarian:
         """Return the scores.
 
         Raises:
-            ValueError: if no pixel was counted.
+            ValueError: No pixel was counted.
         """
         counts = self.counts.cpu()
         if not counts.any():

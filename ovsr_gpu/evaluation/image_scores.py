@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ovsr_gpu.evaluation.counts import json_list, ratio
-from ovsr_gpu.results import LabelledRegions
+from ovsr_gpu.results import LabelledRegions, expected_errors
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class ImageScores:
     """Scores of one image, a row of `images.csv`. Void pixels are not counted in `miou` and `pixel_accuracy`.
 
     Attributes:
-        name: the name of the image.
-        miou: mean of TP / (TP + FP + FN) over the classes with a target pixel in the image, None if all pixels are
+        name: The name of the image.
+        miou: Mean of TP / (TP + FP + FN) over the classes with a target pixel in the image, None if all pixels are
             void.
-        pixel_accuracy: fraction of the pixels with the right class, None if all pixels are void.
-        regions: number of regions.
-        uncertainty: mean over all pixels, void included, of 1 - the score of their region; needs no ground truth.
+        pixel_accuracy: Fraction of the pixels with the right class, None if all pixels are void.
+        regions: Number of regions.
+        uncertainty: Mean over all pixels, void included, of 1 - the score of their region; needs no ground truth.
     """
 
     name: str
@@ -43,13 +43,13 @@ class ImageScoreTable:
         """Score one image.
 
         Args:
-            name: the name of the image.
+            name: The name of the image.
             overlap: `[N, L]` int64, the pixels of the image by region and target class.
-            regions: the N regions of the image.
+            regions: The N regions of the image.
         """
         num_classes = overlap.shape[1]
         counts = overlap.new_zeros(num_classes + 1, num_classes).index_add_(0, regions.class_index, overlap)
-        uncertainty = ratio(((1 - regions.score.double()) * regions.areas).sum(), regions.areas.sum())
+        uncertainty = ratio(expected_errors(regions.score.double(), regions.areas).sum(), regions.areas.sum())
         accuracy = ratio(counts.diagonal().sum(), counts.sum())
         self._images.append((name, len(regions)))
         self._scores.append(torch.stack([class_iou(counts).nanmean(), accuracy, uncertainty]))
@@ -58,7 +58,7 @@ class ImageScoreTable:
         """Return the scores of the images in the order of the updates.
 
         Raises:
-            RuntimeError: if there was no image.
+            RuntimeError: There was no image.
         """
         rows = []
         for (name, num_regions), scores in zip(self._images, torch.stack(self._scores).cpu(), strict=True):
@@ -87,8 +87,8 @@ def best_and_worst(images: Sequence[ImageScores], count: int) -> tuple[list[Imag
     images, each list gets half of them and the list of the best images gets the odd one; no image is in both lists.
 
     Args:
-        images: the scores of all images.
-        count: maximum length of each list.
+        images: The scores of all images.
+        count: Maximum length of each list.
 
     Returns:
         The best images, the highest mIoU first, and the worst images, the lowest mIoU first.

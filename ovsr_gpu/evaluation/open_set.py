@@ -15,9 +15,10 @@ class OpenSetScores:
     """Scores by pixel for the detection of unknown classes.
 
     Attributes:
-        auroc: area under the ROC curve, computed exactly: the probability that a random pixel of an unknown class has a
+        auroc: Area under the ROC curve, computed exactly: the probability that a random pixel of an unknown class has a
             higher score than a random pixel of a known class, where ties count one half (Mann and Whitney 1947).
-        precision, recall, f1: of "something else" as the prediction of an unknown class; 0 where a quotient is 0/0.
+        precision, recall, f1: Scores of "something else" as the prediction of an unknown class; 0 where a quotient is
+            0/0.
     """
 
     auroc: float
@@ -46,7 +47,7 @@ class OpenSet:
                 void, which is not counted.
 
         Raises:
-            ValueError: if a score is NaN, the shapes differ or a label is out of range.
+            ValueError: A score is NaN, the shapes differ or a label is out of range.
         """
         if len(score) != len(is_rejected):
             raise ValueError(f"there are {len(score)} scores and {len(is_rejected)} decisions")
@@ -60,7 +61,7 @@ class OpenSet:
         """Return the scores.
 
         Raises:
-            ValueError: if there are no pixels of known or no pixels of unknown classes.
+            ValueError: There are no pixels of known or no pixels of unknown classes.
         """
         num_known, num_unknown = torch.cat(self._pixels).sum(0).tolist() if self._pixels else (0, 0)
         if not (num_known and num_unknown):

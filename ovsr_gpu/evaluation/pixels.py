@@ -22,15 +22,16 @@ class PixelScores:
         precision: TP / (TP + FP), 0 for a class that was never predicted.
         recall: TP / (TP + FN), also called class accuracy.
         f1: 2 TP / (2 TP + FP + FN).
-        miou: mean of `iou` over the classes with a target pixel; the other means are over the same classes.
-        macro_precision: mean of `precision`.
-        mean_accuracy: mean of `recall` (Long et al., FCN, 2015).
-        macro_f1: mean of `f1`.
+        miou: Mean of `iou` over the classes with a target pixel; the other means are over the same classes.
+        macro_precision: Mean of `precision`.
+        mean_accuracy: Mean of `recall` (Long et al., FCN, 2015).
+        macro_f1: Mean of `f1`.
         pixel_accuracy: TP of all classes / all pixels (Long et al., FCN, 2015).
-        mmsegmentation: aAcc, mIoU, mAcc, mFscore, mPrecision and mRecall as mmsegmentation's IoUMetric defines them,
-            but as fractions and not rounded. There each mean leaves out the classes for which its own quotient is 0/0:
-            mIoU includes a class without a target pixel that was predicted somewhere (as 0), mPrecision leaves out a
-            class that was never predicted, mFscore a class without TP. None where no class remains.
+        mmsegmentation: The scores aAcc, mIoU, mAcc, mFscore, mPrecision and mRecall as mmsegmentation's IoUMetric
+            defines them, but as fractions and not rounded. There each mean leaves out the classes for which its own
+            quotient is 0/0: mIoU includes a class without a target pixel that was predicted somewhere (as 0),
+            mPrecision leaves out a class that was never predicted, mFscore a class without TP. None where no class
+            remains.
     """
 
     iou: list[float | None]
@@ -49,7 +50,7 @@ class ConfusionMatrix:
     """Accumulator of pixels by target and predicted class.
 
     Args:
-        num_classes: the number of classes L.
+        num_classes: The number of classes L.
 
     Attributes:
         matrix: `[L, L+1]` int64, target class by predicted class; the last column is "something else".
@@ -68,11 +69,11 @@ class ConfusionMatrix:
         """Count the pixels of one or more images.
 
         Args:
-            prediction: integers of any shape, the class of each pixel, L for "something else".
-            target: integers of the same shape, the class of each pixel, -1 for void.
+            prediction: Integers of any shape, the class of each pixel, L for "something else".
+            target: Integers of the same shape, the class of each pixel, -1 for void.
 
         Raises:
-            ValueError: if the shapes differ or a label is out of range.
+            ValueError: The shapes differ or a label is out of range.
         """
         num_classes = len(self.matrix)
         matrix = contingency_tables(prediction[None], target[None], num_classes + 1, num_classes)[0].T
@@ -82,7 +83,7 @@ class ConfusionMatrix:
         """Return the scores.
 
         Raises:
-            ValueError: if no pixel was counted.
+            ValueError: No pixel was counted.
         """
         matrix = self.matrix.cpu()
         if not matrix.any():

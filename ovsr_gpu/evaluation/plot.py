@@ -20,10 +20,10 @@ def class_plot(names: Sequence[str], iou: Sequence[float | None], colors: Sequen
     """Draw a bar for the IoU of each of the L classes, in their order, column by column.
 
     Args:
-        names: names of the classes.
-        iou: fractions, None for a class without a target pixel.
+        names: Names of the classes.
+        iou: Fractions, None for a class without a target pixel.
         colors: SVG colors of the bars.
-        miou: the mean, for the title.
+        miou: The mean, for the title.
 
     Returns:
         An SVG document. Its text has the color of the surrounding text.

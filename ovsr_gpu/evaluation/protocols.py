@@ -22,11 +22,11 @@ class SclipSettings:
     """SCLIP's settings for one dataset; None where SCLIP does not use a threshold.
 
     Attributes:
-        vocabulary: the built-in vocabulary with SCLIP's class names and synonyms.
+        vocabulary: The built-in vocabulary with SCLIP's class names and synonyms.
         remove_spaces: SCLIP writes the class names without spaces ("trafficlight").
-        logit_scale: factor of the cosine similarities.
-        prob_thd: a class with a lower probability than this becomes the background, class 0.
-        area_thd: a class with at most this fraction of the foreground of an image is removed from it. Both thresholds
+        logit_scale: Factor of the cosine similarities.
+        prob_thd: A class with a lower probability than this becomes the background, class 0.
+        area_thd: A class with at most this fraction of the foreground of an image is removed from it. Both thresholds
             are used only where class 0 is the background.
     """
 
@@ -70,12 +70,15 @@ def apply_protocol(name: str, config: Config, dataset: Dataset) -> tuple[Config,
     "something else". In the dataset only the vocabulary changes: other synonyms for the same classes.
 
     Args:
-        name: one of `PROTOCOLS`.
-        config: the configuration to change.
-        dataset: the dataset to change.
+        name: One of `PROTOCOLS`.
+        config: The configuration to change.
+        dataset: The dataset to change.
+
+    Returns:
+        The new configuration and the new dataset.
 
     Raises:
-        ValueError: if the protocol does not exist or has no settings for the dataset.
+        ValueError: The protocol does not exist or has no settings for the dataset.
     """
     settings = protocol_settings(name, dataset.name)
     recognition = replace(
@@ -101,7 +104,7 @@ def protocol_settings(name: str, dataset: str) -> SclipSettings:
     """Return the settings of a protocol for a dataset, by their names.
 
     Raises:
-        ValueError: if the protocol does not exist or has no settings for the dataset.
+        ValueError: The protocol does not exist or has no settings for the dataset.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"there is no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
@@ -114,8 +117,11 @@ def describe_protocol(name: str, dataset: Dataset) -> dict[str, Any]:
     """Return a protocol as a dictionary for JSON: name, settings, synonyms of the classes, `DIFFERENCES`.
 
     Args:
-        name: one of `PROTOCOLS`.
-        dataset: the dataset as `apply_protocol` returns it.
+        name: One of `PROTOCOLS`.
+        dataset: The dataset as `apply_protocol` returns it.
+
+    Returns:
+        The dictionary.
     """
     class_synonyms = dict(zip(dataset.vocabulary.names, dataset.vocabulary.synonyms, strict=True))
     return {

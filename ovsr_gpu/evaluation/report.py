@@ -58,15 +58,15 @@ def write_report(
     """Write `scores.json` (all scores, and all settings and versions), `scores.md` and `images.csv`.
 
     Args:
-        evaluation: the scores.
-        dataset: the dataset that was evaluated.
-        segmenter: the method that was evaluated.
-        withheld: names of the classes that were removed from the vocabulary.
-        out: folder for the files.
-        protocol: the protocol that `apply_protocol` applied, None for none.
+        evaluation: The scores.
+        dataset: The dataset that was evaluated.
+        segmenter: The method that was evaluated.
+        withheld: Names of the classes that were removed from the vocabulary.
+        out: Folder for the files.
+        protocol: The protocol that `apply_protocol` applied, None for none.
 
     Raises:
-        OSError: if a file cannot be written.
+        OSError: A file cannot be written.
     """
     protocol_description = None if protocol is None else describe_protocol(protocol, dataset)
     settings: dict[str, Any] = {

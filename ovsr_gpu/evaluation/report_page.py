@@ -67,17 +67,17 @@ def write_page(
     the last bits between batch sizes, so a borderline region may get another class than in the evaluation.
 
     Args:
-        evaluation: the scores.
-        dataset: the dataset that was evaluated.
-        segmenter: the method that was evaluated.
-        withheld: names of the classes that were removed from the vocabulary.
-        out: folder for the files.
+        evaluation: The scores.
+        dataset: The dataset that was evaluated.
+        segmenter: The method that was evaluated.
+        withheld: Names of the classes that were removed from the vocabulary.
+        out: Folder for the files.
 
     Returns:
         The path of the page.
 
     Raises:
-        OSError: if a file cannot be written; everything that `evaluate` raises is raised, too.
+        OSError: A file cannot be written. Also everything that `evaluate` raises.
     """
     vocabulary, class_lookup = withhold_classes(dataset.vocabulary, withheld)
     colors = [f"#{bytes(color).hex()}" for color in class_colors(len(vocabulary))]

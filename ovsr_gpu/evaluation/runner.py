@@ -46,18 +46,18 @@ class Evaluation:
     """All scores of a dataset.
 
     Attributes:
-        pixels: scores by pixel.
-        image_hungarian: class-agnostic scores of the regions, per-image protocol.
-        dataset_hungarian: class-agnostic scores with the predicted classes as clusters, "something else" one of them.
-        segments: scores by segment; all pixels of a class in an image are one segment, as for stuff in COCO panoptic.
-        boundaries: boundary F-scores.
-        calibration: of the region scores. A region is correct if its class has the most of its pixels that are not
-            void; of several such classes, the one with the lowest index counts.
+        pixels: Scores by pixel.
+        image_hungarian: Class-agnostic scores of the regions, per-image protocol.
+        dataset_hungarian: Class-agnostic scores with the predicted classes as clusters, "something else" one of them.
+        segments: Scores by segment; all pixels of a class in an image are one segment, as for stuff in COCO panoptic.
+        boundaries: Boundary F-scores.
+        calibration: Calibration of the region scores. A region is correct if its class is the most frequent target
+            class of its pixels that are not void; on a tie, the class with the lowest index counts.
         open_set: None unless classes were withheld.
-        images: number of images.
-        regions: number of regions.
-        seconds: time in the method, without reading images and scoring.
-        by_image: scores of each image, in the order of the dataset.
+        images: Number of images.
+        regions: Number of regions.
+        seconds: Time in the method, without reading images and scoring.
+        by_image: Scores of each image, in the order of the dataset.
     """
 
     pixels: PixelScores
@@ -88,17 +88,20 @@ def evaluate(
     """Label the examples of a dataset and score them.
 
     Args:
-        segmenter: the method to evaluate.
-        dataset: the examples and their classes.
-        withheld: names of classes that are removed from the vocabulary. Their pixels are the unknown ones of the
+        segmenter: The method to evaluate.
+        dataset: The examples and their classes.
+        withheld: Names of classes that are removed from the vocabulary. Their pixels are the unknown ones of the
             open-set scores, where the score of a region is the probability of "something else" or, if the method has no
             prompt for it, 1 - the maximum probability of the classes. For all other scores they are void.
-        batch_size: number of images per batch.
-        progress: called with the number of finished images.
+        batch_size: Number of images per batch.
+        progress: Called with the number of finished images.
+
+    Returns:
+        All scores.
 
     Raises:
-        ValueError: if `withheld` names an unknown class or all classes.
-        ImageError, DatasetError: if an image or label map cannot be used; no example is skipped.
+        ValueError: `withheld` names an unknown class or all classes.
+        ImageError, DatasetError: An image or label map cannot be used; no example is skipped.
     """
     vocabulary, class_lookup = withhold_classes(dataset.vocabulary, withheld)
     class_lookup = class_lookup.to(segmenter.device)
@@ -135,12 +138,16 @@ def evaluate(
 def withhold_classes(vocabulary: Vocabulary, withheld: Sequence[str]) -> tuple[Vocabulary, Tensor]:
     """Remove classes from a vocabulary of C classes.
 
+    Args:
+        vocabulary: The vocabulary.
+        withheld: Names of the classes to remove.
+
     Returns:
         The remaining vocabulary, and a lookup table `[C + 1]` int64 from the class indices of the full vocabulary to
         those of the remaining one: C for a withheld class, and VOID in the last entry, so that VOID (-1) maps to VOID.
 
     Raises:
-        ValueError: if `withheld` names an unknown class or all classes.
+        ValueError: `withheld` names an unknown class or all classes.
     """
     unknown = [name for name in withheld if name not in vocabulary.names]
     if unknown:

@@ -15,18 +15,18 @@ from ovsr_gpu.evaluation.counts import check_labels, contingency_tables, json_li
 class SegmentScores:
     """Scores by segment, one value per class; the macro means are over the classes with a value, as in panopticapi.
 
-    None stands for a class without target segments and without predicted segments.
+    None means that the class has neither target segments nor predicted segments.
 
     Attributes:
-        true_positives: matched segments (TP).
-        false_positives: predicted segments without a match (FP).
-        false_negatives: target segments without a match (FN).
+        true_positives: Matched segments (TP).
+        false_positives: Predicted segments without a match (FP).
+        false_negatives: Target segments without a match (FN).
         precision: TP / (TP + FP), 0 where that is 0/0.
         recall: TP / (TP + FN), 0 where that is 0/0.
         f1: TP / (TP + FP/2 + FN/2), called recognition quality, RQ, in panoptic segmentation.
         segmentation_quality: SQ, the mean IoU of the matches, 0 without a match.
         panoptic_quality: PQ = SQ x RQ (Kirillov et al. 2019).
-        macro_precision, macro_recall, macro_f1, macro_segmentation_quality, macro_panoptic_quality: means over classes.
+        macro_precision, macro_recall, macro_f1, macro_segmentation_quality, macro_panoptic_quality: Means over classes.
     """
 
     true_positives: list[int]
@@ -48,8 +48,8 @@ class PanopticQuality:
     """Accumulator of matches between predicted and target segments of the same class with IoU > 0.5.
 
     This threshold makes each match unique. IoU is intersection / (predicted area + target area - intersection), without
-    the void pixels of the predicted segment. A predicted segment without a match is no FP if more than half of it is
-    void. Both rules are those of COCO panoptic (panopticapi). A segment predicted as "something else" is no FP.
+    the void pixels of the predicted segment. A predicted segment without a match is not a FP if more than half of it
+    is void. Both rules are those of COCO panoptic (panopticapi). A segment predicted as "something else" is not a FP.
 
     The maps define what a segment is. If the target has no instances, COCO takes all pixels of a class in an image as
     one segment, connected or not, in the prediction and in the target: pass the class maps as segment maps, with
@@ -57,7 +57,7 @@ class PanopticQuality:
     region is a segment.
 
     Args:
-        num_classes: the number of classes L.
+        num_classes: The number of classes L.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -75,7 +75,7 @@ class PanopticQuality:
             target_class: `[T]` integers, the class of each target segment.
 
         Raises:
-            ValueError: if the shapes differ or a label is out of range.
+            ValueError: The shapes differ or a label is out of range.
         """
         check_labels("predicted class", predicted_class, 0, self._num_classes + 1)
         check_labels("target class", target_class, 0, self._num_classes)
@@ -115,7 +115,7 @@ class PanopticQuality:
         """Return the scores.
 
         Raises:
-            ValueError: if there was no segment of a class.
+            ValueError: There was no segment of a class.
         """
         tp, fp, fn = self._counts.cpu()
         is_present = tp + fp + fn > 0

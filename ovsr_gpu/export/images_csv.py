@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ovsr_gpu.results import expected_errors
 from ovsr_gpu.runtime.atomic import write_csv
 from ovsr_gpu.store.reader import ImageReader
 
@@ -29,7 +30,7 @@ def _lines(images: ImageReader, num_classes: int) -> Iterator[Sequence[object]]:
     yield ["image", "file", "regions", "uncertainty", "something_else"]
     for regions in images(["image", "file", "class_index", "score", "area"]):
         area = sum(row["area"] for row in regions)
-        uncertainty = sum((1 - row["score"]) * row["area"] for row in regions) / area
+        uncertainty = sum(expected_errors(row["score"], row["area"]) for row in regions) / area
         something_else = sum(row["area"] for row in regions if row["class_index"] == num_classes) / area
         first = regions[0]
         yield [first["image"], first["file"], len(regions), round(uncertainty, 6), round(something_else, 6)]

@@ -24,8 +24,8 @@ inside pixels. Other readers keep the fractions, and the polygon then contains e
 def polygons(regions: Sequence[Row]) -> Iterator[Array]:
     """Yield one polygon per region of an image.
 
-    Holes and further components are connected to the outline by seams: lines to and back from the nearest points. A
-    connected region is recovered exactly. Readers that also paint outlines paint the seams: rarely a few pixels of a
+    Holes and further components are connected to the outline by seams: lines to the nearest point and back. A connected
+    region is recovered exactly. Readers that also paint outlines paint the seams: rarely a few pixels of a
     hole, and between components all pixels that the seams cross.
 
     Args:

@@ -14,7 +14,16 @@ Array = Any
 
 
 def as_tensor(array: Array, dtype: str | None = None, device: torch.device | str | None = None) -> Tensor:
-    """Return the array as a tensor, by default with its dtype and on its device; callers must not write to it."""
+    """Return the array as a tensor, which may share its memory: callers must not write to it.
+
+    Args:
+        array: See `Array`.
+        dtype: Name of a torch dtype; None keeps the dtype of the array.
+        device: Device of the tensor; None keeps that of the array.
+
+    Returns:
+        The tensor.
+    """
     if isinstance(array, Tensor):
         tensor = array.detach()
     elif _supports_dlpack(array):

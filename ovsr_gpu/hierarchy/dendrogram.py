@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from ovsr_gpu.hierarchy.arrays import Array, as_tensor, convert_like
 from ovsr_gpu.hierarchy.validation import check_linkage
-from ovsr_gpu.kernels.trees import roots
+from ovsr_gpu.kernels.trees import parents, roots
 
 
 class Dendrogram:
@@ -36,7 +36,7 @@ class Dendrogram:
             and j+1.
 
     Raises:
-        TypeError, ValueError: If Z is not a linkage matrix.
+        TypeError, ValueError: Z is not a linkage matrix.
     """
 
     def __init__(self, Z: Array) -> None:
@@ -61,9 +61,7 @@ class Dendrogram:
 
     @cached_property
     def parent(self) -> Tensor:
-        nodes = torch.arange(2 * self.num_points - 1, device=self.children.device).repeat(len(self.children), 1)
-        merged = nodes[:, self.num_points :].repeat_interleave(2, dim=1)
-        return nodes.scatter(1, self.children.flatten(1), merged)
+        return parents(self.children, self.num_points)
 
     def subtree_max(self, values: Tensor) -> Tensor:
         """Return the maximum of the values `[B, P-1]` over each merge and all merges below it."""
@@ -86,6 +84,9 @@ class Dendrogram:
 
         Args:
             same_cluster: `[B, ..., P-1]` bool, whether the leaves at positions j and j+1 are in one flat cluster.
+
+        Returns:
+            The labels.
         """
         labels = pad((~same_cluster).cumsum(-1), (1, 0))
         leaf_positions = self.first[:, : self.num_points]
@@ -100,8 +101,11 @@ class Dendrogram:
             array: Numbers with the leading dimensions of Z.
             shape: The expected shape without the leading dimensions.
 
+        Returns:
+            The tensor on the device of the trees.
+
         Raises:
-            ValueError: If the array has another shape.
+            ValueError: The array has another shape.
         """
         values = as_tensor(array, "float64", self.heights.device)
         expected = (*self.batch_shape, *shape)

@@ -43,7 +43,12 @@ def pairwise_distances(observations: Tensor, metric: Metric, like: Array) -> Ten
 
 
 def check_metric(metric: Metric) -> None:
-    """Raise TypeError if the metric is neither a string nor a function, and ValueError if its name is unknown."""
+    """Check a metric.
+
+    Raises:
+        TypeError: The metric is neither a string nor a function.
+        ValueError: Its name is unknown.
+    """
     if not isinstance(metric, str) and not callable(metric):
         raise TypeError(f"metric must be a name or a function of two observations; got {metric!r}")
     if isinstance(metric, str) and metric not in METRICS:
@@ -63,7 +68,7 @@ def square_form(condensed: Tensor) -> Tensor:
         `[B, P, P]`.
 
     Raises:
-        ValueError: If the number of distances is not P * (P-1) / 2 for any P >= 2.
+        ValueError: The number of distances is not P * (P-1) / 2 for any P >= 2.
     """
     length = condensed.shape[1]
     points = (1 + isqrt(1 + 8 * length)) // 2

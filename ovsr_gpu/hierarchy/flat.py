@@ -45,8 +45,8 @@ def fcluster(
         observation that is merged with a cluster comes after that cluster.
 
     Raises:
-        TypeError: If Z is not a linkage matrix.
-        ValueError: If Z is not a linkage matrix, if another argument is invalid, or if a value of a merge is NaN.
+        TypeError: Z is not a linkage matrix.
+        ValueError: Z is not a linkage matrix, another argument is invalid, or a value of a merge is NaN.
 
     Example:
         >>> from ovsr_gpu.hierarchy import fcluster, linkage
@@ -113,7 +113,7 @@ def fclusterdata(
         Labels `[..., P]` int32.
 
     Raises:
-        TypeError: If X has fewer than two dimensions, or as in `linkage` and `fcluster`.
+        TypeError: X has fewer than two dimensions; also as in `linkage` and `fcluster`.
         ValueError: As in `linkage` and `fcluster`.
     """
     check_method(method)
@@ -139,8 +139,8 @@ def cut_tree(Z: Array, n_clusters: Array | None = None, height: Array | None = N
         zeros for a column of P clusters that is not the first column; this function returns the correct labels.
 
     Raises:
-        TypeError: If Z is not a linkage matrix.
-        ValueError: If Z is not a linkage matrix, both `n_clusters` and `height` are given, one of them has more than
+        TypeError: Z is not a linkage matrix.
+        ValueError: Z is not a linkage matrix, both `n_clusters` and `height` are given, one of them has more than
             one dimension, the cluster sizes in Z do not match the tree, or a merge is below one of its children.
     """
     if n_clusters is not None and height is not None:
@@ -185,8 +185,8 @@ def leaders(Z: Array, T: Array) -> tuple[Array, Array]:
         which a post-order traversal from left to right visits their parents.
 
     Raises:
-        TypeError: If Z is not a linkage matrix or T is not int32.
-        ValueError: If Z is not a linkage matrix or is a batch (whose trees can have different numbers of clusters), T
+        TypeError: Z is not a linkage matrix or T is not int32.
+        ValueError: Z is not a linkage matrix or is a batch (whose trees can have different numbers of clusters), T
             has another length, or a cluster of T is not a subtree of Z.
     """
     tree = Dendrogram(Z)

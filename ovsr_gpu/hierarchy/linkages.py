@@ -47,11 +47,11 @@ def linkage(
         height and the number of observations. Ids below P are observations; id P+m is the cluster of merge m.
 
     Raises:
-        TypeError: If the metric is neither a name nor a function.
-        ValueError: If another argument is invalid or a value is not finite.
+        TypeError: The metric is neither a name nor a function.
+        ValueError: Another argument is invalid or a value is not finite.
 
     Warns:
-        ClusterWarning: If the observations look like a square matrix of distances.
+        ClusterWarning: The observations look like a square matrix of distances.
 
     Example:
         >>> from ovsr_gpu.hierarchy import linkage
@@ -87,6 +87,9 @@ def observation_linkage(observations: Tensor, method: str, metric: Metric, like:
 
     Returns:
         Linkage matrix `[..., P-1, 4]`.
+
+    Raises:
+        TypeError, ValueError: As in `linkage`.
     """
     check_metric(metric)
     *batch, points, features = observations.shape
@@ -106,7 +109,11 @@ def observation_linkage(observations: Tensor, method: str, metric: Metric, like:
 
 
 def check_method(method: str) -> None:
-    """Raise ValueError if the linkage method is unknown."""
+    """Check the name of the linkage method.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
     if method not in FULL_GRAPH_METHODS:
         raise ValueError(
             f"method must be one of {', '.join(FULL_GRAPH_METHODS)}; got {method!r} "
@@ -115,7 +122,11 @@ def check_method(method: str) -> None:
 
 
 def as_floats(array: Array, dtype: str, device: torch.device | str | None) -> Tensor:
-    """Return the array as a tensor of dtype "float64" or "float32"; raise ValueError for another dtype."""
+    """Return the array as a tensor of dtype "float64" or "float32".
+
+    Raises:
+        ValueError: `dtype` has another value.
+    """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     return as_tensor(array, dtype, device)

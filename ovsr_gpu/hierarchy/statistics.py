@@ -23,8 +23,8 @@ def cophenet(Z: Array, Y: Array | None = None) -> Array:
         distances.
 
     Raises:
-        TypeError: If Z is not a linkage matrix.
-        ValueError: If Z is not a linkage matrix or Y has another shape.
+        TypeError: Z is not a linkage matrix.
+        ValueError: Z is not a linkage matrix or Y has another shape.
     """
     tree = Dendrogram(Z)
     cophenetic = _cophenetic_distances(tree)
@@ -52,8 +52,8 @@ def inconsistent(Z: Array, d: int = 2) -> Array:
         standard deviation (0 if the standard deviation is 0).
 
     Raises:
-        TypeError: If Z is not a linkage matrix.
-        ValueError: If Z is not a linkage matrix or d is not a non-negative integer.
+        TypeError: Z is not a linkage matrix.
+        ValueError: Z is not a linkage matrix or d is not a non-negative integer.
     """
     tree = Dendrogram(Z)
     return tree.unflatten_batch(inconsistency(tree, d))
@@ -69,14 +69,18 @@ def maxdists(Z: Array) -> Array:
         `[..., P-1]` float64.
 
     Raises:
-        TypeError, ValueError: If Z is not a linkage matrix.
+        TypeError, ValueError: Z is not a linkage matrix.
     """
     tree = Dendrogram(Z)
     return tree.unflatten_batch(tree.subtree_max(tree.heights))
 
 
 def inconsistency(tree: Dendrogram, depth: float) -> Tensor:
-    """Compute `inconsistent` of a tree: `[B, P-1, 4]` float64."""
+    """Compute `inconsistent` of a tree: `[B, P-1, 4]` float64.
+
+    Raises:
+        ValueError: `depth` is not a non-negative integer.
+    """
     if depth != int(depth) or depth < 0:
         raise ValueError(f"the number of levels must be a non-negative integer; got {depth}")
     images, merges = tree.heights.shape

@@ -23,9 +23,12 @@ def is_valid_linkage(Z: Array, warning: bool = False, throw: bool = False, name:
         throw: Whether to raise the first fault.
         name: The name of Z in messages.
 
+    Returns:
+        Whether all matrices are valid.
+
     Raises:
-        TypeError: If `throw` is True and the dtype is wrong.
-        ValueError: If `throw` is True and Z has another fault.
+        TypeError: `throw` is True and the dtype is wrong.
+        ValueError: `throw` is True and Z has another fault.
 
     Warns:
         ClusterWarning: For each fault, if `warning` is True.
@@ -49,7 +52,7 @@ def is_monotonic(Z: Array) -> Array:
         `[...]` bool.
 
     Raises:
-        TypeError, ValueError: If Z is not a linkage matrix.
+        TypeError, ValueError: Z is not a linkage matrix.
     """
     linkage = check_linkage(as_tensor(Z))
     return convert_like(Z, (linkage[..., 1:, 2] >= linkage[..., :-1, 2]).all(-1))
@@ -59,7 +62,7 @@ def num_obs_linkage(Z: Array) -> int:
     """Return the number of observations P of a linkage matrix `[..., P-1, 4]`.
 
     Raises:
-        TypeError, ValueError: If Z is not a linkage matrix.
+        TypeError, ValueError: Z is not a linkage matrix.
     """
     return check_linkage(as_tensor(Z)).shape[-2] + 1
 

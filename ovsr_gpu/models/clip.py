@@ -1,4 +1,4 @@
-"""Load a CLIP of open_clip and encode images and texts with it."""
+"""Load a CLIP model of open_clip, and encode images and texts with it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOCAL_HINT = (
 
 
 class ClipModel:
-    """A CLIP in eval mode, without gradients; safe to call from several threads.
+    """A CLIP model in eval mode, without gradients; safe to call from several threads.
 
     Attributes:
         name: The name given to `load_clip`.
@@ -186,7 +186,7 @@ def absolute_model_name(name: str) -> str:
 
 
 def load_clip(name: str, weights: str | os.PathLike[str] | None, device: torch.device) -> ClipModel:
-    """Load a CLIP.
+    """Load a CLIP model.
 
     Args:
         name: One of
@@ -194,13 +194,13 @@ def load_clip(name: str, weights: str | os.PathLike[str] | None, device: torch.d
             - an open_clip model name;
             - `local-dir:DIR`, a folder with open_clip_config.json, the weights and, if the model has its own, the BPE
               merges of open_clip's tokenizer (`BPE_FILE`);
-            - `embedded`, the folder that comes with this package.
+            - `embedded`, the model that comes with this package.
         weights: For an open_clip model name, a pretrained tag or the path of a checkpoint (.safetensors, or a file that
             `torch.load(weights_only=True)` reads). For a folder, a tag is ignored.
         device: Device of the model.
 
     Returns:
-        The CLIP.
+        The CLIP model.
 
     Raises:
         ModelError: The model or the tag is unknown, or the weights cannot be found or read or do not fit the model.

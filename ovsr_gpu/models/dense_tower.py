@@ -45,7 +45,7 @@ def dense_tower(clip: ClipModel) -> DenseTower:
       embedding of the image.
 
     Args:
-        clip: The CLIP.
+        clip: The CLIP model.
 
     Returns:
         The two parts.

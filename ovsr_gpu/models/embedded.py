@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import nn
 
 EMBEDDED = "embedded"
-"""The name that selects these models in place of a pretrained tag or a path."""
+"""The name that selects these models instead of a pretrained tag or a path."""
 
 NOTICE = (
-    "The embedded models are trained on a small synthetic world of shapes and grounds: "
+    "The embedded models are trained on a small synthetic world of shapes and backgrounds: "
     "they are for demos, tests and offline trials, not for photographs."
 )
 

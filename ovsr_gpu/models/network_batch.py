@@ -27,7 +27,7 @@ class NetworkBatch:
     """The batch size of a network.
 
     Attributes:
-        max_rows: Largest number of inputs in one forward pass.
+        max_rows: Maximum number of inputs in one forward pass.
         is_fixed: Whether every forward pass has exactly `max_rows` inputs, padded with zeros.
     """
 
@@ -38,7 +38,7 @@ class NetworkBatch:
     def of(cls, side: int, device: torch.device, config: ModelConfig) -> NetworkBatch:
         """Choose the batch size for square inputs.
 
-        The default on a CPU is small: activations that exceed the caches cost more than a larger batch gains.
+        The default on a CPU is small, because activations that exceed the caches cost more than a larger batch saves.
 
         Args:
             side: Height and width of an input, in pixels.
@@ -52,7 +52,7 @@ class NetworkBatch:
         return cls(config.batch or max_rows, config.full_batches)
 
     def halved(self) -> NetworkBatch:
-        """Return a batch of half the size, at least 1."""
+        """Return this with half the batch size, at least 1."""
         return replace(self, max_rows=max(1, self.max_rows // 2))
 
     def run(self, network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Text embeddings on disk: one small file per class, so that a new class requires only its own prompts."""
+"""Text embeddings on disk: one small file per class, so that only the prompts of new classes are encoded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cache_key(clip: ClipModel, prompts: Sequence[str]) -> str:
     """Return the key of a text embedding: a SHA-256 of everything that it depends on.
 
     Args:
-        clip: The CLIP.
+        clip: The CLIP model.
         prompts: Prompts of the class, in order.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The statistics of a run, updated while it goes on."""
+"""The statistics of a run, updated while it runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ovsr_gpu.results import expected_errors
 from ovsr_gpu.store.reader import Store
 from ovsr_gpu.store.schema import Failure, LabelledBatch
 from ovsr_gpu.vocabulary import SOMETHING_ELSE, Vocabulary
@@ -103,7 +104,7 @@ class RunStats:
         self._num_regions += len(table)
         areas = table["area"].to_numpy()
         np.add.at(self._areas, table["class_index"].to_numpy(), areas)
-        self._uncertain_area += float(areas @ (1 - table["score"].to_numpy().astype(np.float64)))
+        self._uncertain_area += float(expected_errors(table["score"].to_numpy().astype(np.float64), areas).sum())
 
     def _add_failures(self, failures: Iterable[Failure]) -> None:
         for failure in failures:
@@ -118,6 +119,9 @@ class RunStats:
         Args:
             num_workers: Number of workers that label in parallel.
             interrupted: Whether images are left.
+
+        Returns:
+            The summary.
         """
         seconds = time.perf_counter() - self._start
         time_fractions = {cause: waited / (num_workers * seconds) for cause, waited in self._wait_seconds.items()}

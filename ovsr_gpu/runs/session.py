@@ -47,7 +47,16 @@ class Engine(Protocol):
     def label(
         self, batches: Iterable[Sequence[ImageSource]], outputs: Outputs, log: Log = ...
     ) -> Generator[LabelledBatch, None, None]:
-        """Yield the result of each batch, in order, once all files of its images are complete."""
+        """Yield the result of each batch, in order, once all files of its images are complete.
+
+        Args:
+            batches: The images.
+            outputs: The outputs to write during the run.
+            log: Called with messages for the user.
+
+        Yields:
+            One result per batch.
+        """
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ class RunCallbacks:
 
     Attributes:
         progress: Called after each batch with the number of images done and the total (None if unknown).
-        stop: Called before each batch; once it returns True, the run finishes its begun batches and ends.
+        stop: Called before each batch; once it returns True, the run finishes the batches in progress and ends.
         log: Called with messages for the user.
     """
 
@@ -227,7 +236,7 @@ def prepare_run_folder(out: Path, *, overwrite: bool, resume: bool = False) -> N
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Keep other runs out of the folder; the lock ends with its process."""
+    """Lock the folder against other runs; the lock is released when the process ends."""
     try:
         with FileLock(out / ".lock", timeout=0):
             yield
@@ -237,7 +246,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _explain_disk_errors(out: Path) -> Iterator[None]:
-    """Turn an OSError of writing into an OvsrError that says what to do."""
+    """Convert an OSError of writing to an OvsrError that explains what to do."""
     try:
         yield
     except OSError as error:  # errors of reading and segmenting are handled elsewhere

@@ -1,4 +1,4 @@
-"""Measures what the models' thread waits for while it labels."""
+"""Measure what the models' thread waits for while it labels."""
 
 from __future__ import annotations
 

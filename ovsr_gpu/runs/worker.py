@@ -1,4 +1,4 @@
-"""Labelling on one device: takes batches of images, writes their files and returns their rows.
+"""Label images on one device: take batches of images, write their files and return their rows.
 
 A batch goes through five steps, each one batch behind the step before it:
 
@@ -74,6 +74,9 @@ class Worker:
             batches: The images.
             outputs: The outputs to write during the run.
             log: Called with messages for the user.
+
+        Yields:
+            One result per batch.
 
         Raises:
             OSError: A file cannot be written.
@@ -274,7 +277,7 @@ class _LabellingSteps:
         return batch.outcomes
 
     def _make_room(self, num_images: int) -> None:
-        """Halve the batches after `num_images` images did not fit into memory."""
+        """Halve the batch sizes after `num_images` images did not fit into memory."""
         self._max_images = max(1, num_images // 2)
         self._pipeline.halve_batches()
         self._log(

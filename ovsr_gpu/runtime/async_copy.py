@@ -1,4 +1,4 @@
-"""Asynchronous copies between host and device on CUDA streams of their own."""
+"""Asynchronous copies between host and device on separate CUDA streams."""
 
 from __future__ import annotations
 

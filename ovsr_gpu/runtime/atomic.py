@@ -85,5 +85,5 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
 
 
 def json_line(content: Any) -> bytes:
-    """Return one line of JSON in ASCII, so that no reader mistakes a character in a name for a line break."""
+    """Return one line of JSON in ASCII, so that no character of a name can be read as a line break."""
     return json.dumps(content, separators=(",", ":")).encode("ascii") + b"\n"

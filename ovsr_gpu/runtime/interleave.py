@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 def delayed(items: Iterable[Item], count: int) -> Iterator[Item]:
     """Yield items in order, each only after the next `count` items have been produced.
 
-    This separates a step that starts asynchronous work from the step that waits for it by `count` batches.
+    A step that waits for asynchronous work then runs `count` batches after the step that started it.
 
     Args:
         items: The items.

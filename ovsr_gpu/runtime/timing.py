@@ -22,6 +22,9 @@ def stage(name: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
     Args:
         name: Name of the stage in `record_stages`; profiler traces show the range `ovsr::NAME`.
+
+    Returns:
+        The decorator.
     """
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:

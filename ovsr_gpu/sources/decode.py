@@ -108,6 +108,9 @@ def open_bytes(label: str, read: Callable[[], bytes], disk_seconds: float = 0.0)
         read: Function that returns the bytes of the image.
         disk_seconds: Time already spent on reading, in seconds.
 
+    Yields:
+        The bytes as an open file.
+
     Raises:
         ImageError: As `open_image`; also if there are no bytes or more than `MAX_IMAGE_BYTES`.
     """
@@ -131,7 +134,7 @@ def decode_image(file: BinaryIO) -> Tensor:
         `[3, H, W]` uint8 tensor on the CPU, see `to_rgb`.
 
     Raises:
-        ImageError: The image has too many pixels or cannot be decoded; other errors are Pillow's, and none of them
+        ImageError: The image has too many pixels or cannot be decoded. Other errors are those of Pillow. No message
             names the file.
     """
     with Image.open(file) as image:

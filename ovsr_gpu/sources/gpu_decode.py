@@ -22,7 +22,7 @@ MAX_DIFFERENCE = 16
 """Maximum difference, on average and per value, between an image of the self-test and Pillow's result, in gray levels.
 
 Decoders round differently, and where chroma is subsampled Pillow interpolates it, while nvJPEG may repeat it: 1.6 and 6
-levels in a simulation on the self-test's slow color ramps. At sharp color edges, correct decoders differ by more.
+levels in a simulation on the smooth color ramps of the self-test. At sharp color edges, correct decoders differ more.
 """
 
 SELF_TEST_ROUNDS = 8
@@ -60,9 +60,9 @@ class GpuJpegDecoder:
         """Decode an open file; safe to call from several threads at once.
 
         A complete JPEG file in 8-bit gray or YCbCr is decoded on the device. The result differs from that of
-        `decode_image` as decoders differ, and possibly by more where the data are damaged. It can be used immediately
-        on the current stream of the calling thread. Every other file, and any that the device cannot decode, goes to
-        `decode_image`.
+        `decode_image` by rounding, and possibly by more where the data are damaged. It can be used immediately on the
+        current stream of the calling thread. `decode_image` decodes every other file, and any that the device cannot
+        decode.
 
         Args:
             file: Binary file.
@@ -112,7 +112,7 @@ def _read_plain_jpeg(file: BinaryIO) -> Tensor:
     """
     with Image.open(file, formats=["JPEG"]) as image:
         check_size(*image.size)
-        # An MPO file has its own class. With other component ids, RGB or YCbCr depends on rules that decoders may lack.
+        # An MPO file has another class. Whether other component ids mean RGB or YCbCr is not the same in all decoders.
         is_ycbcr = [number for number, *_ in image.layer] == [1, 2, 3] and image.info.get("adobe_transform", 1) == 1
         if type(image) is not JpegImageFile or not (image.mode == "L" or is_ycbcr):
             raise ValueError("it is a JPEG file of another kind")

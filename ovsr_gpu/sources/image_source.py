@@ -41,7 +41,7 @@ class ImageSource:
 
     @property
     def locator(self) -> dict[str, Any]:
-        """JSON fields that are needed, in addition to path and name, to open the image again; see `sources.stored`."""
+        """JSON fields that are needed to open the image again, in addition to path and name; see `sources.stored`."""
         return {}
 
     def open(self) -> AbstractContextManager[ImageFile | ImageBytes]:
@@ -88,7 +88,7 @@ class PrefetchedImage(ImageSource):
 
 
 def prefetch(image: ImageSource) -> PrefetchedImage:
-    """Read the bytes of an image; an error is stored in the result and raised when that is opened."""
+    """Read the bytes of an image; an error is stored and raised when the result is opened."""
     data: bytes | Exception
     disk_seconds = 0.0
     try:

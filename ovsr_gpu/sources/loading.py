@@ -76,8 +76,8 @@ def load_batches(
     `PIXEL_BUDGET` pixels; an image that is larger than that forms a part of its own. While one batch is in use, the
     next one is collated and images of later ones are decoded.
 
-    An empty batch is passed on as an empty `LoadedBatch`, and no later batch is requested before that. It flushes the
-    batches before it when the next one may take long to arrive.
+    An empty batch is passed on as an empty `LoadedBatch` before any later batch is requested. It flushes the batches
+    before it when the next one may take long to arrive.
 
     Args:
         batches: Images to load.
@@ -89,7 +89,7 @@ def load_batches(
         All images in order, including unreadable ones, in batches or parts of batches.
     """
     decode_pool = ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="ovsr-decode")
-    # A pool of its own, so that collating never waits behind images that are needed later.
+    # A separate pool, so that collating never waits for images that are needed later.
     collate_pool = ThreadPoolExecutor(1, thread_name_prefix="ovsr-gather")
 
     def collate(images: list[LoadedImage], is_last: bool) -> LoadedBatch:
@@ -106,7 +106,7 @@ def load_batches(
 
 
 _PendingImage = tuple[Future[LoadedImage] | None, bool]
-"""An image that is being read, and whether it is the last of its batch; (None, True) stands for an empty batch."""
+"""An image that is being read, and whether it is the last of its batch; (None, True) represents an empty batch."""
 
 
 def _parts(images: Iterable[_PendingImage]) -> Iterator[tuple[list[LoadedImage], bool]]:

@@ -91,7 +91,16 @@ def _ancestors(regions: Regions, cluster: Tensor, sides: Tensor, num_images: int
 
 
 def append_ancestors(regions: Regions, ancestors: AncestorRegions, num_images: int) -> AncestorRegions:
-    """Return the regions followed by their ancestors."""
+    """Return the regions followed by their ancestors.
+
+    Args:
+        regions: N regions.
+        ancestors: Their ancestors.
+        num_images: B.
+
+    Returns:
+        M regions; the span of each of the first N is its own index.
+    """
     leaves = AncestorRegions(regions.image_index, regions.boxes, regions.areas, regions.spans(num_images))
     return AncestorRegions(
         *(torch.cat(columns) for columns in zip(vars(leaves).values(), vars(ancestors).values(), strict=True))

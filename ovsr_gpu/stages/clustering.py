@@ -51,7 +51,16 @@ def cluster_count(latents: Latents, dendrogram: MergeTree, config: ClusteringCon
 
 @stage("cut")
 def cluster_labels(latents: Latents, dendrogram: MergeTree, count: Tensor) -> Tensor:
-    """Cut the dendrograms into `count` `[B]` clusters: `[B, h, w]` int64, 0..k-1, numbered by first cell."""
+    """Return the cluster of each grid cell when the dendrograms are cut into `count` clusters.
+
+    Args:
+        latents: Latents of the images.
+        dendrogram: See `merge_tree`.
+        count: `[B]` int64, the number of clusters of each image.
+
+    Returns:
+        `[B, h, w]` int64, 0..k-1, numbered by first cell.
+    """
     return cut(dendrogram.children, count).view(-1, *latents.grid)
 
 
@@ -60,6 +69,14 @@ def merge_cost(latents: Latents, dendrogram: MergeTree, fraction: float) -> Tens
 
     The total variance is the sum of sigma^2. The cost of a Ward merge is the increase of the within-cluster sum of
     squares, height^2 / 2; the same formula is used for the other linkages.
+
+    Args:
+        latents: Latents and spectrum of the images.
+        dendrogram: See `merge_tree`.
+        fraction: Fraction of the total variance.
+
+    Returns:
+        `[B]` int64.
     """
     total = latents.singular_values.square().sum(1, keepdim=True)
     return 1 + (dendrogram.heights.square() / 2 > fraction * total).sum(1)

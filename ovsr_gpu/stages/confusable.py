@@ -11,9 +11,9 @@ from ovsr_gpu.results import ClassTexts
 from ovsr_gpu.vocabulary import SOMETHING_ELSE
 
 MIN_LOGIT_GAP = 3.5
-"""Logits below which two classes count as confusable. With OpenAI's CLIP ViT-B/16 and many templates, 2 of the 14,535
-pairs of COCO-Stuff's 171 classes are closer: "dining table" and "table", "rock" and "stone". With one template none of
-VOC's 20 classes are: "bicycle" and "motorbike" are 7 apart.
+"""Difference in logits below which two classes count as confusable. With OpenAI's CLIP ViT-B/16 and many templates, 2
+of the 14,535 pairs of COCO-Stuff's 171 classes are closer: "dining table" and "table", "rock" and "stone". With one
+template none of VOC's 20 classes are: "bicycle" and "motorbike" are 7 apart.
 """
 MAX_DESCRIBED_PAIRS = 5
 
@@ -36,6 +36,9 @@ def confusable_pairs(texts: ClassTexts, names: Sequence[str], logit_scale: float
         texts: The texts of the L classes, and of "something else" if it has any.
         names: The L class names.
         logit_scale: Factor of the cosine similarities.
+
+    Returns:
+        The pairs with their gaps.
     """
     cosine = (texts.embeddings @ texts.embeddings.mT).double()
     num_rows = texts.num_classes + 1

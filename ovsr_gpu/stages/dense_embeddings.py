@@ -45,7 +45,17 @@ def pooled_embeddings(
 
 @stage("image embeddings")
 def patch_features(tower: DenseTower, clip: ClipModel, images: ImageBatch, batch: NetworkBatch) -> Tensor:
-    """Return the patch features of the images, squashed to CLIP's input size: `[B, C, h, w]` float32."""
+    """Return the patch features of the images, squashed to CLIP's input size.
+
+    Args:
+        tower: The image tower of `clip`, see `dense_tower`.
+        clip: The model.
+        images: The batch.
+        batch: Number of images per forward pass.
+
+    Returns:
+        `[B, C, h, w]` float32.
+    """
     parts = images.split(batch.max_rows)
     inputs = (network_input(part, clip.image_size, clip.normalisation, clip.dtype) for part in parts)
     return torch.cat([batch.run(tower.features, pixels).float() for pixels in inputs])

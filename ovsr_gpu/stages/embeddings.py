@@ -53,5 +53,14 @@ def embed_regions(
 
 @stage("image embeddings")
 def encode_crops(clip: ClipModel, crops: Tensor, batch: NetworkBatch) -> Tensor:
-    """Return unit embeddings `[N, E]` float32 of at most `batch.max_rows` normalized crops `[N, 3, S, S]`."""
+    """Return the embeddings of one batch of crops.
+
+    Args:
+        clip: The model.
+        crops: `[N, 3, S, S]`, normalized, N at most `batch.max_rows`.
+        batch: The batch size.
+
+    Returns:
+        `[N, E]` float32, unit rows.
+    """
     return batch.run(clip.encode_image, crops)

@@ -22,8 +22,8 @@ def pixel_features(backbone: nn.Sequential, images: ImageBatch, config: FeatureC
     """Return the features of every grid cell.
 
     Each image is squashed to the network's square input. Each level is scaled to unit root mean square over the image,
-    so that no level dominates by its scale alone, and resized to the grid. An image of one color has zero features:
-    what zero padding produces at its borders is not structure.
+    so that no level dominates by its scale alone, and resized to the grid. The features of an image of one color are
+    set to zero, because they would come only from the zero padding at its borders.
 
     Args:
         backbone: The blocks of EfficientNet.
@@ -59,7 +59,17 @@ def network_input(
     normalisation: Normalisation = IMAGENET,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return the images squashed to `side` x `side` pixels and normalized: `[B, 3, side, side]`, channels last."""
+    """Return the images squashed to a square and normalized.
+
+    Args:
+        images: The batch.
+        side: Height and width of the result, in pixels.
+        normalisation: Mean and standard deviation of pixels in [0, 1].
+        dtype: dtype of the result.
+
+    Returns:
+        `[B, 3, side, side]`, channels last.
+    """
     num_images = len(images)
     corners = torch.zeros_like(images.sizes)
     boxes = torch.cat([corners, images.sizes.flip(1)], dim=1)  # (0, 0, width, height)

@@ -23,6 +23,9 @@ def svd_latents(features: Tensor, config: LatentConfig) -> Latents:
     Args:
         features: `[B, C, h, w]` float32.
         config: Rank, scaling and driver.
+
+    Returns:
+        The latents and the singular values.
     """
     pixels = features.flatten(2).mT  # [B, P, C]
     centered = pixels - pixels.mean(dim=1, keepdim=True)

@@ -13,7 +13,7 @@ from ovsr_gpu.runtime.timing import stage
 
 @stage("region merging")
 def merge_regions(regions: LabelledRegions, region_map: Tensor, images: ImageBatch) -> tuple[Tensor, LabelledRegions]:
-    """Merge regions of the same class that share a border. The host waits for the new number of regions.
+    """Merge adjacent regions of the same class. The host waits for the new number of regions.
 
     Score, probabilities and embedding of a merged region are the means over its parts, weighted by area.
 

@@ -35,6 +35,9 @@ def classify_regions(
         num_images: B.
         logit_scale: The scale of the CLIP model, which `config` may override.
         config: Settings of the classification.
+
+    Returns:
+        The regions with class, score, probabilities `[N, L+1]` and embeddings.
     """
     if config.shared_rank is None:
         cosine = _stable_matmul(embeddings, texts.embeddings.mT)
@@ -124,12 +127,15 @@ def _stable_matmul(left: Tensor, right: Tensor) -> Tensor:
 
 @stage("class map")
 def class_map(region_map: Tensor, offsets: Tensor, class_index: Tensor) -> Tensor:
-    """Return the class of every pixel's region, `[B, H, W]` int32.
+    """Return the class of the region of every pixel.
 
     Args:
         region_map: `[B, H, W]` int32.
         offsets: `[B]` int64, see `Regions.offsets`.
         class_index: `[N]` int64, the class of each region; pixels of regions beyond N get the class of the last one.
+
+    Returns:
+        `[B, H, W]` int32.
     """
     region = region_map + offsets.to(torch.int32)[:, None, None]
     region = region.clamp_(max=len(class_index) - 1)

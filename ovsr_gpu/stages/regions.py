@@ -59,7 +59,7 @@ def project_to_images(
 ) -> tuple[Tensor, RegionTable[Regions], Tensor]:
     """Bring components of the grid to the resolution of the images and measure them.
 
-    Components that no pixel shows (in images smaller than the grid) are dropped; the others keep their order.
+    Components without a pixel (in images smaller than the grid) are dropped; the others keep their order.
 
     Args:
         components: `[B, h, w]` int64 in [0, h * w).
@@ -78,7 +78,16 @@ def project_to_images(
 
 
 def upsample_components(components: Tensor, images: ImageBatch, config: RegionConfig) -> Tensor:
-    """Return the components `[B, h, w]` int64 on a grid UPSAMPLING_FACTOR times finer, as `config.boundaries` says."""
+    """Return the components on a grid UPSAMPLING_FACTOR times finer, see `RegionConfig.boundaries`.
+
+    Args:
+        components: `[B, h, w]` int64.
+        images: The batch.
+        config: Settings of the regions.
+
+    Returns:
+        `[B, UPSAMPLING_FACTOR * h, UPSAMPLING_FACTOR * w]` int64.
+    """
     if config.boundaries == "grid":
         return upsample_bilinear(components, UPSAMPLING_FACTOR)
     side = 2 * components.shape[1]

@@ -34,6 +34,9 @@ def embed_vocabulary(clip: ClipModel, vocabulary: Vocabulary, config: Recognitio
         vocabulary: The L classes.
         config: Templates, synonyms and prompts for "something else".
 
+    Returns:
+        T texts with unit embeddings `[T, E]`.
+
     Raises:
         VocabularyError: A name does not fit the model's context length, or is also in `config.something_else`.
     """

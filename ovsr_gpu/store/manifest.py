@@ -18,7 +18,7 @@ SCHEMA_VERSION = 2
 WEIGHT_LOCATIONS = frozenset(
     {"config.models.backbone_weights", "config.models.clip", "config.models.clip_weights", "clip.model", "clip.weights"}
 )
-"""Keys that say where the weights come from. They may change; a hash of the weights tells whether they are the same."""
+"""Keys that name the source of the weights. They may change; a hash of the weights shows whether they are the same."""
 
 MAX_DIFFERENCES_SHOWN = 5
 

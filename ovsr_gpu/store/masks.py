@@ -1,4 +1,4 @@
-"""Decoding the masks of regions from COCO's compressed run lengths."""
+"""Decode the masks of regions from COCO's compressed run lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the store of a run, part by part."""
+"""Read the store of a run, part by part."""
 
 from __future__ import annotations
 
@@ -59,6 +59,9 @@ class Store:
 
         Args:
             columns: Columns of `SCHEMA`; "image" must be among them.
+
+        Yields:
+            The rows of the regions of one image.
         """
         for _, rows in groupby(self.rows(columns), key=lambda row: row["image"]):
             yield list(rows)

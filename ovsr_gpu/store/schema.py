@@ -1,4 +1,4 @@
-"""The schema of a run's store: one row per region, and what became of the images."""
+"""The schema of a run's store: one row per region, and the images that could not be labelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing the store of a run: every part on disk is a point from which the run can be resumed."""
+"""Write the store of a run: a run can be resumed after every part on disk."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DICTIONARY_COLUMNS = ["image", "file", "source", "height", "width", "class_index
 class StoreWriter:
     """Appends batches to the store of a run.
 
-    A batch is stored completely or not at all, so a resumed run continues at the border of two batches and has the
-    same batches as an uninterrupted one. A background thread writes the parts; its errors are raised by a later call.
+    A batch is stored completely or not at all, so a resumed run continues with the next batch and has the same batches
+    as an uninterrupted run. A background thread writes the parts; its errors are raised by a later call.
 
     Args:
         out: The run's folder. Existing parts stay; new ones get the next numbers.

@@ -17,7 +17,7 @@ def learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
     Each step merges the most frequent pair; ties are broken alphabetically.
 
     Args:
-        texts: texts in lower case ASCII.
+        texts: Texts in lower case ASCII.
 
     Returns:
         The merges in their order; as in open_clip, the last token of a word ends with `</w>`.

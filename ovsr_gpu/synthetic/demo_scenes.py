@@ -42,10 +42,10 @@ class DemoScores:
     Attributes:
         labelled_miou: `PixelScores.miou`.
         hungarian_miou: `ImageHungarianScores.image_miou`.
-        images_per_second: speed including reading and writing of files.
-        scenes: number of scenes.
-        device: the device of the networks.
-        versions: versions of the packages.
+        images_per_second: Speed including reading and writing of files.
+        scenes: Number of scenes.
+        device: The device of the networks.
+        versions: Versions of the packages.
     """
 
     labelled_miou: float
@@ -61,9 +61,9 @@ class LabelledScene:
     """A scene with its labels as read from the files of the run.
 
     Attributes:
-        scene: the scene.
+        scene: The scene.
         class_map, region_map: `[H, W]` integers.
-        class_index: class of each region; `len(CLASSES)` is "something else".
+        class_index: Class of each region; `len(CLASSES)` is "something else".
     """
 
     scene: Scene
@@ -76,11 +76,11 @@ def prepare_output(out: Path, scores: Path | None) -> None:
     """Create the output folder, remove the files of an earlier demo, and check that all files can be written.
 
     Args:
-        out: the output folder.
-        scores: an additional file for the scores.
+        out: The output folder.
+        scores: An additional file for the scores.
 
     Raises:
-        ValueError: if the folder contains anything except an earlier demo, or if a file cannot be written.
+        ValueError: The folder contains anything except an earlier demo, or a file cannot be written.
     """
     if out.exists() and not (out.is_dir() and ((out / SCORES).is_file() or not any(out.iterdir()))):
         raise ValueError(f"{str(out)!r} is not empty and not an earlier demo; choose another folder with --out")
@@ -95,12 +95,15 @@ def prepare_output(out: Path, scores: Path | None) -> None:
 
 
 def write_scenes(out: Path, count: int, progress: Progress) -> list[Scene]:
-    """Generate the first test scenes and write their images and target label maps.
+    """Generate the first test scenes, and write their images and ground-truth label maps.
 
     Args:
-        out: the output folder; see `IMAGES` and `TARGETS`.
-        count: number of scenes.
-        progress: called with the number of finished scenes and the total.
+        out: The output folder; see `IMAGES` and `TARGETS`.
+        count: Number of scenes.
+        progress: Called with the number of finished scenes and the total.
+
+    Returns:
+        The scenes.
     """
     colors = class_colors(len(CLASSES))
     scenes = []
@@ -120,13 +123,16 @@ def label_scenes(
     """Label the images in `out` as `ovsr label` does, and score the files that the run writes.
 
     Args:
-        segmenter: the method.
-        out: the output folder, with the images that `write_scenes` wrote.
-        scenes: the scenes that `write_scenes` returned.
-        progress: called with the number of finished images and the total.
+        segmenter: The method.
+        out: The output folder, with the images that `write_scenes` wrote.
+        scenes: The scenes that `write_scenes` returned.
+        progress: Called with the number of finished images and the total.
+
+    Returns:
+        The scenes with their labels, and the scores.
 
     Raises:
-        OvsrError: if an image cannot be labelled.
+        OvsrError: An image cannot be labelled.
     """
     files = [_file(out / IMAGES, seed) for seed in TEST_SEEDS[: len(scenes)]]
     images = [ImageSource(file, file.stem) for file in files]

@@ -21,7 +21,7 @@ class RandomStream:
     """A stream of random numbers.
 
     Args:
-        key: integers; the same key gives the same stream.
+        key: Integers; the same key gives the same stream.
     """
 
     def __init__(self, *key: int) -> None:
@@ -62,8 +62,8 @@ class RandomStream:
         """Return smooth noise (value noise): random values on a lattice, interpolated by smoothstep.
 
         Args:
-            height, width: shape of the result.
-            cell_height, cell_width: size of a lattice cell in pixels.
+            height, width: Shape of the result.
+            cell_height, cell_width: Size of a lattice cell in pixels.
 
         Returns:
             `[height, width]` float32 in [0, 1).

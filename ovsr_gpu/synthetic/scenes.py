@@ -38,7 +38,7 @@ MIN_VISIBLE = 0.65
 
 @dataclass(frozen=True)
 class SceneObject:
-    """Names of the attributes of an object; a background has an empty pattern and color, and its class as the shape."""
+    """The attributes of an object, by name; a background has an empty pattern and color, and its class as the shape."""
 
     pattern: str
     color: str
@@ -58,8 +58,8 @@ class Scene:
         pixels: `[H, W, 3]` uint8.
         labels: `[H, W]` uint8, the index into CLASSES.
         instance_map: `[H, W]` uint8, 0 for the background, n for the n-th of `objects`.
-        objects: from back to front; all have different shapes.
-        backgrounds: names of one or two backgrounds, the upper one first.
+        objects: From back to front; all have different shapes.
+        backgrounds: Names of one or two backgrounds, the upper one first.
     """
 
     pixels: NDArray[np.uint8]
@@ -83,7 +83,10 @@ class Scene:
 
         Args:
             region_map: `[H, W]` integers in 0..num_regions - 1; each region has at least one pixel.
-            num_regions: number of regions.
+            num_regions: Number of regions.
+
+        Returns:
+            One pair per region.
         """
         num_ids = (len(self.objects) + 1) * len(CLASSES)
         ids = region_map.astype(np.int64) * num_ids + self.region_ids
@@ -100,8 +103,11 @@ def make_scene(seed: int, combinations: Sequence[tuple[str, str]] = COMBINATIONS
     """Generate a scene.
 
     Args:
-        seed: seed of the random numbers.
-        combinations: pairs of color and shape that the objects may have; every shape must occur.
+        seed: Seed of the random numbers.
+        combinations: Pairs of color and shape that the objects may have; every shape must occur.
+
+    Returns:
+        The scene.
 
     Example:
         >>> make_scene(0).pixels.shape

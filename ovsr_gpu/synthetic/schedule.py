@@ -15,9 +15,12 @@ def shuffled_batches(count: int, batch_size: int, rng: np.random.Generator) -> I
     The last, incomplete batch of an epoch is dropped.
 
     Args:
-        count: number of examples.
-        batch_size: number of indices per batch.
-        rng: source of the permutations.
+        count: Number of examples.
+        batch_size: Number of indices per batch.
+        rng: Source of the permutations.
+
+    Yields:
+        `[batch_size]` int64.
     """
     while True:
         order = rng.permutation(count)
@@ -28,9 +31,12 @@ def warmup_cosine(step: int, num_steps: int, warmup: float = 0.05) -> float:
     """Return the factor of the learning rate: linear warm-up, then cosine decay to zero.
 
     Args:
-        step: index of the step.
-        num_steps: total number of steps.
-        warmup: fraction of the steps for the warm-up.
+        step: Index of the step.
+        num_steps: Total number of steps.
+        warmup: Fraction of the steps for the warm-up.
+
+    Returns:
+        The factor, between 0 and 1.
     """
     progress = step / num_steps
     if progress < warmup:

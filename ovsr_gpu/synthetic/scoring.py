@@ -32,10 +32,10 @@ class SceneScores:
     Attributes:
         labelled_miou, hungarian_miou: `PixelScores.miou` and `ImageHungarianScores.image_miou`, with the vocabulary
             CLASSES.
-        unknown_rejected, known_rejected: fractions of the regions classified as "something else" with a third of the
+        unknown_rejected, known_rejected: Fractions of the regions classified as "something else" with a third of the
             shapes removed from the vocabulary, among the regions of these shapes and among all others, over all three
             thirds.
-        unseen_named, seen_named: fractions of the objects whose most frequent predicted class has the right color and
+        unseen_named, seen_named: Fractions of the objects whose most frequent predicted class has the right color and
             shape with all COMBINATIONS as the vocabulary, among UNSEEN_COMBINATIONS and among the others.
     """
 
@@ -57,7 +57,7 @@ def score_scenes(segmenter: Segmenter, scenes: Sequence[Scene]) -> SceneScores:
         images = [scene.pixels for scene in batch]
         segmentation = segmenter.segment(images)
         region_counts = segmentation.regions.counts(len(batch)).tolist()
-        shapes: list[str] = []  # the true shape or background of each region of the batch
+        shapes: list[str] = []  # the ground-truth shape or background of each region of the batch
         prediction = segmenter.recognize(images, segmentation, CLASSES)
         for scene, region_map, class_map, num_regions in zip(
             batch, segmentation.region_map, prediction.class_map, region_counts, strict=True

@@ -29,9 +29,9 @@ def write_summary(out: Path, labelled: Sequence[LabelledScene], scores: DemoScor
     """Draw the first scenes with their labelled regions below, and the scores as the title.
 
     Args:
-        out: the output folder.
-        labelled: the labelled scenes.
-        scores: the scores of all scenes.
+        out: The output folder.
+        labelled: The labelled scenes.
+        scores: The scores of all scenes.
 
     Returns:
         The path of the image.

@@ -23,7 +23,16 @@ COLORS: dict[str, Color] = {
 
 
 def blend(start: Field | Color, end: Field | Color, fraction: Field) -> Field:
-    """Interpolate from color `start` (fraction 0) to color `end` (fraction 1); `fraction` is `[H, W]`."""
+    """Interpolate between two colors.
+
+    Args:
+        start: The color at fraction 0, or `[H, W, 3]` colors.
+        end: The color at fraction 1, or `[H, W, 3]` colors.
+        fraction: `[H, W]` in [0, 1].
+
+    Returns:
+        `[H, W, 3]` float32.
+    """
     first, last = np.asarray(start, np.float32), np.asarray(end, np.float32)
     return first + (last - first) * fraction[:, :, None]
 

@@ -2,8 +2,8 @@
 
     python -m ovsr_gpu.synthetic.train ovsr_gpu/models/weights
 
-takes about 30 minutes on 2 cores. The same command writes the same bytes on the same machine with the same number of
-threads and the same versions.
+This takes about 30 minutes on 2 cores. The same command writes the same bytes on the same machine with the same number
+of threads and the same versions.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ def generate_scenes(first_seed: int, count: int) -> Sequence[Scene]:
     """Generate scenes of consecutive seeds without the unseen combinations, in parallel processes.
 
     Args:
-        first_seed: seed of the first scene.
-        count: number of scenes.
+        first_seed: Seed of the first scene.
+        count: Number of scenes.
+
+    Returns:
+        The scenes, in the order of their seeds.
     """
     make = partial(make_scene, combinations=SEEN_COMBINATIONS)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as workers:
@@ -65,9 +68,9 @@ def save_weights(network: nn.Module, path: Path, prefix: str = "") -> None:
     """Write the weights as safetensors: tensors with two or more dimensions in float16, all others unchanged.
 
     Args:
-        network: the network.
-        path: the file to write.
-        prefix: prefix of the names of the tensors.
+        network: The network.
+        path: The file to write.
+        prefix: Prefix of the names of the tensors.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {

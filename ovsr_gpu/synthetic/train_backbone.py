@@ -1,4 +1,4 @@
-"""Training of the embedded backbone: small variance within regions, large cost of merging regions by Ward's method."""
+"""Train the embedded backbone: small variance within regions, large cost of merging regions by Ward's method."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def train_backbone(scenes: Sequence[Scene], seed: int, report: Callable[[str], N
     """Train a narrow EfficientNet whose grid features cluster into the regions of the scenes.
 
     Args:
-        scenes: the training scenes.
-        seed: seed of the weights and of the batches.
-        report: called with a line about the progress.
+        scenes: The training scenes.
+        seed: Seed of the weights and of the batches.
+        report: Called with a line about the progress.
 
     Returns:
         The network on the CPU, in eval mode and without gradients.

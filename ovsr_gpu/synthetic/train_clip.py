@@ -1,4 +1,4 @@
-"""Training of the embedded CLIP: region crops against captions, with "something else" for regions without a caption."""
+"""Train the embedded CLIP: region crops against captions, with "something else" for regions without a caption."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Crops:
 
     Attributes:
         pixels: `[N, 3, S, S]` uint8.
-        captions: captions of the N crops, by caption format.
+        captions: Captions of the N crops, by caption format.
     """
 
     pixels: Tensor
@@ -67,11 +67,11 @@ def train_clip(
     """Train a small CLIP on the regions of the scenes.
 
     Args:
-        backbone: the backbone whose features give the regions.
-        scenes: the training scenes.
-        folder: the configuration and the BPE merges are written here, but not the weights.
-        seed: seed of the weights and of the batches.
-        report: called with a line about the progress.
+        backbone: The backbone whose features give the regions.
+        scenes: The training scenes.
+        folder: The configuration and the BPE merges are written here, but not the weights.
+        seed: Seed of the weights and of the batches.
+        report: Called with a line about the progress.
 
     Returns:
         The open_clip module on the CPU, in eval mode and without gradients.
@@ -151,9 +151,9 @@ def crop_regions(segmenter: Segmenter, scenes: Sequence[Scene], batch_size: int 
     """Crop the regions as the pipeline does: the regions that it finds, and the regions of a perfect clustering.
 
     Args:
-        segmenter: the pipeline, on the CPU.
-        scenes: the scenes.
-        batch_size: number of scenes per batch.
+        segmenter: The pipeline, on the CPU.
+        scenes: The scenes.
+        batch_size: Number of scenes per batch.
 
     Returns:
         The crops of all regions with a purity of at least `MIN_PURITY`.

@@ -31,11 +31,11 @@ class GalleryImage:
     """A labelled image or, in search results, a region with its image.
 
     Attributes:
-        name: the name of the image.
-        read_pixels: returns the image, `[H, W, 3]` uint8.
-        read_class_map: returns the class indices, `[H, W]` integers: L for "something else",
+        name: The name of the image.
+        read_pixels: Returns the image, `[H, W, 3]` uint8.
+        read_class_map: Returns the class indices, `[H, W]` integers: L for "something else",
             `page_images.TRANSPARENT` where the overlay is transparent.
-        regions: class index, score and area in pixels of each region; in search results the score is the similarity.
+        regions: Class index, score and area in pixels of each region; in search results the score is the similarity.
     """
 
     name: str
@@ -49,9 +49,9 @@ class GalleryFailure:
     """An image that could not be labelled or shown.
 
     Attributes:
-        path: the path or name of the image.
-        stage: the stage that failed, such as "decode".
-        reason: the error message.
+        path: The path or name of the image.
+        stage: The stage that failed, such as "decode".
+        reason: The error message.
     """
 
     path: Path
@@ -68,25 +68,28 @@ def write_gallery(
     progress: Callable[[int], None] | None = None,
     kind: Kind = "gallery",
 ) -> Path:
-    """Write the folder `out/<kind>`, which replaces an earlier one, and return the path of its page.
+    """Write the folder `out/<kind>`, which replaces an earlier one.
 
-    The folder appears when it is complete; until then an earlier one stays. Threads read the images, a few at a time,
+    The new folder replaces the earlier one only when it is complete. Threads read the images, a few at a time,
     so memory does not grow with their number. An image that cannot be read (OSError or ValueError), or whose class map
     has another size, is listed with the failures.
 
     Args:
-        images: the images to show. The page of a gallery sorts them, the least certain first; the page of search
+        images: The images to show. The page of a gallery sorts them, the least certain first; the page of search
             results keeps their order.
-        failures: the images to list as failed.
-        classes: names of the L classes.
-        out: the parent folder.
-        title: title of the page.
-        progress: called with the number of finished images.
+        failures: The images to list as failed.
+        classes: Names of the L classes.
+        out: The parent folder.
+        title: Title of the page.
+        progress: Called with the number of finished images.
         kind: "gallery" or "search".
 
+    Returns:
+        The path of the page.
+
     Raises:
-        ValueError: if `out/<kind>` exists and is not such a folder.
-        OSError: if a file cannot be written.
+        ValueError: `out/<kind>` exists and is not such a folder.
+        OSError: A file cannot be written.
     """
     folder = out / kind
     if folder.exists() and not (folder / DATA_FILE).is_file():

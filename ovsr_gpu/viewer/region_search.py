@@ -31,8 +31,8 @@ class Hit:
     """A region in the search results.
 
     Attributes:
-        similarity: cosine of the angle between the embeddings of the region and of the text.
-        row: the region in the store, with the columns `ANNOTATION_COLUMNS`.
+        similarity: Cosine of the angle between the embeddings of the region and of the text.
+        row: The region in the store, with the columns `ANNOTATION_COLUMNS`.
     """
 
     similarity: float
@@ -46,12 +46,15 @@ def search_regions(store: Store, text_embedding: Tensor, count: int) -> list[Hit
     memory depends on `count`, not on the size of the store.
 
     Args:
-        store: the store of a labelling run.
+        store: The store of a labelling run.
         text_embedding: `[E]` float32 of unit length, from `embed_text`.
-        count: maximum number of regions to return.
+        count: Maximum number of regions to return.
+
+    Returns:
+        At most `count` regions.
 
     Raises:
-        ValueError: if `count` is less than 1, the embeddings have another width than the text's, or the store has no
+        ValueError: `count` is less than 1, the embeddings have another width than the text's, or the store has no
             regions.
     """
     if count < 1:
@@ -86,14 +89,17 @@ def load_run_clip(run: Path, model: str | None, weights: str | None, device: tor
     """Load the CLIP model that a run was made with, according to its manifest.
 
     Args:
-        run: folder of the run.
-        model: name or path of the model, as in `load_clip`; None for the one in the manifest.
-        weights: its weights, as in `load_clip`; None for those in the manifest.
-        device: where to load the model.
+        run: Folder of the run.
+        model: Name or path of the model, as in `load_clip`; None for the one in the manifest.
+        weights: Its weights, as in `load_clip`; None for those in the manifest.
+        device: Where to load the model.
+
+    Returns:
+        The CLIP model.
 
     Raises:
-        ValueError: if there is no run, or the model is not the one of the run.
-        ModelError: if the model cannot be loaded.
+        ValueError: There is no run, or the model is not the one of the run.
+        ModelError: The model cannot be loaded.
     """
     try:
         recorded = json.loads((run / MANIFEST_FILE).read_text("utf-8"))["clip"]
@@ -119,18 +125,18 @@ def load_run_clip(run: Path, model: str | None, weights: str | None, device: tor
 def embed_text(clip: ClipModel, text: str) -> Tensor:
     """Embed a text without a prompt template, and remove the component along "something else".
 
-    The embeddings of all texts share a direction, and a region near that direction is similar to every text. Without
-    the projection such regions would rank first for any text.
+    The embeddings of all texts have a common component, and a region near that direction is similar to every text.
+    Without the projection such regions would rank first for any text.
 
     Args:
-        clip: the CLIP model of the run.
-        text: what to search for.
+        clip: The CLIP model of the run.
+        text: What to search for.
 
     Returns:
         `[E]` float32 of unit length, orthogonal to the embedding of "something else".
 
     Raises:
-        ValueError: if the text is blank, exceeds CLIP's context length, or has the meaning of "something else".
+        ValueError: The text is blank, exceeds CLIP's context length, or has the meaning of "something else".
     """
     if not text.strip():
         raise ValueError("the search text is blank")

@@ -34,8 +34,11 @@ def search_images(hits: Sequence[Hit], num_classes: int) -> Iterator[GalleryImag
     """Yield the image of each search hit, with everything except the region covered.
 
     Args:
-        hits: the regions found, in the order to show.
-        num_classes: the number of classes L of the run.
+        hits: The regions found, in the order to show.
+        num_classes: The number of classes L of the run.
+
+    Yields:
+        One image per hit.
     """
     for hit in hits:
         yield GalleryImage(

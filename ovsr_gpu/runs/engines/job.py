@@ -53,7 +53,7 @@ class Job:
         decode = decode_image
         if self.gpu_decode:
             decode = GpuJpegDecoder(device)
-            log("JPEG files are decoded on the GPU; a test just now gave the same pixels as Pillow up to rounding")
+            log("JPEG files are decoded on the GPU; a self-test gave the same pixels as Pillow up to rounding")
         log("Loading the models")
         pipeline = Pipeline.load(
             self.config,

@@ -1,4 +1,4 @@
-"""Labelling with several devices of one machine: one process per device; each gets batches as it finishes others."""
+"""Label with several devices of one machine: one process per device, which gets new batches as it finishes others."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ CALL_BATCHES = 16
 """Batches that an actor labels in one call. While a batch is written, the next one is in the models."""
 
 READER_CPUS = 0.25
-"""CPUs per reading task, which mostly waits. With the number of the actors, Ray Data would fuse tasks and actors."""
+"""CPUs per reading task, which mostly waits. If it equals that of the actors, Ray Data fuses tasks and actors."""
 
 Row = dict[str, Any]
 
@@ -49,7 +49,7 @@ class RayEngine:
         num_workers: Number of actors; 0 for one per GPU of the cluster. See `choose_workers`.
         on_gpus: Whether each actor gets a GPU.
         log: Called with messages for the user.
-        stop: Once it returns True, no further results are waited for.
+        stop: Called after each result; once it returns True, labelling ends.
 
     Raises:
         OvsrError: Ray is not installed, or the cluster has too few GPUs or CPUs.
