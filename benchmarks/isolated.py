@@ -144,7 +144,7 @@ def follow(process: subprocess.Popen, rows: BinaryIO, finished: set[str], limits
         if "started" in message:
             running = message["started"]
         elif "complete" in message:
-            return Ending(message["complete"], None, None)
+            return Ending(message["complete"], running, message.get("fault"))
         else:
             running = None
             finished.add(message["test"])

@@ -2,7 +2,7 @@
 
 Messages: {"started": TEST}; the row of a finished test, including the fields that the test passed to
 `record_property("row", {...})`; and finally {"complete": BOOL}, false if the session stopped because the CUDA device
-was lost.
+was lost, or with a "fault" because pytest could not run all tests.
 """
 
 from __future__ import annotations
@@ -36,36 +36,45 @@ class RowReporter:
     """Sends a message for each started test, each finished test and the end of the session."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor, self._lost_device = descriptor, False
+        self._descriptor, self._lost_device, self._has_collection_error = descriptor, False, False
 
-    def send(self, **message: Any) -> None:
+    def _write(self, message: dict[str, Any]) -> None:
         os.write(self._descriptor, (json.dumps(message, default=str) + "\n").encode())
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.send(started=nodeid)
+        self._write({"started": nodeid})
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call" and report.passed:
             return
-        self._send_report(report, seconds=round(report.duration, 3), **dict(report.user_properties).get("row", {}))
+        row = dict(report.user_properties).get("row", {})
+        self._send_report(report, {**row, "seconds": round(report.duration, 3)})
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._has_collection_error |= report.failed
         if not report.passed:
-            self._send_report(report, seconds=None)
+            self._send_report(report, {"seconds": None})
 
-    def _send_report(self, report: pytest.TestReport | pytest.CollectReport, **details: Any) -> None:
+    def _send_report(self, report: pytest.TestReport | pytest.CollectReport, details: dict[str, Any]) -> None:
         error = {}
         if report.skipped:
             error["error"] = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else str(report.longrepr)
         elif report.failed:
             error["error"] = report.longreprtext[-ERROR_CHARACTERS:]
             self._lost_device |= any(text in report.longreprtext for text in LOST_DEVICE)
-        self.send(test=report.nodeid, outcome=report.outcome, **details, **error)
+        self._write({**details, **error, "test": report.nodeid, "outcome": report.outcome})
 
     def pytest_runtest_logfinish(self) -> None:
         if self._lost_device:
             pytest.exit("the CUDA device is lost; the remaining tests need a new process")
 
     @pytest.hookimpl(tryfirst=True)  # before the teardown of session fixtures, which can fail without a device
-    def pytest_sessionfinish(self) -> None:
-        self.send(complete=not self._lost_device)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        nothing_left = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED  # all are finished, or their module skips them
+        has_run_all = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) or nothing_left
+        if self._lost_device:
+            self._write({"complete": False})
+        elif has_run_all or self._has_collection_error:
+            self._write({"complete": True})
+        else:
+            self._write({"complete": False, "fault": f"pytest ended with exit status {int(exitstatus)}"})

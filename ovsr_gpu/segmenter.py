@@ -12,7 +12,7 @@ from ovsr_gpu.captured_segmenter import CapturedSegmenter
 from ovsr_gpu.config import Config
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.models.clip import ClipModel
-from ovsr_gpu.pipeline import Pipeline
+from ovsr_gpu.pipeline import PendingPrediction, Pipeline
 from ovsr_gpu.results import ClassTexts, PendingRegions, Prediction, Segmentation
 from ovsr_gpu.runtime.interleave import delayed
 from ovsr_gpu.runtime.timing import record_stages
@@ -136,8 +136,7 @@ class Segmenter:
         """
         vocabulary = Vocabulary.parse(classes)
         pending = (self.pipeline.begin(load_image_batch(images, self.device), vocabulary) for images in batches)
-        for prediction in delayed(pending, 1):
-            yield prediction.finish()
+        yield from map(PendingPrediction.finish, delayed(pending, 1))
 
     def segment(self, images: Images, *, timings: bool = False) -> Segmentation:
         """Run stage 1: segment images into regions without class names.

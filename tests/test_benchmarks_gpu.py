@@ -35,7 +35,11 @@ def test_a_crash_or_hang_costs_one_test(tmp_path):
     (tmp_path / "test_missing.py").write_text("import a_missing_package\ndef test_it(): pass\n")
     results = tmp_path / "results.json"
     command = [sys.executable, "benchmarks/isolated.py", "--device", "cpu", "--results", str(results), "--jobs", "2"]
-    nodes = [str(tmp_path / "test_planted.py"), str(tmp_path / "test_missing.py")]
+    nodes = [
+        str(tmp_path / "test_planted.py"),
+        str(tmp_path / "test_missing.py"),
+        f"{tmp_path}/test_planted.py::test_unknown",
+    ]
     done = subprocess.run([*command, "--test-seconds", "6", *nodes], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     written = json.loads(results.read_text())
@@ -50,14 +54,16 @@ def test_a_crash_or_hang_costs_one_test(tmp_path):
         "test_loses_the_device": "failed",
         "test_needs_the_device": "passed",
         "test_missing.py": "failed",
+        "test_unknown": "crashed",
     }
     assert rows["test_row"]["p50_ms"] == 2.5
     assert "silent for 6 s" in rows["test_hangs"]["error"]
     assert "status -11" in rows["test_crashes"]["error"]
+    assert "pytest ended with exit status 4" in rows["test_unknown"]["error"]
     assert "a_missing_package" in rows["test_missing.py"]["error"]
     assert written["machine"]["device"] == "cpu"
     assert len(written["machine"]["commit"].split()[0]) >= 40 or "SHA-256" in written["machine"]["commit"]
-    assert written["machine"]["command"].endswith("test_missing.py")
+    assert written["machine"]["command"].endswith("test_unknown")
 
 
 def run_with_stub(tmp_path: Path, stub: str, *options: str) -> tuple[int, str, list[list[str]]]:

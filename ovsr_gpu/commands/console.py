@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ovsr_gpu.vocabulary import SOMETHING_ELSE
+
 if TYPE_CHECKING:
     from ovsr_gpu.runs.run_stats import RunSummary
 
@@ -64,8 +66,6 @@ def print_summary(summary: RunSummary, out: Path) -> None:
         summary: The summary.
         out: The folder with the results.
     """
-    from ovsr_gpu.stages.text_embeddings import SOMETHING_ELSE  # imports torch
-
     page = console()
     page.print(
         f"{summary.labelled} of {summary.labelled + summary.failed} images labelled, {summary.regions} regions, "

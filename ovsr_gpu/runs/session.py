@@ -127,19 +127,27 @@ def label_images(
     """
     options, callbacks = options or RunOptions(), callbacks or RunCallbacks()
     prepare_run_folder(out, overwrite=options.overwrite, resume=options.resume)
+    outputs = Outputs(out, options.outputs)
+    description = describe_run(engine.describe(), engine.vocabulary, outputs.names, options.batch_size)
     with _explain_disk_errors(out), _locked(out):
-        return _Session(engine, out, options, callbacks).run(images)
+        return _Session(engine, outputs, description, options, callbacks).run(images)
 
 
 class _Session:
     """One session of a run: labels the images that are left and writes the summary."""
 
-    def __init__(self, engine: Engine, out: Path, options: RunOptions, callbacks: RunCallbacks) -> None:
-        self._engine, self._out, self._options, self._callbacks = engine, out, options, callbacks
-        self._outputs = Outputs(out, options.outputs)
-        self._description = describe_run(engine.describe(), engine.vocabulary, self._outputs.names, options.batch_size)
+    def __init__(
+        self,
+        engine: Engine,
+        outputs: Outputs,
+        description: dict[str, Any],
+        options: RunOptions,
+        callbacks: RunCallbacks,
+    ) -> None:
+        self._engine, self._outputs, self._description = engine, outputs, description
+        self._out, self._options, self._callbacks = outputs.out, options, callbacks
         self._continue_or_begin()
-        self._store = Store(out)
+        self._store = Store(self._out)
         self._stats = RunStats(self._store, engine.vocabulary)
         self._num_handed_out = self._stats.num_done
         self._stopped = False

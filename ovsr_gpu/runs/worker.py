@@ -111,6 +111,7 @@ class _BatchInFlight:
     files: list[Future[None]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     num_labelled: int = 0
+    num_decoded_on_device: int = 0
 
     @property
     def readable(self) -> list[LoadedImage]:
@@ -150,15 +151,15 @@ class _LabellingSteps:
                 batch_parts = []
 
     def _parts(self, loaded: Iterable[LoadedBatch]) -> Iterator[_BatchInFlight]:
-        """Yield the batches in parts that the device has memory for."""
+        """Yield the batches in parts of at most `_max_images` images."""
         for batch in loaded:
-            if len(batch.images) <= self._max_images:
-                yield _BatchInFlight(batch.images, batch.image_batch, batch.is_last)
-                continue
-            for start in range(0, len(batch.images), self._max_images):
-                images = batch.images[start : start + self._max_images]
-                is_last = batch.is_last and start + len(images) == len(batch.images)
-                yield _BatchInFlight(images, None, is_last)
+            start, is_done = 0, False
+            while not is_done:
+                images = batch.images[start : start + self._max_images]  # the limit may change between two parts
+                start += len(images)
+                is_done = start == len(batch.images)
+                whole = batch.image_batch if len(images) == len(batch.images) else None
+                yield _BatchInFlight(images, whole, batch.is_last and is_done)
 
     def _segment(self, batch: _BatchInFlight) -> _BatchInFlight:
         """Step 1: start stage 1 of the method (segmentation)."""
@@ -201,6 +202,8 @@ class _LabellingSteps:
         """Step 5: wait until the files are complete."""
         assert batch.table is not None
         self._waits.wait_for_files([batch.table, *batch.files])
+        batch.num_decoded_on_device = sum(image.on_device for image in batch.images)
+        batch.images = []  # free the pixels before the rest of the batch is done
         return batch
 
     def _begin(self, batch: _BatchInFlight) -> None:
@@ -278,7 +281,7 @@ class _LabellingSteps:
 
     def _make_room(self, num_images: int) -> None:
         """Halve the batch sizes after `num_images` images did not fit into memory."""
-        self._max_images = max(1, num_images // 2)
+        self._max_images = min(self._max_images, max(1, num_images // 2))
         self._pipeline.halve_batches()
         self._log(
             f"Out of memory: continuing with {self._max_images} images at a time and smaller batches in the networks"
@@ -299,7 +302,7 @@ def _merge_parts(parts: Sequence[_BatchInFlight], waited: dict[str, float]) -> L
         [failure for part in parts for failure in part.failures],
         sum(part.num_labelled for part in parts),
         waited,
-        sum(image.on_device for part in parts for image in part.images),
+        sum(part.num_decoded_on_device for part in parts),
     )
 
 

@@ -28,6 +28,8 @@ def delayed(items: Iterable[Item], count: int) -> Iterator[Item]:
     in_flight: deque[Item] = deque()
     for item in items:
         in_flight.append(item)
+        del item  # yielded items are not kept alive
         if len(in_flight) > count:
             yield in_flight.popleft()
-    yield from in_flight
+    while in_flight:
+        yield in_flight.popleft()

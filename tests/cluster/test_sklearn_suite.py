@@ -20,8 +20,7 @@ from ovsr_gpu import cluster
 for module in (sklearn.cluster, _agglomerative):
     for name in cluster.__all__:
         setattr(module, name, getattr(cluster, name))
-_agglomerative._TREE_BUILDERS["ward"] = cluster.ward_tree  # the other builders look up linkage_tree when they are
-called
+_agglomerative._TREE_BUILDERS["ward"] = cluster.ward_tree  # the other builders look up linkage_tree at each call
 
 
 def pytest_collection_modifyitems(items):

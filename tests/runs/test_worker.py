@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from ovsr_gpu.errors import OvsrError
+from ovsr_gpu.runs import worker
 from ovsr_gpu.runs.worker import Worker
+from ovsr_gpu.sources import loading
+from ovsr_gpu.sources.decode import decode_image
 from ovsr_gpu.sources.image_source import ImageSource, prefetch
 from ovsr_gpu.store.record import LabelledImage
 from ovsr_gpu.vocabulary import Vocabulary
@@ -37,11 +43,16 @@ class Recorder:
         self.written.append(record.source.name)
 
 
+def make_sources(folder: Path, count: int) -> list[ImageSource]:
+    """Images whose red value is their number."""
+    for number in range(count):
+        Image.new("RGB", (5, 4), (number, 0, 0)).save(folder / f"{number}.png")
+    return [ImageSource(folder / f"{number}.png", str(number)) for number in range(count)]
+
+
 @pytest.fixture
 def sources(tmp_path: Path) -> list[ImageSource]:
-    for number in range(12):
-        Image.new("RGB", (5, 4), (number, 0, 0)).save(tmp_path / f"{number}.png")
-    return [ImageSource(tmp_path / f"{number}.png", str(number)) for number in range(12)]
+    return make_sources(tmp_path, 12)
 
 
 def in_batches(sources: Sequence[ImageSource], size: int) -> list[Sequence[ImageSource]]:
@@ -133,3 +144,58 @@ def test_images_read_elsewhere_are_as_those_read_here(sources: list[ImageSource]
         source.path.unlink()
     [there] = Worker(FakePipeline(), VOCABULARY).label([away], Recorder())
     assert there.regions.equals(here.regions) and there.failures == here.failures and len(here.failures) == 2
+
+
+@pytest.mark.parametrize("limits", [(3, 3, 1), (3, 1, 3), (4, 1, 4)])
+def test_every_image_once_while_the_memory_shrinks(sources: list[ImageSource], limits: tuple[int, ...]) -> None:
+    """The number of images at a time falls while a batch is being split."""
+
+    def run_out(images: Sequence[torch.Tensor]) -> None:
+        if len(images) > limits[int(images[0][0, 0, 0]) // 4]:
+            raise torch.OutOfMemoryError("no memory")
+
+    recorder = Recorder()
+    labelled = list(Worker(FakePipeline(run_out), VOCABULARY).label(in_batches(sources, 4), recorder))
+    assert [batch.num_labelled for batch in labelled] == [4, 4, 4]
+    assert sorted(recorder.written, key=int) == [source.name for source in sources]
+
+
+def test_every_image_once_when_a_larger_batch_fails_late(tmp_path: Path, monkeypatch) -> None:
+    """Batch 1, which began whole, fails at its copies, after batch 2 has lowered the limit to one image."""
+    sources = make_sources(tmp_path, 32)
+    start_copies = worker.PendingRecords
+
+    class Failing(start_copies):
+        def __init__(self, prediction: Any, encoder: Any, images: Sequence[ImageSource], pixels: Any) -> None:
+            if len(images) == 8 and images[0].name == "8":
+                raise torch.OutOfMemoryError("no memory for the copies")
+            super().__init__(prediction, encoder, images, pixels)
+
+    def run_out(images: Sequence[torch.Tensor]) -> None:
+        if int(images[0][0, 0, 0]) // 8 == 2 and len(images) > 1:
+            raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(worker, "PendingRecords", Failing)
+    recorder = Recorder()
+    labelled = list(Worker(FakePipeline(run_out), VOCABULARY).label(in_batches(sources, 8), recorder))
+    assert [batch.num_labelled for batch in labelled] == [8, 8, 8, 8]
+    assert sorted(recorder.written, key=int) == [source.name for source in sources]
+
+
+def test_pixels_are_freed_part_by_part(sources: list[ImageSource], monkeypatch) -> None:
+    """A batch that is too large for the pixel budget does not keep the pixels of its finished parts."""
+    monkeypatch.setattr(loading, "PIXEL_BUDGET", 20)  # one image
+    alive: list[int] = []
+    pixels: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+
+    def decode(file: Any) -> torch.Tensor:
+        image = decode_image(file)
+        pixels.add(image)
+        return image
+
+    def count(images: Sequence[torch.Tensor]) -> None:
+        gc.collect()
+        alive.append(len(pixels))
+
+    list(Worker(FakePipeline(count), VOCABULARY, decode).label([sources], Recorder()))
+    assert len(alive) == 12 and max(alive[-3:]) < 12
