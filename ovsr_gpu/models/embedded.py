@@ -10,8 +10,8 @@ EMBEDDED = "embedded"
 """The name that selects these models instead of a pretrained tag or a path."""
 
 NOTICE = (
-    "The embedded models are trained on a small synthetic world of shapes and backgrounds: "
-    "they are for demos, tests and offline trials, not for photographs."
+    "The embedded models are trained on a small synthetic world of shapes and backgrounds; "
+    "they are not for photographs."
 )
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
