@@ -1,10 +1,7 @@
 """Results on a CUDA device, compared with the CPU, and host synchronizations."""
 
-from __future__ import annotations
-
 import pytest
 import torch
-from PIL import Image
 from torch.nn.functional import interpolate
 
 from ovsr_gpu import Config, FeatureConfig
@@ -13,11 +10,7 @@ from ovsr_gpu.kernels.components import absorb_small, connected_components
 from ovsr_gpu.kernels.crop_resize import crop_resize
 from ovsr_gpu.kernels.linkage import FULL_GRAPH_METHODS, full_graph_linkage, grid_edges, pixel_graph_linkage
 from ovsr_gpu.kernels.trees import cut
-from ovsr_gpu.runs.worker import Worker
 from ovsr_gpu.runtime.async_copy import PendingTensors, to_device
-from ovsr_gpu.sources.image_source import ImageSource
-from ovsr_gpu.store.record import LabelledImage
-from ovsr_gpu.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.gpu
 
@@ -90,33 +83,6 @@ def test_stream_equals_calls(segmenter_on):
         called = segmenter(batch, "a; b; c")
         assert all(map(torch.equal, streamed.class_map, called.class_map))
         assert torch.equal(streamed.regions.embeddings, called.regions.embeddings)
-
-
-class Recorder:
-    """Stands for the outputs of a run and their writer."""
-
-    def __init__(self) -> None:
-        self.records: list[LabelledImage] = []
-
-    def open_writers(self, vocabulary: Vocabulary) -> list[Recorder]:
-        return [self]
-
-    def write(self, record: LabelledImage) -> None:
-        self.records.append(record)
-
-
-def test_a_run_labels_as_a_call_does(segmenter_on, tmp_path):
-    """The worker moves images to the device and copies everything back, while other batches are in flight."""
-    segmenter, vocabulary, recorder = segmenter_on("cuda"), Vocabulary.parse("a; b; c"), Recorder()
-    paths = [tmp_path / f"{number}.png" for number in range(4)]
-    for path, pixels in zip(paths, blobs(), strict=True):
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(path)
-    batches = [[ImageSource(path, path.stem)] for path in paths]
-    results = list(Worker(segmenter.pipeline, vocabulary).label(batches, recorder))
-    assert [result.num_labelled for result in results] == [1] * 4
-    for record in recorder.records:
-        [expected] = segmenter([record.source.path], vocabulary).class_map
-        assert torch.equal(torch.from_numpy(record.class_map), expected.cpu())
 
 
 def test_features_are_not_rounded_to_tf32(segmenter_on):
