@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +18,7 @@ import clustering.measure
 import clustering.providers
 import pipeline.cases
 import pipeline.measure
-from host_reads import NoHostReads
+from host_reads import NoHostReads, trace
 from ovsr_gpu import Segmenter
 from ovsr_gpu.datasets import VOID, open_dataset
 from ovsr_gpu.evaluation import ConfusionMatrix
@@ -98,7 +99,7 @@ def test_one_image_as_a_cuda_graph(device, backbone, random_clips, add_row):
 
     seconds = time_calls(call, device, rounds=3)
     seconds = time_calls(call, device, rounds_for(min(seconds)))
-    p50, p95 = (1e3 * float(torch.tensor(seconds).quantile(level)) for level in (0.5, 0.95))
+    p50, p95 = (1e3 * np.quantile(seconds, [0.5, 0.95])).tolist()
     add_row(measurement="one image as a CUDA graph", model=case.model, p50_ms=round(p50, 3), p95_ms=round(p95, 3))
 
 
@@ -156,22 +157,11 @@ def test_host_synchronizations(device, backbone, random_clips, add_row):
     vocabulary, images = class_names(case), torch.stack(generate_images(case)).to(device)
     segmenter(images, vocabulary)  # warm-up: compilation and class embeddings
     if device.type == "cuda":
-        synchronizations, copies = count_synchronizations(segmenter, images, vocabulary)
+        traced = trace(lambda: segmenter(images, vocabulary))
+        synchronizations, copies = len(traced.synchronizations), len(traced.copies_to_host)
     else:
         with NoHostReads() as guard:
             segmenter(images, vocabulary)
         synchronizations, copies = 0, guard.num_pending_reads
     add_row(measurement="host synchronizations", synchronizations=synchronizations, copies_to_host=copies)
     assert (synchronizations, copies) == (0, 1)
-
-
-def count_synchronizations(segmenter: Segmenter, images: torch.Tensor, vocabulary: object) -> tuple[int, int]:
-    """Return the numbers of synchronizations and copies to the host in a call, from a trace of torch's profiler."""
-    torch.cuda.synchronize()
-    with torch.profiler.profile() as profile, torch.profiler.record_function("call"):
-        segmenter(images, vocabulary)
-    events = profile.events()
-    call = next(event.time_range for event in events if event.name == "call")
-    names = [event.name for event in events if call.start <= event.time_range.start <= call.end]
-    waits = [name for name in names if name in ("cudaStreamSynchronize", "cudaDeviceSynchronize")]
-    return len(waits), sum(event.name.startswith("Memcpy DtoH") for event in events)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -58,3 +60,27 @@ def _files() -> set[str]:
         files.add(KERNELS if name.startswith(KERNELS) else name)
         frame = frame.f_back
     return files
+
+
+class Trace(NamedTuple):
+    """What torch's profiler saw of a call on a CUDA device."""
+
+    names: set[str]
+    """Names of the events during the call."""
+    synchronizations: list[str]
+    copies_to_host: list[str]
+
+
+def trace(call: Callable[[], object]) -> Trace:
+    """Profile a call; the device is idle when it starts."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    with torch.profiler.profile() as profile, torch.profiler.record_function("traced call"):
+        call()
+    events = profile.events()
+    span = next(event.time_range for event in events if event.name == "traced call")
+    names = [event.name for event in events if span.start <= event.time_range.start <= span.end]
+    synchronizations = [name for name in names if name in ("cudaStreamSynchronize", "cudaDeviceSynchronize")]
+    # A copy may run on the device after the call has returned.
+    copies = [event.name for event in events if event.name.startswith("Memcpy DtoH")]
+    return Trace(set(names), synchronizations, copies)

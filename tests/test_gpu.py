@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from host_reads import trace
 from ovsr_gpu import Config, FeatureConfig
 from ovsr_gpu.image_batch import ImageBatch
 from ovsr_gpu.kernels.components import absorb_small, connected_components
@@ -132,13 +133,7 @@ def test_no_host_synchronization_in_a_trace(segmenter_on):
     """A profiler trace also shows synchronizations that the debug mode of the previous test does not detect."""
     segmenter, images = segmenter_on("cuda"), blobs().cuda()
     segmenter(images, "a; b; c")
-    torch.cuda.synchronize()
-    with torch.profiler.profile() as profile, torch.profiler.record_function("both stages"):
-        segmenter(images, "a; b; c")
-    events = profile.events()
-    call = next(event.time_range for event in events if event.name == "both stages")
-    during = {event.name for event in events if call.start <= event.time_range.start <= call.end}
-    assert "ovsr::recognition" in during
-    assert not during & {"cudaStreamSynchronize", "cudaDeviceSynchronize"}
-    copies = [event.name for event in events if event.name.startswith("Memcpy DtoH")]
-    assert len(copies) == 1  # the number of regions
+    traced = trace(lambda: segmenter(images, "a; b; c"))
+    assert "ovsr::recognition" in traced.names
+    assert not traced.synchronizations
+    assert len(traced.copies_to_host) == 1  # the number of regions
